@@ -1,0 +1,2 @@
+//! Empty on purpose: a library target lets cargo depend on this crate.
+#![no_std]

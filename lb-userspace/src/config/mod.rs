@@ -1,0 +1,204 @@
+//! The configuration as the rest of the controller sees it: validated, with every default filled in.
+//! `file` reads it from YAML. Pure.
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub mod file;
+
+/// Where the configuration is looked for when nobody says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
+
+/// Everything an operator may say, validated.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Interfaces that XDP attaches to, in the order given, without duplicates. Never empty.
+    pub interfaces: Vec<String>,
+    /// How XDP is attached.
+    pub xdp_mode: XdpMode,
+    /// Sizes of the flow maps.
+    pub limits: Limits,
+    /// In the order given; names and (VIP, port) pairs are unique. Never empty.
+    pub services: Vec<Service>,
+    /// Socket and listener of the API.
+    pub admin: Admin,
+}
+
+/// How XDP is attached to an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum XdpMode {
+    /// Native where the driver can, else generic; the choice and its reason are logged.
+    #[default]
+    Auto,
+    Native,
+    Generic,
+}
+
+/// Capacities in flows; each takes two map entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Established flows, in a map that never evicts.
+    pub flows: u32,
+    /// Flows no reply has confirmed, in an LRU map.
+    pub half_open: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { flows: 131_072, half_open: 65_536 }
+    }
+}
+
+/// One port on one or more VIPs, and the backends behind it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    pub name: String,
+    /// Never empty, unique.
+    pub vips: Vec<Ipv4Addr>,
+    pub port: u16,
+    pub mode: Mode,
+    /// VIPs on the backends' side that requests are sent from; empty: the VIP that the client addressed.
+    pub snat_addresses: Vec<Ipv4Addr>,
+    pub on_all_down: OnAllDown,
+    /// Deadline of a drain; zero never cuts.
+    pub drain_timeout: Duration,
+    /// How long a backend must be down before clients of its flows are reset.
+    pub reset_delay: Duration,
+    pub timeouts: Timeouts,
+    /// Unique by name and by endpoint. Never empty.
+    pub backends: Vec<Backend>,
+    pub health: HealthCheck,
+}
+
+/// What XDP does with a service's packets.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// DNAT to the backend, SNAT to a VIP.
+    #[default]
+    Nat,
+}
+
+impl Mode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+        }
+    }
+}
+
+/// What happens to new connections when no backend is up.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnAllDown {
+    /// They go to the last set that was up.
+    #[default]
+    FailOpen,
+    /// They are answered with RST.
+    Reject,
+}
+
+/// Idle times after which a flow is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timeouts {
+    pub established: Duration,
+    pub half_open: Duration,
+    pub closing: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            established: Duration::from_secs(24 * 3600),
+            half_open: Duration::from_secs(30),
+            closing: Duration::from_secs(60),
+        }
+    }
+}
+
+/// One apiserver.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Backend {
+    /// Part of what the selection hashes: the same on every node of a pair.
+    pub name: String,
+    pub address: Ipv4Addr,
+    pub port: u16,
+    /// 0 takes no new connections; 100 is the usual share.
+    pub weight: u16,
+}
+
+/// How a service's backends are probed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HealthCheck {
+    pub probe: Probe,
+    /// Between probes of a backend whose state is settled.
+    pub interval: Duration,
+    /// Between probes while successes or failures are being counted.
+    pub fast_interval: Duration,
+    /// For a whole probe, connecting included.
+    pub timeout: Duration,
+    /// Successes in a row that make a backend up.
+    pub rise: u32,
+    /// Failures in a row that make it down.
+    pub fall: u32,
+}
+
+/// What a probe does.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Probe {
+    /// Connects and closes.
+    Tcp,
+    Http {
+        path: String,
+    },
+    Https {
+        path: String,
+        /// Name for SNI and for the certificate.
+        server_name: String,
+        verify: Verify,
+    },
+}
+
+/// Whose certificates a probe accepts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verify {
+    /// Those signed by a CA of this PEM file.
+    Ca(PathBuf),
+    /// Any: `insecure_skip_verify: true`.
+    Skip,
+}
+
+/// The administrative surfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Admin {
+    pub socket: PathBuf,
+    /// TCP listener; none by default.
+    pub listen: Option<SocketAddr>,
+}
+
+/// Where the admin socket is when the configuration does not say.
+pub const DEFAULT_SOCKET: &str = "/run/fairlead/admin.sock";
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { socket: PathBuf::from(DEFAULT_SOCKET), listen: None }
+    }
+}
+
+impl Config {
+    /// Every address this node must own: the services' VIPs and their SNAT addresses.
+    pub fn vips(&self) -> BTreeSet<Ipv4Addr> {
+        self.services
+            .iter()
+            .flat_map(|service| service.vips.iter().chain(&service.snat_addresses))
+            .copied()
+            .collect()
+    }
+}
+
+impl Backend {
+    /// Where it listens.
+    pub fn endpoint(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(self.address), self.port)
+    }
+}

@@ -1,0 +1,3 @@
+//! The controller of Fairlead as a library, so that tests can use its parts.
+
+pub mod config;
