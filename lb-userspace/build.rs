@@ -3,11 +3,7 @@
 //! The program needs a rustc that has, or can build, `core` for BPF, and `bpf-linker`; the host's
 //! pinned toolchain is not such a one. Whatever is installed is used; nothing is installed here.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "it is how cargo is spoken to"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is how cargo is spoken to")]
 
 use std::env;
 use std::ffi::OsString;
@@ -27,14 +23,8 @@ const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
 const SOURCES: [&str; 4] = ["Cargo.lock", "Cargo.toml", "lb-common", "lb-ebpf"];
 
 /// Prefixes of variables that are about the outer build and would mislead the inner one.
-const OUTER: [&str; 6] = [
-    "CARGO_BUILD_",
-    "CARGO_FEATURE_",
-    "CARGO_PROFILE_",
-    "CARGO_TARGET_",
-    "RUSTC",
-    "RUSTUP_TOOL",
-];
+const OUTER: [&str; 6] =
+    ["CARGO_BUILD_", "CARGO_FEATURE_", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC", "RUSTUP_TOOL"];
 
 fn main() -> ExitCode {
     match run() {
@@ -84,16 +74,10 @@ impl Toolchain {
             if !has_core(&rustc) {
                 bail!("{OVERRIDE}: {} has no `core` for {TARGET}", rustc.display());
             }
-            return Ok(Self {
-                rustc,
-                nightly: false,
-            });
+            return Ok(Self { rustc, nightly: false });
         }
         if has_core(Path::new(SYSTEM_RUSTC)) {
-            return Ok(Self {
-                rustc: SYSTEM_RUSTC.into(),
-                nightly: false,
-            });
+            return Ok(Self { rustc: SYSTEM_RUSTC.into(), nightly: false });
         }
         let rustc = nightly_with_source().with_context(|| {
             format!(
@@ -101,19 +85,13 @@ impl Toolchain {
                  nor rustup's nightly with `rust-src`\nrun `cargo xtask setup`"
             )
         })?;
-        Ok(Self {
-            rustc,
-            nightly: true,
-        })
+        Ok(Self { rustc, nightly: true })
     }
 
     /// A `cargo build` that uses this toolchain and knows nothing of the build that runs it.
     fn cargo_build(&self) -> Result<Command> {
-        let mut cargo = if self.nightly {
-            rustup_nightly("cargo")
-        } else {
-            Command::new(variable("CARGO")?)
-        };
+        let mut cargo =
+            if self.nightly { rustup_nightly("cargo") } else { Command::new(variable("CARGO")?) };
         for (name, _) in env::vars_os() {
             let text = name.to_string_lossy();
             if OUTER.iter().any(|prefix| text.starts_with(prefix)) {
@@ -133,22 +111,11 @@ impl Toolchain {
 
 /// Says nothing when all is well, and all that the compiler said when it is not.
 fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -> Result<()> {
-    let arch = format!(
-        "--cfg=bpf_target_arch=\"{}\"",
-        variable("CARGO_CFG_TARGET_ARCH")?
-    );
+    let arch = format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?);
     let flags = [&arch, "-Cdebuginfo=2", "-Clink-arg=--btf"];
     let mut cargo = toolchain.cargo_build()?;
     cargo
-        .args([
-            "--quiet",
-            "--release",
-            "--locked",
-            "--package",
-            "lb-ebpf",
-            "--bin",
-            BINARY,
-        ])
+        .args(["--quiet", "--release", "--locked", "--package", "lb-ebpf", "--bin", BINARY])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir)
         .current_dir(root)
@@ -160,10 +127,7 @@ fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -
     let output = cargo.output().with_context(|| format!("run {cargo:?}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "the XDP program does not build with {}:\n{said}",
-            toolchain.rustc.display()
-        );
+        bail!("the XDP program does not build with {}:\n{said}", toolchain.rustc.display());
     }
     Ok(())
 }
@@ -177,9 +141,7 @@ fn has_core(rustc: &Path) -> bool {
     let Ok(files) = fs::read_dir(directory) else {
         return false;
     };
-    files
-        .flatten()
-        .any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+    files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 fn nightly_with_source() -> Option<PathBuf> {
@@ -214,10 +176,7 @@ fn path_starting_with(linker: &Path) -> Result<OsString> {
 }
 
 fn line_of(mut command: Command) -> Option<String> {
-    let output = command
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
+    let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }
 

@@ -1,0 +1,272 @@
+//! A flow's two halves and the TCP state they amount to. Pure.
+//!
+//! Each half is found by the five-tuple of its own direction's packets and holds what that direction
+//! needs: its translation, its next hop, its progress. A packet in mid-flow reads and writes one half
+//! only. Segments with SYN, FIN or RST are rare: they look at both.
+
+use crate::addr::{Address, Ipv4Be, NextHop};
+use crate::backend::BackendId;
+use crate::flow::FlowKey;
+use crate::nat::{Kind, Translation};
+
+mod state;
+
+pub use state::{PortHold, TIME_WAIT_CLIENT_CLOSED, TcpState, Timeouts};
+
+/// Bits of the TCP header's flags byte (RFC 9293 section 3.1).
+pub mod tcp {
+    pub const FIN: u8 = 0x01;
+    pub const SYN: u8 = 0x02;
+    pub const RST: u8 = 0x04;
+    pub const ACK: u8 = 0x10;
+}
+
+/// Bits of [`FlowHalf::flags`].
+pub mod flag {
+    /// This direction sent a SYN.
+    pub const SYN: u16 = 1 << 0;
+    /// This direction sent a FIN; `fin_end` is valid.
+    pub const FIN: u16 = 1 << 1;
+    /// Its FIN was the flow's first.
+    pub const FIN_FIRST: u16 = 1 << 2;
+    /// This direction sent a RST and nothing since.
+    pub const RST: u16 = 1 << 3;
+    /// A handshake was completed, or a reply fitted a segment that had no state.
+    pub const CONFIRMED: u16 = 1 << 4;
+    /// Made by a segment without a handshake; unconfirmed, its replies are looked at closely.
+    pub const MID_STREAM: u16 = 1 << 5;
+    /// The half-open map's copy of a flow that moved to the established map.
+    pub const PROMOTED: u16 = 1 << 6;
+    /// This is the half of the original direction.
+    pub const ORIGINAL: u16 = 1 << 7;
+    /// The other direction has [`FIN`].
+    pub const PEER_FIN: u16 = 1 << 8;
+    /// The other direction has [`RST`].
+    pub const PEER_RST: u16 = 1 << 9;
+    /// Any of these: the flow is closing or closed.
+    pub const CLOSING: u16 = FIN | RST | PEER_FIN | PEER_RST;
+}
+
+/// What the state rules read of a TCP segment. Sequence numbers in host order.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    pub seq: u32,
+    pub ack: u32,
+    /// Bytes of payload.
+    pub payload: u32,
+    pub window: u16,
+    /// [`tcp`] bits.
+    pub flags: u8,
+}
+
+impl Segment {
+    #[inline(always)]
+    pub const fn has(&self, bits: u8) -> bool {
+        self.flags & bits != 0
+    }
+
+    /// Opens a connection: SYN without ACK or RST.
+    #[inline(always)]
+    pub const fn is_syn(&self) -> bool {
+        self.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN
+    }
+
+    /// Takes part in opening or closing a connection.
+    #[inline(always)]
+    pub const fn is_control(&self) -> bool {
+        self.has(tcp::SYN | tcp::FIN | tcp::RST)
+    }
+
+    /// Sequence number after this segment: SYN and FIN count one each (RFC 9293 section 3.4).
+    #[inline(always)]
+    pub const fn end(&self) -> u32 {
+        self.seq
+            .wrapping_add(self.payload)
+            .wrapping_add((self.flags & tcp::SYN != 0) as u32)
+            .wrapping_add((self.flags & tcp::FIN != 0) as u32)
+    }
+}
+
+/// `a` comes after `b` in sequence space (RFC 9293 section 3.4).
+#[inline(always)]
+pub const fn seq_after(a: u32, b: u32) -> bool {
+    (a.wrapping_sub(b) as i32) > 0
+}
+
+/// One direction of a flow. Value of the flow maps.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowHalf<A> {
+    pub translation: Translation<A>,
+    /// [`crate::nat::Kind`] as a number.
+    pub kind: u8,
+    /// How often the client had to be given another backend.
+    pub attempts: u8,
+    /// [`flag`] bits.
+    pub flags: u16,
+    /// End of what this direction sent.
+    pub seq_end: u32,
+    /// Its last acknowledgement: where a RST to it has to be.
+    pub ack: u32,
+    /// End of its FIN.
+    pub fin_end: u32,
+    /// Its last window, unscaled.
+    pub window: u16,
+    /// Constant part of the IP header's checksum update.
+    pub ip_delta: u16,
+    /// Constant part of the TCP checksum's update.
+    pub l4_delta: u16,
+    pub _pad: u16,
+    pub backend: BackendId,
+    /// Of the backend when the flow was made.
+    pub epoch: u32,
+    pub service: u32,
+    /// Nanoseconds of CLOCK_MONOTONIC, coarse.
+    pub last_seen: u64,
+    /// Original: when the reply half was last looked after. Reply: when the flow was made.
+    pub checked: u64,
+    /// Index of the VIP whose lease this direction is under.
+    pub vip: u32,
+    /// Reply: where the client's packets go. Original: where they came from.
+    pub next_hop: NextHop,
+    /// What a later layout adds.
+    #[cfg(feature = "second-layout")]
+    pub later: u64,
+}
+
+#[cfg(not(feature = "second-layout"))]
+const _: () = assert!(size_of::<FlowHalf<Ipv4Be>>() == 88);
+#[cfg(feature = "second-layout")]
+const _: () = assert!(size_of::<FlowHalf<Ipv4Be>>() == 96);
+
+impl<A: Address> FlowHalf<A> {
+    /// Becomes a half whose packets carry `key` and leave as `translation` says, all else zero.
+    ///
+    /// In place: a second one has no room on the datapath's stack.
+    #[inline(always)]
+    pub fn init(&mut self, translation: Translation<A>, key: &FlowKey<A>) {
+        self.ip_delta = translation.ip_delta(key);
+        self.l4_delta = translation.l4_delta(key);
+        self.translation = translation;
+        self.kind = Kind::Nat as u8;
+        self.attempts = 0;
+        self.flags = 0;
+        self.seq_end = 0;
+        self.ack = 0;
+        self.fin_end = 0;
+        self.window = 0;
+        self._pad = 0;
+        self.backend = 0;
+        self.epoch = 0;
+        self.service = 0;
+        self.last_seen = 0;
+        self.checked = 0;
+        self.vip = 0;
+        self.next_hop.ifindex = 0;
+        #[cfg(feature = "second-layout")]
+        {
+            self.later = 0;
+        }
+    }
+}
+
+impl<A> FlowHalf<A> {
+    #[inline(always)]
+    pub const fn has(&self, bits: u16) -> bool {
+        self.flags & bits != 0
+    }
+
+    #[inline(always)]
+    pub const fn is_original(&self) -> bool {
+        self.has(flag::ORIGINAL)
+    }
+
+    /// Progress by a segment without SYN, FIN or RST.
+    ///
+    /// An acknowledgement goes forward only: a late segment must not take a later RST out of the
+    /// client's window.
+    #[inline(always)]
+    pub fn advance(&mut self, segment: &Segment, now: u64) {
+        if self.last_seen != now {
+            self.last_seen = now;
+        }
+        if seq_after(segment.end(), self.seq_end) {
+            self.seq_end = segment.end();
+        }
+        if segment.has(tcp::ACK) && seq_after(segment.ack, self.ack) {
+            self.ack = segment.ack;
+        }
+        self.window = segment.window;
+    }
+
+    /// Progress by a segment with FIN or RST. `peer` is the other half.
+    ///
+    /// Only what fits the flow counts: a FIN near the end of what was sent, a RST exactly where the
+    /// receiver expects it (RFC 5961 section 3.2) or at the sender's end. What does not fit is still
+    /// forwarded, for the endpoint to judge.
+    #[inline(always)]
+    pub fn close(&mut self, peer: &mut Self, segment: &Segment, now: u64) {
+        self.last_seen = now;
+        if segment.has(tcp::RST) {
+            let expected = segment.seq == peer.ack || segment.seq == self.seq_end;
+            if expected || !self.has(flag::CONFIRMED) {
+                self.flags |= flag::RST;
+                peer.flags |= flag::PEER_RST;
+            }
+            return;
+        }
+        let distance = segment.seq.wrapping_sub(self.seq_end) as i32;
+        if distance.unsigned_abs() > FIN_WINDOW {
+            return;
+        }
+        if !self.has(flag::FIN) {
+            self.flags |= flag::FIN;
+            self.fin_end = segment.end();
+            if !peer.has(flag::FIN) {
+                self.flags |= flag::FIN_FIRST;
+            }
+            peer.flags |= flag::PEER_FIN;
+        }
+        self.advance(segment, now);
+    }
+
+    /// The sender of a RST goes on sending: it was not its RST.
+    #[inline(always)]
+    pub fn revive(&mut self, peer: &mut Self) {
+        self.flags &= !flag::RST;
+        peer.flags &= !flag::PEER_RST;
+    }
+}
+
+/// How far from the end of what was seen a FIN may be: a full window of reordered segments.
+const FIN_WINDOW: u32 = 1 << 20;
+
+/// How far behind what the client sent a first reply may acknowledge, and how far from what the
+/// client acknowledged it may start.
+const CONFIRM_WINDOW: u32 = 1 << 18;
+
+/// The client's third segment of a handshake acknowledges what the backend's SYN-ACK sent
+/// (RFC 9293 section 3.5).
+#[inline(always)]
+pub const fn completes_handshake<A>(reply: &FlowHalf<A>, segment: &Segment) -> bool {
+    reply.flags & (flag::SYN | flag::RST) == flag::SYN
+        && segment.flags & tcp::ACK != 0
+        // One CPU may forward data behind the SYN-ACK before another sees this segment.
+        && reply.seq_end.wrapping_sub(segment.ack) <= CONFIRM_WINDOW
+}
+
+/// A reply fits the window of the client whose mid-stream segment made the flow: the guess at its
+/// backend and port was right.
+#[inline(always)]
+pub const fn confirms_guess<A>(original: &FlowHalf<A>, segment: &Segment) -> bool {
+    segment.flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK
+        && original.seq_end.wrapping_sub(segment.ack) <= CONFIRM_WINDOW
+        && segment.seq.wrapping_sub(original.ack).wrapping_add(CONFIRM_WINDOW) <= 2 * CONFIRM_WINDOW
+}
+
+#[cfg(feature = "user")]
+// SAFETY: integers only; the size assertion rules padding out.
+unsafe impl aya::Pod for FlowHalf<Ipv4Be> {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,245 @@
+use super::*;
+use crate::addr::PortBe;
+use core::net::Ipv4Addr;
+use rstest::rstest;
+
+const NOW: u64 = 1_000_000_000;
+
+fn half(flags: u16) -> FlowHalf<Ipv4Be> {
+    let address = Ipv4Be::new(Ipv4Addr::new(10, 0, 0, 1));
+    let translation = Translation {
+        src: address,
+        dst: address,
+        src_port: PortBe::new(1),
+        dst_port: PortBe::new(2),
+    };
+    // SAFETY: integers only.
+    let mut half: FlowHalf<Ipv4Be> = unsafe { core::mem::zeroed() };
+    half.init(translation, &translation.key());
+    (half.flags, half.seq_end, half.ack) = (flags, 1000, 5000);
+    (half.last_seen, half.checked) = (NOW, NOW);
+    half
+}
+
+/// A confirmed flow whose client is at 1000 and whose backend is at 5000.
+fn flow() -> (FlowHalf<Ipv4Be>, FlowHalf<Ipv4Be>) {
+    let original = half(flag::ORIGINAL | flag::SYN | flag::CONFIRMED);
+    let mut reply = half(flag::SYN | flag::CONFIRMED);
+    (reply.seq_end, reply.ack) = (5000, 1000);
+    (original, reply)
+}
+
+fn segment(flags: u8, seq: u32, ack: u32) -> Segment {
+    Segment { seq, ack, payload: 0, window: 100, flags }
+}
+
+/// Every combination of what the rule reads, against the table of RFC 9293 section 3.3.2 in words.
+#[test]
+fn the_state_table_is_exhaustive() {
+    let bools = [false, true];
+    for confirmed in bools {
+        for reply_syn in bools {
+            for (original_fin, original_acked) in [(false, false), (true, false), (true, true)] {
+                for (reply_fin, reply_acked) in [(false, false), (true, false), (true, true)] {
+                    for reply_first in bools {
+                        for (original_rst, reply_rst) in
+                            [(false, false), (true, false), (false, true), (true, true)]
+                        {
+                            let mut original = half(flag::ORIGINAL | flag::SYN);
+                            let mut reply = half(0);
+                            let mut set = |half: &mut FlowHalf<Ipv4Be>, on: bool, bits: u16| {
+                                half.flags |= if on { bits } else { 0 };
+                            };
+                            set(&mut original, confirmed, flag::CONFIRMED);
+                            set(&mut reply, reply_syn, flag::SYN);
+                            set(&mut original, original_fin, flag::FIN);
+                            set(&mut reply, reply_fin, flag::FIN);
+                            set(&mut reply, reply_fin && reply_first, flag::FIN_FIRST);
+                            set(&mut original, original_rst, flag::RST);
+                            set(&mut reply, reply_rst, flag::RST);
+                            original.fin_end = 1001;
+                            reply.fin_end = 5001;
+                            reply.ack = if original_acked { 1001 } else { 1000 };
+                            original.ack = if reply_acked { 5001 } else { 5000 };
+
+                            let first_acked =
+                                if reply_fin && reply_first { reply_acked } else { original_acked };
+                            let expected = if original_rst || reply_rst {
+                                TcpState::Closed
+                            } else if original_fin && reply_fin {
+                                if original_acked && reply_acked {
+                                    TcpState::TimeWait
+                                } else if first_acked {
+                                    TcpState::LastAck
+                                } else {
+                                    TcpState::Closing
+                                }
+                            } else if original_fin || reply_fin {
+                                if original_acked || reply_acked {
+                                    TcpState::FinWait2
+                                } else {
+                                    TcpState::FinWait1
+                                }
+                            } else if confirmed {
+                                TcpState::Established
+                            } else if reply_syn {
+                                TcpState::SynReceived
+                            } else {
+                                TcpState::SynSent
+                            };
+                            assert_eq!(TcpState::of(&original, &reply), expected);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[rstest]
+#[case::syn_sent(TcpState::SynSent, false, 30)]
+#[case::syn_received(TcpState::SynReceived, false, 30)]
+#[case::established(TcpState::Established, false, 86_400)]
+#[case::fin_wait_1(TcpState::FinWait1, false, 3600)]
+#[case::fin_wait_2(TcpState::FinWait2, true, 3600)]
+#[case::closing(TcpState::Closing, false, 60)]
+#[case::last_ack(TcpState::LastAck, true, 60)]
+#[case::time_wait_of_the_client(TcpState::TimeWait, false, 2)]
+#[case::time_wait_of_the_backend(TcpState::TimeWait, true, 60)]
+#[case::closed(TcpState::Closed, true, 2)]
+fn timeouts_of_each_state(#[case] state: TcpState, #[case] backend_first: bool, #[case] secs: u64) {
+    assert_eq!(state.timeout(backend_first, &Timeouts::default()), secs * 1_000_000_000);
+}
+
+#[test]
+fn a_client_that_closes_first_ends_in_time_wait_of_two_seconds() {
+    let (mut original, mut reply) = flow();
+    let timeouts = Timeouts::default();
+    original.close(&mut reply, &segment(tcp::FIN | tcp::ACK, 1000, 5000), NOW);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::FinWait1);
+    assert!(reply.has(flag::PEER_FIN));
+    reply.close(&mut original, &segment(tcp::FIN | tcp::ACK, 5000, 1001), NOW);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::LastAck);
+    original.advance(&segment(tcp::ACK, 1001, 5001), NOW);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::TimeWait);
+    assert!(original.has(flag::FIN_FIRST) && !reply.has(flag::FIN_FIRST));
+    assert!(!original.is_expired(&reply, &timeouts, NOW + TIME_WAIT_CLIENT_CLOSED - 1));
+    assert!(original.is_expired(&reply, &timeouts, NOW + TIME_WAIT_CLIENT_CLOSED));
+}
+
+#[test]
+fn a_backend_that_closes_first_holds_its_port_for_a_minute() {
+    let (mut original, mut reply) = flow();
+    reply.close(&mut original, &segment(tcp::FIN | tcp::ACK, 5000, 1000), NOW);
+    original.close(&mut reply, &segment(tcp::FIN | tcp::ACK, 1000, 5001), NOW);
+    reply.advance(&segment(tcp::ACK, 5001, 1001), NOW);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::TimeWait);
+    let timeouts = Timeouts::default();
+    assert!(!original.is_expired(&reply, &timeouts, NOW + 59_999_999_999));
+    assert!(original.is_expired(&reply, &timeouts, NOW + 60_000_000_000));
+}
+
+#[rstest]
+#[case::where_the_backend_expects_it(1000, true)]
+#[case::beside(1001, false)]
+#[case::far_off(77_000_000, false)]
+fn a_reset_counts_where_it_is_expected(#[case] seq: u32, #[case] counts: bool) {
+    let (mut original, mut reply) = flow();
+    original.close(&mut reply, &segment(tcp::RST, seq, 0), NOW);
+    assert_eq!(TcpState::of(&original, &reply) == TcpState::Closed, counts);
+}
+
+#[test]
+fn the_sender_of_a_reset_that_goes_on_revives_the_flow() {
+    let (mut original, mut reply) = flow();
+    original.close(&mut reply, &segment(tcp::RST, 1000, 0), NOW);
+    original.revive(&mut reply);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::Established);
+}
+
+#[test]
+fn a_fin_out_of_reach_closes_nothing() {
+    let (mut original, mut reply) = flow();
+    original.close(&mut reply, &segment(tcp::FIN | tcp::ACK, 1000 + FIN_WINDOW + 1, 5000), NOW);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::Established);
+}
+
+#[test]
+fn progress_wraps_and_never_goes_back() {
+    let mut half = half(flag::ORIGINAL);
+    half.seq_end = u32::MAX - 10;
+    half.ack = u32::MAX - 1;
+    let data = Segment { payload: 100, ..segment(tcp::ACK, u32::MAX - 10, 3) };
+    half.advance(&data, NOW);
+    assert_eq!((half.seq_end, half.ack), (89, 3));
+    half.advance(&segment(tcp::ACK, u32::MAX - 10, u32::MAX - 1), NOW);
+    assert_eq!((half.seq_end, half.ack), (89, 3));
+}
+
+#[rstest]
+#[case::its_synack(tcp::ACK, 5000, true)]
+#[case::behind_early_data(tcp::ACK, 4900, true)]
+#[case::more_than_was_sent(tcp::ACK, 5001, false)]
+#[case::of_another_age(tcp::ACK, 5000u32.wrapping_sub(1 << 20), false)]
+#[case::no_ack(0, 5000, false)]
+fn handshakes_complete(#[case] flags: u8, #[case] ack: u32, #[case] completes: bool) {
+    let (_, reply) = flow();
+    assert_eq!(completes_handshake(&reply, &segment(flags, 1000, ack)), completes);
+}
+
+#[test]
+fn a_handshake_without_synack_does_not_complete() {
+    let (_, mut reply) = flow();
+    reply.flags &= !flag::SYN;
+    assert!(!completes_handshake(&reply, &segment(tcp::ACK, 1000, 5000)));
+}
+
+#[rstest]
+#[case::acknowledges_all(tcp::ACK, 5000, 1000, true)]
+#[case::acknowledges_some(tcp::ACK, 5000, 400, true)]
+#[case::acknowledges_the_future(tcp::ACK, 5000, 1001, false)]
+#[case::another_connection(tcp::ACK, 0x8000_0000, 0x4000_0000, false)]
+#[case::sends_from_elsewhere(tcp::ACK, 0x8000_0000, 1000, false)]
+#[case::reset(tcp::ACK | tcp::RST, 5000, 1000, false)]
+#[case::synack(tcp::ACK | tcp::SYN, 5000, 1000, false)]
+#[case::no_ack(0, 5000, 1000, false)]
+fn guesses_are_confirmed(
+    #[case] flags: u8,
+    #[case] seq: u32,
+    #[case] ack: u32,
+    #[case] fits: bool,
+) {
+    let (original, _) = flow();
+    assert_eq!(confirms_guess(&original, &segment(flags, seq, ack)), fits);
+}
+
+#[test]
+fn only_what_is_over_gives_way() {
+    for state in TcpState::ALL {
+        let gives_way = state >= TcpState::Closing;
+        assert_eq!(state.gives_way_to_syn(), gives_way, "{state:?}");
+        assert_eq!(state.is_over(), state >= TcpState::TimeWait, "{state:?}");
+    }
+}
+
+#[rstest]
+#[case::established(0, false, 90_000, PortHold::Live)]
+#[case::half_closed(flag::FIN, true, 90_000, PortHold::Live)]
+#[case::reset_just_now(flag::RST, false, 1, PortHold::TimeWait)]
+#[case::reset_by_the_client(flag::PEER_RST, false, 2, PortHold::Free)]
+#[case::reset_for_the_same_client(flag::PEER_RST, true, 0, PortHold::Free)]
+#[case::client_closed_first(flag::FIN | flag::PEER_FIN, false, 1, PortHold::TimeWait)]
+#[case::client_closed_first_long_ago(flag::FIN | flag::PEER_FIN, false, 2, PortHold::Free)]
+#[case::backend_closed_first(flag::FIN | flag::PEER_FIN | flag::FIN_FIRST, false, 59, PortHold::TimeWait)]
+#[case::backend_closed_a_minute_ago(flag::FIN | flag::PEER_FIN | flag::FIN_FIRST, false, 60, PortHold::Free)]
+#[case::backend_closed_same_client(flag::FIN | flag::PEER_FIN | flag::FIN_FIRST, true, 0, PortHold::Free)]
+fn ports_are_held(
+    #[case] flags: u16,
+    #[case] same_client: bool,
+    #[case] idle_secs: u64,
+    #[case] hold: PortHold,
+) {
+    let reply = half(flag::SYN | flag::CONFIRMED | flags);
+    let now = NOW + idle_secs * 1_000_000_000;
+    assert_eq!(reply.port_hold(same_client, &Timeouts::default(), now), hold);
+}

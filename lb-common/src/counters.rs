@@ -1,0 +1,93 @@
+//! Every verdict on a packet, and the counter it has. Pure.
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
+        /// Index into the per-CPU counters. A packet is counted once.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        #[repr(u32)]
+        pub enum Counter {
+            $($(#[$doc])* $name,)+
+        }
+
+        impl Counter {
+            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
+
+            /// Name in `status` and in metrics: `verdict_reason`.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$name => $label,)+
+                }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Not IPv4: ARP, IPv6, tagged frames.
+    PassNotIpv4 = "pass_not_ipv4",
+    /// To an address that is no VIP.
+    PassNotVip = "pass_not_vip",
+    /// To a VIP, by another protocol than TCP.
+    PassNotTcp = "pass_not_tcp",
+    /// To a VIP's port that no service has.
+    PassNotService = "pass_not_service",
+    /// From a client to a backend, out of the interface it came in by.
+    ForwardRequest = "forward_request",
+    /// From a backend to a client, likewise.
+    ForwardReply = "forward_reply",
+    /// From a client to a backend, out of another interface.
+    RedirectRequest = "redirect_request",
+    RedirectReply = "redirect_reply",
+    /// Answered with RST: the service has no backend.
+    ResetNoBackend = "reset_no_backend",
+    /// A FIN that belongs to no flow.
+    ResetNoFlow = "reset_no_flow",
+    /// A reply that does not fit the client whose segment made the flow.
+    ResetUnconfirmed = "reset_unconfirmed",
+    /// The established map is full.
+    ResetTableFull = "reset_table_full",
+    /// The flow's backend was given up.
+    ResetBackendDown = "reset_backend_down",
+    /// To a VIP, too short for its headers or with lengths that contradict each other.
+    DropMalformed = "drop_malformed",
+    /// A fragment of TCP to a VIP.
+    DropFragment = "drop_fragment",
+    /// The hop count ends here.
+    DropTtlExpired = "drop_ttl_expired",
+    /// Flags that no TCP sends: SYN with FIN or RST, none at all, a SYN-ACK to a service.
+    DropBadFlags = "drop_bad_flags",
+    /// A RST that belongs to no flow.
+    DropRstWithoutFlow = "drop_rst_without_flow",
+    /// From a backend to a SNAT port that no flow has.
+    DropStaleReply = "drop_stale_reply",
+    /// No SNAT port is free towards the backend.
+    DropSnatExhausted = "drop_snat_exhausted",
+    /// A flow could not be stored.
+    DropFlowInsert = "drop_flow_insert",
+    /// Neither the controller nor the kernel knows the way to the backend or client.
+    DropNoNextHop = "drop_no_next_hop",
+    /// The VIP is no longer this node's.
+    DropLeaseExpired = "drop_lease_expired",
+    /// A map that the controller fills has a gap: a defect.
+    DropInconsistent = "drop_inconsistent",
+}
+
+/// Size of the counter map.
+pub const COUNTERS: u32 = Counter::ALL.len() as u32;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn names_are_unique_and_follow_the_verdict() {
+        let names: BTreeSet<_> = Counter::ALL.iter().map(|counter| counter.name()).collect();
+        assert_eq!(names.len(), Counter::ALL.len());
+        for (index, counter) in Counter::ALL.iter().enumerate() {
+            assert_eq!(*counter as usize, index);
+            let (verdict, _) = counter.name().split_once('_').unwrap();
+            assert!(["pass", "forward", "redirect", "reset", "drop"].contains(&verdict));
+        }
+    }
+}
