@@ -1,1 +1,204 @@
-//! wire.
+//! The configuration file: what YAML may say, and its translation into a `Config`. `load` calls it
+//! with the file's text. Pure.
+//!
+//! Scalars are taken as text and judged by `scalar`, so that one run finds every wrong value and
+//! says what would be right; only YAML's own syntax and unknown keys end it at once.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_saphyr::{Location, Spanned};
+
+use super::Config;
+use super::error::ConfigError;
+
+mod backend;
+mod health;
+mod reader;
+mod scalar;
+mod service;
+mod syntax;
+mod translate;
+
+#[cfg(test)]
+mod tests;
+
+/// Reads a configuration; `name` is what its errors call the file.
+pub fn parse(text: &str, name: &Path) -> Result<Config, ConfigError> {
+    parse_with_references(text, name).map(|(config, _)| config)
+}
+
+/// The same, with the files that the configuration refers to, for `load` to look at.
+pub(super) fn parse_with_references(
+    text: &str,
+    name: &Path,
+) -> Result<(Config, Vec<Reference>), ConfigError> {
+    let document = syntax::read(text, name)?;
+    translate::translate(&document, name)
+}
+
+/// A file that the configuration names, and where it does.
+pub(super) struct Reference {
+    pub(super) path: PathBuf,
+    pub(super) spot: Spot,
+}
+
+/// Where in the file a value is, and its full key.
+#[derive(Clone, Debug)]
+pub(super) struct Spot {
+    pub(super) key: String,
+    pub(super) at: Location,
+}
+
+/// A scalar, or nothing when the key is absent or null.
+type Field = Option<Spanned<String>>;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Document {
+    version: Field,
+    interfaces: Option<Spanned<Vec<Spanned<String>>>>,
+    xdp_mode: Field,
+    limits: Option<Spanned<LimitsFile>>,
+    services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
+    vrrp: Option<Spanned<Unavailable>>,
+    admin: Option<Spanned<AdminFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LimitsFile {
+    flows: Field,
+    half_open: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AdminFile {
+    socket: Field,
+    listen: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ServiceFile {
+    name: Field,
+    vips: Option<Spanned<Vec<Spanned<String>>>>,
+    standalone: Field,
+    port: Field,
+    mode: Field,
+    snat_address: Option<Spanned<OneOrMany>>,
+    on_all_down: Field,
+    allow: Option<Spanned<Unavailable>>,
+    reset_delay: Field,
+    drain_timeout: Field,
+    timeouts: Option<Spanned<TimeoutsFile>>,
+    backends: Option<Spanned<Vec<Spanned<BackendFile>>>>,
+    health: Option<Spanned<HealthFile>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TimeoutsFile {
+    established: Field,
+    half_open: Field,
+    closing: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct BackendFile {
+    name: Field,
+    address: Field,
+    port: Field,
+    weight: Field,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HealthFile {
+    #[serde(rename = "type")]
+    kind: Field,
+    path: Field,
+    ca_file: Field,
+    insecure_skip_verify: Field,
+    server_name: Field,
+    interval: Field,
+    fast_interval: Field,
+    timeout: Field,
+    rise: Field,
+    fall: Field,
+}
+
+/// Not `#[serde(untagged)]`, which would lose the locations.
+enum OneOrMany {
+    One(String),
+    Many(Vec<Spanned<String>>),
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str("an address or a list of addresses")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(OneOrMany::One(text.to_owned()))
+            }
+
+            // What is no address is refused with the others, and at its own place.
+            fn visit_u64<E>(self, number: u64) -> Result<Self::Value, E> {
+                Ok(OneOrMany::One(number.to_string()))
+            }
+
+            fn visit_i64<E>(self, number: i64) -> Result<Self::Value, E> {
+                Ok(OneOrMany::One(number.to_string()))
+            }
+
+            fn visit_f64<E>(self, number: f64) -> Result<Self::Value, E> {
+                Ok(OneOrMany::One(number.to_string()))
+            }
+
+            fn visit_bool<E>(self, word: bool) -> Result<Self::Value, E> {
+                Ok(OneOrMany::One(word.to_string()))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
+                let mut many = Vec::new();
+                while let Some(one) = seq.next_element()? {
+                    many.push(one);
+                }
+                Ok(OneOrMany::Many(many))
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}
+
+/// The value of a key that only has a meaning in a later release: all that matters is whether it
+/// says anything.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Unavailable {
+    List(Vec<IgnoredAny>),
+    Mapping(BTreeMap<String, IgnoredAny>),
+    Other(IgnoredAny),
+}
+
+impl Unavailable {
+    fn is_empty(&self) -> bool {
+        match self {
+            Self::List(list) => list.is_empty(),
+            Self::Mapping(mapping) => mapping.is_empty(),
+            Self::Other(IgnoredAny) => false,
+        }
+    }
+}

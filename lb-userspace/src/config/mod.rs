@@ -1,20 +1,31 @@
-//! The configuration as the rest of the controller sees it: validated, with every default filled in.
-//! `file` reads it from YAML. Pure.
+//! The configuration as the rest of the controller sees it: validated, with every default filled
+//! in. `file` translates it from YAML; `load` reads the file and those it refers to. Pure but for
+//! `load`.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod error;
 pub mod file;
+pub mod load;
+
+pub use error::{ConfigError, Problem};
+pub use file::parse;
+pub use load::load;
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
 
+/// A file that shows every key, and says what each is for.
+pub const EXAMPLE: &str = include_str!("example.yaml");
+
 /// Everything an operator may say, validated.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Interfaces that XDP attaches to, in the order given, without duplicates. Never empty.
+    /// Interfaces that XDP attaches to, in the order given, without duplicates. Empty when
+    /// the file has none: then the command line must name them.
     pub interfaces: Vec<String>,
     /// How XDP is attached.
     pub xdp_mode: XdpMode,
@@ -47,7 +58,10 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { flows: 131_072, half_open: 65_536 }
+        Self {
+            flows: 131_072,
+            half_open: 65_536,
+        }
     }
 }
 
@@ -181,7 +195,10 @@ pub const DEFAULT_SOCKET: &str = "/run/fairlead/admin.sock";
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { socket: PathBuf::from(DEFAULT_SOCKET), listen: None }
+        Self {
+            socket: PathBuf::from(DEFAULT_SOCKET),
+            listen: None,
+        }
     }
 }
 

@@ -1,0 +1,247 @@
+//! One service. Pure.
+
+use std::net::Ipv4Addr;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use serde_saphyr::Spanned;
+
+use super::super::{Mode, OnAllDown, Service, Timeouts};
+use super::reader::Reader;
+use super::{OneOrMany, ServiceFile, Spot, TimeoutsFile, scalar};
+
+pub(super) const PORT: RangeInclusive<u16> = 1..=u16::MAX;
+const MAX_SNAT_ADDRESSES: usize = 4;
+
+const SECOND: Duration = Duration::from_secs(1);
+const HOUR: Duration = Duration::from_secs(3600);
+const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
+const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+const RESET_DELAY: Duration = Duration::from_secs(3);
+
+impl Reader<'_> {
+    pub(super) fn service(&mut self, scope: &Spot, file: &ServiceFile) -> Service {
+        self.unavailable(scope, file);
+        // Without any VRRP, every service is.
+        self.boolean(
+            &scope.field("standalone", &file.standalone),
+            &file.standalone,
+        );
+        let port = self.service_port(scope, file);
+        let spot = |name, field| scope.field(name, field);
+        let on_all_down = self
+            .choice(
+                &spot("on_all_down", &file.on_all_down),
+                &file.on_all_down,
+                &[
+                    ("fail_open", OnAllDown::FailOpen),
+                    ("reject", OnAllDown::Reject),
+                ],
+            )
+            .unwrap_or_default();
+        Service {
+            name: self.service_name(scope, file),
+            vips: self.vips(scope, file),
+            port,
+            mode: self.mode(scope, file),
+            snat_addresses: self.snat_addresses(scope, file),
+            on_all_down,
+            reset_delay: self.duration(
+                &spot("reset_delay", &file.reset_delay),
+                &file.reset_delay,
+                &(Duration::ZERO..=HOUR),
+                RESET_DELAY,
+            ),
+            drain_timeout: self.duration(
+                &spot("drain_timeout", &file.drain_timeout),
+                &file.drain_timeout,
+                &(Duration::ZERO..=WEEK),
+                Duration::ZERO,
+            ),
+            timeouts: self.timeouts(scope, file.timeouts.as_ref()),
+            backends: self.backends(scope, file, port),
+            health: self.health(scope, file.health.as_ref()),
+        }
+    }
+
+    fn unavailable(&mut self, scope: &Spot, file: &ServiceFile) {
+        if let Some(allow) = file.allow.as_ref().filter(|allow| !allow.value.is_empty()) {
+            self.wrong(
+                &scope.of("allow", allow),
+                "source ranges are not available yet; remove the key, and filter before this node",
+            );
+        }
+    }
+
+    fn service_name(&mut self, scope: &Spot, file: &ServiceFile) -> String {
+        let Some(name) = &file.name else {
+            self.missing(scope, "name", "`name: kube-apiserver`");
+            return String::new();
+        };
+        self.accept(&scope.of("name", name), scalar::name(&name.value))
+            .unwrap_or_default()
+    }
+
+    fn service_port(&mut self, scope: &Spot, file: &ServiceFile) -> u16 {
+        if file.port.is_none() {
+            self.missing(scope, "port", "`port: 6443`");
+        }
+        self.number(
+            &scope.field("port", &file.port),
+            &file.port,
+            &PORT,
+            *PORT.start(),
+        )
+    }
+
+    fn mode(&mut self, scope: &Spot, file: &ServiceFile) -> Mode {
+        let Some(mode) = &file.mode else {
+            return Mode::default();
+        };
+        let spot = scope.of("mode", mode);
+        if matches!(mode.value.as_str(), "dnat" | "dsr") {
+            self.wrong(
+                &spot,
+                format_args!("mode {} is not available yet; write nat", mode.value),
+            );
+            return Mode::default();
+        }
+        self.choice(&spot, &file.mode, &[("nat", Mode::Nat)])
+            .unwrap_or_default()
+    }
+
+    fn vips(&mut self, scope: &Spot, file: &ServiceFile) -> Vec<Ipv4Addr> {
+        let Some(list) = &file.vips else {
+            self.missing(
+                scope,
+                "vips",
+                "`vips: [10.0.0.100]` with the address that clients use",
+            );
+            return Vec::new();
+        };
+        let spot = scope.of("vips", list);
+        if list.value.is_empty() {
+            self.wrong(
+                &spot,
+                "is empty; write the address that clients use: [10.0.0.100]",
+            );
+        }
+        self.addresses(&spot, &list.value)
+    }
+
+    fn snat_addresses(&mut self, scope: &Spot, file: &ServiceFile) -> Vec<Ipv4Addr> {
+        let Some(snat) = &file.snat_address else {
+            return Vec::new();
+        };
+        let spot = scope.of("snat_address", snat);
+        match &snat.value {
+            OneOrMany::One(text) => self.accept(&spot, scalar::vip(text)).into_iter().collect(),
+            OneOrMany::Many(many) => {
+                if many.len() > MAX_SNAT_ADDRESSES {
+                    let count = many.len();
+                    self.wrong(
+                        &spot,
+                        format_args!(
+                            "{count} addresses are too many; write at most {MAX_SNAT_ADDRESSES}"
+                        ),
+                    );
+                }
+                self.addresses(&spot, many)
+            }
+        }
+    }
+
+    fn addresses(&mut self, scope: &Spot, list: &[Spanned<String>]) -> Vec<Ipv4Addr> {
+        let mut addresses = Vec::new();
+        for (index, value) in list.iter().enumerate() {
+            let spot = scope.element(index, value);
+            let Some(address) = self.accept(&spot, scalar::vip(&value.value)) else {
+                continue;
+            };
+            if addresses.contains(&address) {
+                self.wrong(
+                    &spot,
+                    format_args!("{address} is in the list already; remove one of the two"),
+                );
+            } else {
+                addresses.push(address);
+            }
+        }
+        addresses
+    }
+
+    fn timeouts(&mut self, scope: &Spot, file: Option<&Spanned<TimeoutsFile>>) -> Timeouts {
+        let default = Timeouts::default();
+        let Some(file) = file else { return default };
+        let scope = scope.of("timeouts", file);
+        let TimeoutsFile {
+            established,
+            half_open,
+            closing,
+        } = &file.value;
+        let mut read = |name, field, longest, default| {
+            self.duration(
+                &scope.field(name, field),
+                field,
+                &(SECOND..=longest),
+                default,
+            )
+        };
+        Timeouts {
+            established: read("established", established, MONTH, default.established),
+            half_open: read("half_open", half_open, HOUR, default.half_open),
+            closing: read("closing", closing, HOUR, default.closing),
+        }
+    }
+}
+
+impl ServiceFile {
+    /// The VIPs that can be read.
+    pub(super) fn vips(&self, scope: &Spot) -> Vec<(Ipv4Addr, Spot)> {
+        let Some(list) = &self.vips else {
+            return Vec::new();
+        };
+        readable(&scope.of("vips", list), &list.value)
+    }
+
+    /// The SNAT addresses that can be read.
+    pub(super) fn snat(&self, scope: &Spot) -> Vec<(Ipv4Addr, Spot)> {
+        let Some(snat) = &self.snat_address else {
+            return Vec::new();
+        };
+        let spot = scope.of("snat_address", snat);
+        match &snat.value {
+            OneOrMany::One(text) => address(text).map(|it| (it, spot)).into_iter().collect(),
+            OneOrMany::Many(many) => readable(&spot, many),
+        }
+    }
+
+    /// The backends' addresses that can be read.
+    pub(super) fn backend_addresses(&self, scope: &Spot) -> Vec<(Ipv4Addr, Spot)> {
+        let Some(list) = &self.backends else {
+            return Vec::new();
+        };
+        let scope = scope.of("backends", list);
+        let backends = list.value.iter().enumerate();
+        backends
+            .filter_map(|(index, file)| {
+                let field = file.value.address.as_ref()?;
+                Some((
+                    address(&field.value)?,
+                    scope.element(index, file).of("address", field),
+                ))
+            })
+            .collect()
+    }
+}
+
+fn readable(scope: &Spot, list: &[Spanned<String>]) -> Vec<(Ipv4Addr, Spot)> {
+    let values = list.iter().enumerate();
+    values
+        .filter_map(|(index, value)| Some((address(&value.value)?, scope.element(index, value))))
+        .collect()
+}
+
+fn address(text: &str) -> Option<Ipv4Addr> {
+    text.strip_suffix("/32").unwrap_or(text).parse().ok()
+}

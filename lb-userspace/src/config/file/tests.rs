@@ -1,0 +1,278 @@
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use proptest::prelude::*;
+use rstest::rstest;
+
+use super::super::{
+    Admin, Backend, Config, ConfigError, EXAMPLE, HealthCheck, Limits, Mode, OnAllDown, Probe,
+    Service, Timeouts, Verify, XdpMode,
+};
+use super::parse;
+
+mod refused;
+
+/// The least a file must say.
+const MINIMAL: &str = "\
+services:
+  - name: api
+    vips: [10.0.0.100]
+    port: 6443
+    backends: [{ name: cp1, address: 10.0.0.11 }]
+";
+
+#[test]
+fn minimal_file_gets_every_default() {
+    assert_eq!(
+        parsed(MINIMAL),
+        Config {
+            interfaces: Vec::new(),
+            xdp_mode: XdpMode::Auto,
+            limits: Limits {
+                flows: 131_072,
+                half_open: 65_536
+            },
+            services: vec![Service {
+                name: "api".to_owned(),
+                vips: vec![Ipv4Addr::new(10, 0, 0, 100)],
+                port: 6443,
+                mode: Mode::Nat,
+                snat_addresses: Vec::new(),
+                on_all_down: OnAllDown::FailOpen,
+                drain_timeout: Duration::ZERO,
+                reset_delay: Duration::from_secs(3),
+                timeouts: Timeouts {
+                    established: Duration::from_secs(86_400),
+                    half_open: Duration::from_secs(30),
+                    closing: Duration::from_secs(60),
+                },
+                backends: vec![backend("cp1", 11, 6443)],
+                health: default_health(),
+            }],
+            admin: Admin {
+                socket: PathBuf::from("/run/fairlead/admin.sock"),
+                listen: None
+            },
+        }
+    );
+}
+
+#[test]
+fn example_says_the_defaults_that_it_claims() {
+    let example = parsed(EXAMPLE);
+    assert_eq!(example.interfaces, ["eth0"]);
+    let backends = vec![
+        backend("cp1", 11, 6443),
+        backend("cp2", 12, 6443),
+        backend("cp3", 13, 6443),
+    ];
+    let minimal = parsed(MINIMAL);
+    let service = Service {
+        name: "kube-apiserver".to_owned(),
+        backends,
+        ..minimal.services[0].clone()
+    };
+    assert_eq!(
+        example,
+        Config {
+            interfaces: vec!["eth0".to_owned()],
+            services: vec![service],
+            ..minimal
+        }
+    );
+}
+
+#[test]
+fn every_value_can_be_other_than_the_default() {
+    let config = parsed(include_str!("tests/other.yaml"));
+    let service = Service {
+        name: "edge_1.a-b".to_owned(),
+        vips: vec![Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)],
+        port: 443,
+        mode: Mode::Nat,
+        snat_addresses: vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)],
+        on_all_down: OnAllDown::Reject,
+        drain_timeout: Duration::from_secs(90),
+        reset_delay: Duration::ZERO,
+        timeouts: Timeouts {
+            established: Duration::from_secs(48 * 3600),
+            half_open: Duration::from_secs(10),
+            closing: Duration::from_secs(20),
+        },
+        backends: vec![
+            Backend {
+                weight: 0,
+                ..backend("cp1", 11, 443)
+            },
+            Backend {
+                weight: 1000,
+                ..backend("cp2", 12, 6444)
+            },
+        ],
+        health: HealthCheck {
+            probe: Probe::Https {
+                path: "/livez?verbose".to_owned(),
+                server_name: "10.96.0.1".to_owned(),
+                verify: Verify::Skip,
+            },
+            interval: Duration::from_millis(1500),
+            fast_interval: Duration::from_millis(100),
+            timeout: Duration::from_millis(700),
+            rise: 1,
+            fall: 5,
+        },
+    };
+    assert_eq!(
+        config,
+        Config {
+            interfaces: vec!["eth0".to_owned(), "bond0.100".to_owned()],
+            xdp_mode: XdpMode::Generic,
+            limits: Limits {
+                flows: 1024,
+                half_open: 16_777_216
+            },
+            services: vec![service],
+            admin: Admin {
+                socket: PathBuf::from("/tmp/a.sock"),
+                listen: None
+            },
+        }
+    );
+}
+
+#[test]
+fn vips_of_a_config_include_snat_addresses() {
+    let config = parsed(&format!("{MINIMAL}    snat_address: 10.1.0.1/32\n"));
+    assert!(config.vips().contains(&Ipv4Addr::new(10, 1, 0, 1)));
+    assert_eq!(config.vips().len(), 2);
+}
+
+#[rstest]
+#[case::tcp("health: { type: tcp }", Probe::Tcp)]
+#[case::http("health: { type: http }", Probe::Http { path: "/readyz".to_owned() })]
+fn probes_without_tls_need_no_ca(#[case] line: &str, #[case] probe: Probe) {
+    let config = parsed(&format!("{MINIMAL}    {line}\n"));
+    assert_eq!(
+        config.services[0].health,
+        HealthCheck {
+            probe,
+            ..default_health()
+        }
+    );
+}
+
+#[rstest]
+#[case("250ms", 250)]
+#[case("1s", 1000)]
+#[case("1.5s", 1500)]
+#[case("5m", 300_000)]
+#[case("1m30s", 90_000)]
+#[case("1h", 3_600_000)]
+#[case("0", 0)]
+#[case("0s", 0)]
+fn durations_have_units(#[case] text: &str, #[case] millis: u64) {
+    let config = parsed(&format!("{MINIMAL}    reset_delay: {text}\n"));
+    assert_eq!(
+        config.services[0].reset_delay,
+        Duration::from_millis(millis)
+    );
+}
+
+#[test]
+fn fast_interval_follows_a_shorter_interval() {
+    let config = parsed(&format!(
+        "{MINIMAL}    health: {{ type: tcp, interval: 100ms }}\n"
+    ));
+    assert_eq!(
+        config.services[0].health.fast_interval,
+        Duration::from_millis(100)
+    );
+}
+
+#[test]
+fn one_vip_may_have_services_on_several_ports() {
+    let second = MINIMAL
+        .replace("services:\n", "")
+        .replace("api", "other")
+        .replace("6443", "443");
+    assert_eq!(parsed(&format!("{MINIMAL}{second}")).services.len(), 2);
+}
+
+#[rstest]
+#[case::null_values("version:\ninterfaces:\nlimits: ~\nvrrp: null\nadmin: { listen: null }\n")]
+#[case::empty_lists("interfaces: []\nvrrp: []\n")]
+#[case::directive("%YAML 1.2\n---\n")]
+#[case::comments("# one\n# two\n\n")]
+#[case::byte_order_mark("\u{feff}")]
+fn what_says_nothing_changes_nothing(#[case] head: &str) {
+    assert_eq!(parsed(&format!("{head}{MINIMAL}")), parsed(MINIMAL));
+}
+
+#[test]
+fn aliases_share_blocks_between_services() {
+    let shared = MINIMAL.replace("[{ name", "&backends [{ name");
+    let second = "  - { name: b, vips: [10.0.0.101], port: 6443, backends: *backends }\n";
+    let config = parsed(&format!("{shared}{second}"));
+    assert_eq!(config.services[0].backends, config.services[1].backends);
+}
+
+proptest! {
+    #[test]
+    fn no_text_panics(text in any::<String>()) {
+        let _ = parse(&text, Path::new("f"));
+    }
+
+    #[test]
+    fn no_text_like_yaml_panics(text in "[a-c0-9:{}\\[\\]&*!|>'\"#%@, \n\t-]{0,120}") {
+        let _ = parse(&text, Path::new("f"));
+    }
+
+    #[test]
+    fn no_change_of_the_example_panics(at in 0..EXAMPLE.len(), piece in "[ -~\n\t]{0,8}") {
+        let at = (at..).find(|at| EXAMPLE.is_char_boundary(*at)).unwrap();
+        let _ = parse(&format!("{}{piece}{}", &EXAMPLE[..at], &EXAMPLE[at..]), Path::new("f"));
+        let _ = parse(&EXAMPLE[..at], Path::new("f"));
+    }
+
+    #[test]
+    fn every_problem_has_a_place(piece in "[a-z0-9:/. -]{0,12}") {
+        if let Err(error) = parse(&format!("{MINIMAL}    mode: {piece}\n"), Path::new("f")) {
+            prop_assert!(!error.problems().is_empty());
+            prop_assert!(error.problems().iter().all(|it| it.line > 0 && it.column > 0));
+        }
+    }
+}
+
+fn parsed(text: &str) -> Config {
+    parse(text, Path::new("f")).unwrap()
+}
+
+fn refusal(text: &str) -> ConfigError {
+    parse(text, Path::new("/etc/fairlead/fairlead.yaml")).unwrap_err()
+}
+
+fn backend(name: &str, host: u8, port: u16) -> Backend {
+    let address = Ipv4Addr::new(10, 0, 0, host);
+    Backend {
+        name: name.to_owned(),
+        address,
+        port,
+        weight: 100,
+    }
+}
+
+fn default_health() -> HealthCheck {
+    HealthCheck {
+        probe: Probe::Https {
+            path: "/readyz".to_owned(),
+            server_name: "kubernetes".to_owned(),
+            verify: Verify::Ca(PathBuf::from("/etc/kubernetes/pki/ca.crt")),
+        },
+        interval: Duration::from_secs(1),
+        fast_interval: Duration::from_millis(250),
+        timeout: Duration::from_secs(1),
+        rise: 2,
+        fall: 3,
+    }
+}

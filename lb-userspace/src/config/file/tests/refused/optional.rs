@@ -1,0 +1,172 @@
+//! Keys that a service may have.
+
+use rstest::rstest;
+
+use super::super::MINIMAL;
+use super::assert_refused;
+
+/// The line follows those of `MINIMAL`, as the sixth.
+#[rstest]
+#[case::standalone("standalone: yes", "6:17", "standalone", "write false or true")]
+#[case::dnat("mode: dnat", "6:11", "mode", "not available yet; write nat")]
+#[case::dsr("mode: dsr", "6:11", "mode", "not available yet; write nat")]
+#[case::mode("mode: masquerade", "6:11", "mode", "write nat")]
+#[case::snat("snat_address: 10.1.0.1/24", "6:19", "snat_address", "write 10.1.0.1")]
+#[case::snat_number("snat_address: 5", "6:19", "snat_address", "write one such as")]
+#[case::snat_mapping(
+    "snat_address: { a: b }",
+    "6:19",
+    "snat_address",
+    "write an address or a list of addresses"
+)]
+#[case::snat_twice(
+    "snat_address: [10.1.0.1, 10.1.0.1]",
+    "6:30",
+    "snat_address[1]",
+    "remove one of the two"
+)]
+#[case::snat_many(
+    "snat_address: [1.0.0.1, 1.0.0.2, 1.0.0.3, 1.0.0.4, 1.0.0.5]",
+    "6:19",
+    "snat_address",
+    "write at most 4"
+)]
+#[case::snat_is_a_backend(
+    "snat_address: 10.0.0.11",
+    "5:38",
+    "backends[0].address",
+    "write the apiserver's own address"
+)]
+#[case::on_all_down(
+    "on_all_down: fail",
+    "6:18",
+    "on_all_down",
+    "write fail_open or reject"
+)]
+#[case::allow("allow: [10.0.0.0/8]", "6:12", "allow", "remove the key")]
+#[case::no_unit("reset_delay: 3", "6:18", "reset_delay", "write 3s or 3ms")]
+#[case::no_duration(
+    "reset_delay: soon",
+    "6:18",
+    "reset_delay",
+    "250ms, 1s, 1.5s, 5m, 24h or 1m30s"
+)]
+#[case::negative("reset_delay: -1s", "6:18", "reset_delay", "write a number and a unit")]
+#[case::days(
+    "drain_timeout: 1d",
+    "6:20",
+    "drain_timeout",
+    "write a number and a unit"
+)]
+#[case::long("drain_timeout: 1000h", "6:20", "drain_timeout", "from 0s to 168h")]
+#[case::idle(
+    "timeouts: { half_open: 0s }",
+    "6:28",
+    "timeouts.half_open",
+    "from 1s to 1h"
+)]
+#[case::type_(
+    "health: { type: grpc }",
+    "6:21",
+    "health.type",
+    "write https or http or tcp"
+)]
+#[case::no_ca(
+    "health: { type: https }",
+    "6:13",
+    "health.ca_file",
+    "add `ca_file: /etc/kubernetes/pki/ca.crt` (the cluster's CA), or `insecure_skip_verify: true`"
+)]
+#[case::both(
+    "health: { ca_file: /a, insecure_skip_verify: true }",
+    "6:50",
+    "health.insecure_skip_verify",
+    "keep ca_file, or remove it"
+)]
+#[case::neither(
+    "health: { insecure_skip_verify: false }",
+    "6:13",
+    "health.ca_file",
+    "or `insecure_skip_verify: true`"
+)]
+#[case::relative_ca(
+    "health: { ca_file: ca.crt }",
+    "6:24",
+    "health.ca_file",
+    "write one such as /etc/kubernetes/pki/ca.crt"
+)]
+#[case::http_with_ca(
+    "health: { type: http, ca_file: /a }",
+    "6:36",
+    "health.ca_file",
+    "remove it, or write `type: https`"
+)]
+#[case::tcp_with_path(
+    "health: { type: tcp, path: /a }",
+    "6:32",
+    "health.path",
+    "remove it, or write `type: https`"
+)]
+#[case::path(
+    "health: { type: http, path: readyz }",
+    "6:33",
+    "health.path",
+    "write one that starts with /"
+)]
+#[case::path_with_space(
+    "health: { type: http, path: /a b }",
+    "6:33",
+    "health.path",
+    "has no spaces"
+)]
+#[case::server_name(
+    "health: { ca_file: /a, server_name: a b }",
+    "6:41",
+    "health.server_name",
+    "such as kubernetes"
+)]
+#[case::interval(
+    "health: { type: tcp, interval: 0s }",
+    "6:36",
+    "health.interval",
+    "from 10ms to 1h"
+)]
+#[case::interval_number(
+    "health: { type: tcp, interval: 1 }",
+    "6:36",
+    "health.interval",
+    "write 1s or 1ms"
+)]
+#[case::fast(
+    "health: { type: tcp, fast_interval: 2s }",
+    "6:41",
+    "health.fast_interval",
+    "write at most 1s, or remove the key"
+)]
+#[case::timeout(
+    "health: { type: tcp, timeout: 2m }",
+    "6:35",
+    "health.timeout",
+    "from 10ms to 1m"
+)]
+#[case::rise(
+    "health: { type: tcp, rise: 0 }",
+    "6:32",
+    "health.rise",
+    "from 1 to 100"
+)]
+#[case::fall(
+    "health: { type: tcp, fall: 101 }",
+    "6:32",
+    "health.fall",
+    "from 1 to 100"
+)]
+fn more_of_services(
+    #[case] line: &str,
+    #[case] place: &str,
+    #[case] key: &str,
+    #[case] remedy: &str,
+) {
+    let text = format!("{MINIMAL}    {line}\n");
+    assert_refused(&text, place, &format!("services[0].{key}"), remedy);
+}

@@ -1,0 +1,238 @@
+//! The document as a whole: everything that is not of one service, and what services must not
+//! have in common. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
+
+use serde_saphyr::Spanned;
+
+use super::super::error::ConfigError;
+use super::super::{Admin, Config, DEFAULT_SOCKET, Limits, Service, XdpMode};
+use super::reader::Reader;
+use super::scalar::quoted;
+use super::{AdminFile, Document, LimitsFile, Reference, ServiceFile, Spot, scalar};
+
+const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
+/// `sun_path` less its terminating zero.
+const MAX_SOCKET_PATH: usize = 107;
+
+pub(super) fn translate(
+    document: &Document,
+    name: &Path,
+) -> Result<(Config, Vec<Reference>), ConfigError> {
+    let mut reader = Reader::new(name);
+    let root = Spot::root();
+    reader.version(&root, document);
+    let interfaces = reader.interfaces(&root, document);
+    let xdp_mode = reader
+        .choice(
+            &root.field("xdp_mode", &document.xdp_mode),
+            &document.xdp_mode,
+            &[
+                ("auto", XdpMode::Auto),
+                ("native", XdpMode::Native),
+                ("generic", XdpMode::Generic),
+            ],
+        )
+        .unwrap_or_default();
+    let limits = reader.limits(&root, document.limits.as_ref());
+    let services = reader.services(&root, document);
+    if let Some(vrrp) = document.vrrp.as_ref().filter(|vrrp| !vrrp.value.is_empty()) {
+        reader.wrong(
+            &root.of("vrrp", vrrp),
+            "VRRP is not available yet; remove the section: without it this node owns its VIPs \
+             itself",
+        );
+    }
+    let admin = reader.admin(&root, document.admin.as_ref());
+    let references = reader.finish()?;
+    Ok((
+        Config {
+            interfaces,
+            xdp_mode,
+            limits,
+            services,
+            admin,
+        },
+        references,
+    ))
+}
+
+impl Reader<'_> {
+    fn version(&mut self, root: &Spot, document: &Document) {
+        let Some(version) = &document.version else {
+            return;
+        };
+        if version.value != "1" {
+            self.wrong(
+                &root.of("version", version),
+                format_args!(
+                    "{} is not a known version; write 1, the only one so far",
+                    quoted(&version.value)
+                ),
+            );
+        }
+    }
+
+    fn interfaces(&mut self, root: &Spot, document: &Document) -> Vec<String> {
+        let Some(list) = &document.interfaces else {
+            return Vec::new();
+        };
+        let scope = root.of("interfaces", list);
+        let mut interfaces = Vec::new();
+        for (index, value) in list.value.iter().enumerate() {
+            let spot = scope.element(index, value);
+            let Some(interface) = self.accept(&spot, scalar::interface(&value.value)) else {
+                continue;
+            };
+            if interfaces.contains(&interface) {
+                self.wrong(
+                    &spot,
+                    format_args!("{interface} is in the list already; remove one of the two"),
+                );
+            } else {
+                interfaces.push(interface);
+            }
+        }
+        interfaces
+    }
+
+    fn limits(&mut self, root: &Spot, file: Option<&Spanned<LimitsFile>>) -> Limits {
+        let default = Limits::default();
+        let Some(file) = file else { return default };
+        let scope = root.of("limits", file);
+        let LimitsFile { flows, half_open } = &file.value;
+        Limits {
+            flows: self.number(&scope.field("flows", flows), flows, &FLOWS, default.flows),
+            half_open: self.number(
+                &scope.field("half_open", half_open),
+                half_open,
+                &FLOWS,
+                default.half_open,
+            ),
+        }
+    }
+
+    fn services(&mut self, root: &Spot, document: &Document) -> Vec<Service> {
+        let example = "a list with one service: its name, vips, port and backends";
+        let Some(list) = &document.services else {
+            self.missing(root, "services", example);
+            return Vec::new();
+        };
+        let scope = root.of("services", list);
+        if list.value.is_empty() {
+            self.wrong(&scope, format_args!("is empty; write {example}"));
+        }
+        let mut services: Vec<Service> = Vec::new();
+        for (index, file) in list.value.iter().enumerate() {
+            let service = self.service(&scope.element(index, file), &file.value);
+            services.push(service);
+        }
+        self.clashes(&scope, &list.value);
+        services
+    }
+
+    /// Checks what no service can check alone.
+    ///
+    /// It reads the file again, because a service with a problem of its own lacks some values.
+    fn clashes(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        let mut names = BTreeSet::new();
+        let mut owners: BTreeMap<(Ipv4Addr, u16), String> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            let spot = scope.element(index, file);
+            if let Some(name) = &file.value.name
+                && !names.insert(name.value.as_str())
+            {
+                let shown = quoted(&name.value);
+                self.wrong(
+                    &spot.of("name", name),
+                    format_args!("another service is called {shown} too; give each its own name"),
+                );
+            }
+            let port = file
+                .value
+                .port
+                .as_ref()
+                .and_then(|port| port.value.parse::<u16>().ok());
+            let Some(port) = port else { continue };
+            for (vip, at) in file.value.vips(&spot) {
+                let owner = owners
+                    .entry((vip, port))
+                    .or_insert_with(|| spot.key.clone());
+                if *owner != spot.key {
+                    self.wrong(
+                        &at,
+                        format_args!(
+                            "{owner} has {vip}:{port} already; take another VIP or port for one"
+                        ),
+                    );
+                }
+            }
+        }
+        self.backends_among_vips(scope, files);
+    }
+
+    fn backends_among_vips(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        let mut vips: BTreeMap<Ipv4Addr, Spot> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            let spot = scope.element(index, file);
+            for (vip, at) in file
+                .value
+                .vips(&spot)
+                .into_iter()
+                .chain(file.value.snat(&spot))
+            {
+                vips.entry(vip).or_insert(at);
+            }
+        }
+        for (index, file) in files.iter().enumerate() {
+            for (address, at) in file.value.backend_addresses(&scope.element(index, file)) {
+                if let Some(Spot { key, .. }) = vips.get(&address) {
+                    self.wrong(
+                        &at,
+                        format_args!("{address} is also {key}; write the apiserver's own address"),
+                    );
+                }
+            }
+        }
+    }
+
+    fn admin(&mut self, root: &Spot, file: Option<&Spanned<AdminFile>>) -> Admin {
+        let Some(file) = file else {
+            return Admin::default();
+        };
+        let scope = root.of("admin", file);
+        let AdminFile { socket, listen } = &file.value;
+        if let Some(listen) = listen {
+            self.wrong(
+                &scope.of("listen", listen),
+                "a TCP listener is not available yet; write null, and use the socket",
+            );
+        }
+        let path = socket
+            .as_ref()
+            .map_or(DEFAULT_SOCKET, |path| path.value.as_str());
+        let spot = scope.field("socket", socket);
+        if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
+            self.wrong(
+                &spot,
+                format_args!(
+                    "{} is not the absolute path of a file; write one such as {DEFAULT_SOCKET}",
+                    quoted(path)
+                ),
+            );
+        } else if path.len() > MAX_SOCKET_PATH {
+            self.wrong(
+                &spot,
+                format_args!(
+                    "is too long; write at most {MAX_SOCKET_PATH} bytes: {DEFAULT_SOCKET}"
+                ),
+            );
+        }
+        Admin {
+            socket: PathBuf::from(path),
+            listen: None,
+        }
+    }
+}
