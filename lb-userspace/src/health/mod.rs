@@ -26,6 +26,7 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 pub mod fsm;
+pub mod probe;
 
 /// What the probes say about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
