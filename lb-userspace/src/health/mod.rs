@@ -25,8 +25,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::SystemTime;
 
+pub mod driver;
 pub mod fsm;
 pub mod probe;
+
+pub use driver::{HealthMonitor, Target};
 
 /// What the probes say about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
