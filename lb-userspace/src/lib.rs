@@ -1,3 +1,4 @@
 //! The controller of Fairlead as a library, so that tests can use its parts.
 
 pub mod config;
+pub mod health;

@@ -1,0 +1,316 @@
+//! The tasks that feed the machines: one per backend. Started by the daemon, told by it what to probe
+//! and by control what to doubt. I/O.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher, Hasher, RandomState};
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use futures_util::future::{BoxFuture, OptionFuture};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep_until};
+
+use super::fsm::{Actions, Event, Fsm, Outcome, Timings, Transition};
+use super::probe::{TlsCache, probe};
+use super::{BackendKey, Health, HealthTable, Reason, Report};
+use crate::config::{HealthCheck, Probe, Verify};
+
+/// A backend to probe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub key: BackendKey,
+    pub check: HealthCheck,
+    /// Address that probes come from; never a VIP. None: the kernel chooses.
+    pub source: Option<IpAddr>,
+    /// State that an earlier run of the controller left, or `Unknown`. Of a backend that is being
+    /// probed already it is ignored.
+    pub initial: Health,
+}
+
+/// What a task may be told while it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Settings {
+    check: HealthCheck,
+    source: Option<IpAddr>,
+}
+
+/// Does one probe of a backend. Tests replace it.
+type Prober = Arc<dyn Fn(&BackendKey, &Settings) -> BoxFuture<'static, Reason> + Send + Sync>;
+
+/// Owns the tasks. Dropping it stops them and leaves the table as it is.
+pub struct HealthMonitor {
+    table: Arc<watch::Sender<HealthTable>>,
+    tasks: BTreeMap<BackendKey, Handle>,
+    tls: TlsCache,
+    prober: Prober,
+}
+
+/// A running task. It ends when this is dropped.
+struct Handle {
+    settings: watch::Sender<Settings>,
+    doubt: Arc<Notify>,
+}
+
+impl HealthMonitor {
+    /// A monitor without tasks, which publishes to `table`.
+    pub fn new(table: watch::Sender<HealthTable>) -> Self {
+        let tls = TlsCache::default();
+        let shared = tls.clone();
+        let prober: Prober = Arc::new(move |key, settings| {
+            let (endpoint, settings, tls) = (key.endpoint, settings.clone(), shared.clone());
+            Box::pin(async move { probe(endpoint, &settings.check, settings.source, &tls).await })
+        });
+        Self {
+            table: Arc::new(table),
+            tasks: BTreeMap::new(),
+            tls,
+            prober,
+        }
+    }
+
+    /// Probes `desired` and nothing else. Must be called within a tokio runtime.
+    ///
+    /// A backend whose check or source changed keeps its state, and is probed at once.
+    pub fn reconcile(&mut self, desired: Vec<Target>) {
+        let desired: BTreeMap<_, _> = desired
+            .into_iter()
+            .map(|target| (target.key.clone(), target))
+            .collect();
+        // Before the table: a task whose handle is gone can no longer publish.
+        self.tasks.retain(|key, _| desired.contains_key(key));
+        self.publish(&desired);
+        let ca_files: BTreeSet<_> = desired.values().filter_map(ca_file).collect();
+        self.tls.retain(|path| ca_files.contains(path));
+        for (key, target) in desired {
+            let settings = Settings {
+                check: target.check,
+                source: target.source,
+            };
+            if let Some(task) = self.tasks.get(&key) {
+                task.settings
+                    .send_if_modified(|current| replace(current, settings));
+            } else {
+                let handle = self.spawn(key.clone(), settings, target.initial);
+                self.tasks.insert(key, handle);
+            }
+        }
+    }
+
+    /// Asks for a probe as soon as the fast interval allows: something speaks against the state that is
+    /// known. Returns whether there is such a backend.
+    pub fn probe_now(&self, key: &BackendKey) -> bool {
+        let task = self.tasks.get(key);
+        if let Some(task) = task {
+            task.doubt.notify_one();
+        }
+        task.is_some()
+    }
+
+    /// Makes the table's keys those of `desired`.
+    fn publish(&self, desired: &BTreeMap<BackendKey, Target>) {
+        let since = wall_clock();
+        self.table.send_if_modified(|table| {
+            let before = table.len();
+            table.retain(|key, _| desired.contains_key(key) && self.tasks.contains_key(key));
+            let removed = table.len() != before;
+            let kept = table.len();
+            for (key, target) in desired {
+                let health = target.initial;
+                let reason = match health {
+                    Health::Unknown => Reason::NotProbed,
+                    Health::Up | Health::Down => Reason::Adopted,
+                };
+                table.entry(key.clone()).or_insert(Report {
+                    health,
+                    reason,
+                    since,
+                });
+            }
+            removed || table.len() != kept
+        });
+    }
+
+    fn spawn(&self, key: BackendKey, settings: Settings, initial: Health) -> Handle {
+        let seed = RandomState::new().build_hasher().finish();
+        let timings = Timings::from(&settings.check);
+        let (settings, receiver) = watch::channel(settings);
+        let doubt = Arc::new(Notify::new());
+        let task = Task {
+            key,
+            settings: receiver,
+            doubt: Arc::clone(&doubt),
+            fsm: Fsm::new(timings, initial, seed, now()),
+            probe: None,
+            last: None,
+            table: Arc::clone(&self.table),
+            prober: Arc::clone(&self.prober),
+        };
+        tokio::spawn(task.run());
+        Handle { settings, doubt }
+    }
+}
+
+/// The task of one backend.
+struct Task {
+    key: BackendKey,
+    settings: watch::Receiver<Settings>,
+    doubt: Arc<Notify>,
+    fsm: Fsm,
+    /// The probe under way. Dropping it closes its connection.
+    probe: Option<Pin<Box<dyn Future<Output = Reason> + Send>>>,
+    /// What the last probe found.
+    last: Option<Reason>,
+    table: Arc<watch::Sender<HealthTable>>,
+    prober: Prober,
+}
+
+impl Task {
+    /// Every wait in it can be cancelled: what is pending is kept in the channel, the notification and
+    /// the probe itself.
+    async fn run(mut self) {
+        loop {
+            let deadline = self
+                .fsm
+                .deadline()
+                .map(|at| sleep_until(Instant::from_std(at)));
+            tokio::select! {
+                biased;
+                changed = self.settings.changed() => {
+                    if changed.is_err() {
+                        log::debug!("{}: no longer probed", self.key);
+                        return;
+                    }
+                    self.reconfigure();
+                }
+                Some(reason) = OptionFuture::from(self.probe.as_mut()) => self.finish(reason),
+                () = self.doubt.notified() => self.feed(Event::Doubt, None),
+                Some(()) = OptionFuture::from(deadline) => self.feed(Event::Deadline, None),
+            }
+        }
+    }
+
+    fn reconfigure(&mut self) {
+        let timings = Timings::from(&self.settings.borrow_and_update().check);
+        self.probe = None;
+        self.fsm.reconfigure(timings, now());
+        log::debug!("{}: check changed", self.key);
+    }
+
+    fn finish(&mut self, reason: Reason) {
+        self.probe = None;
+        if self.last.as_ref() != Some(&reason) {
+            self.explain(&reason);
+            self.last = Some(reason.clone());
+        }
+        log::trace!("{}: probe: {reason}", self.key);
+        let outcome = if reason.is_success() {
+            Outcome::Success
+        } else {
+            Outcome::Failure
+        };
+        self.feed(Event::Finished(outcome), Some(reason));
+    }
+
+    fn feed(&mut self, event: Event, found: Option<Reason>) {
+        let Actions {
+            probe,
+            decisive,
+            transition,
+        } = self.fsm.handle(event, now());
+        if let Some(reason) = found.filter(|_| decisive) {
+            if let Some(transition) = transition {
+                self.announce(transition, &reason);
+            }
+            self.publish(reason);
+        }
+        if probe {
+            let settings = self.settings.borrow();
+            self.probe = Some((self.prober)(&self.key, &settings));
+        }
+    }
+
+    fn publish(&self, reason: Reason) {
+        let health = self.fsm.health();
+        self.table.send_if_modified(|table| {
+            // Under the table's lock: an entry that a later task of the same key made is not ours.
+            if self.settings.has_changed().is_err() {
+                return false;
+            }
+            let Some(report) = table.get_mut(&self.key) else {
+                return false;
+            };
+            if report.health == health && report.reason == reason {
+                return false;
+            }
+            if report.health != health {
+                report.since = wall_clock();
+            }
+            report.health = health;
+            report.reason = reason;
+            true
+        });
+    }
+
+    fn announce(&self, Transition { from, to }: Transition, reason: &Reason) {
+        match to {
+            Health::Up => log::info!("{}: {from} -> up: {reason}", self.key),
+            Health::Down | Health::Unknown => log::warn!("{}: {from} -> {to}: {reason}", self.key),
+        }
+    }
+
+    /// Says what a probe found when that is news.
+    fn explain(&self, reason: &Reason) {
+        if reason.is_unverified() {
+            log::warn!(
+                "{}: {reason}: the server lives, but hides its health from anonymous requests; allow \
+                 them for the health path (--anonymous-auth, or the binding system:public-info-viewer)",
+                self.key
+            );
+        } else if matches!(reason, Reason::Local(_) | Reason::Certificate(_)) {
+            log::warn!("{}: {reason}", self.key);
+        } else {
+            log::debug!("{}: {reason}", self.key);
+        }
+    }
+}
+
+fn ca_file(target: &Target) -> Option<PathBuf> {
+    match &target.check.probe {
+        Probe::Https {
+            verify: Verify::Ca(path),
+            ..
+        } => Some(path.clone()),
+        Probe::Https {
+            verify: Verify::Skip,
+            ..
+        }
+        | Probe::Http { .. }
+        | Probe::Tcp => None,
+    }
+}
+
+/// Sets `current`, and says whether that changed it.
+fn replace(current: &mut Settings, new: Settings) -> bool {
+    let changed = *current != new;
+    *current = new;
+    changed
+}
+
+/// The machines' clock: tokio's, so that tests can pause it.
+fn now() -> std::time::Instant {
+    Instant::now().into_std()
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a driver; people read this time in `since`"
+)]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(test)]
+mod tests;
