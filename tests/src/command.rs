@@ -5,7 +5,8 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::{Signal, kill};
+pub use nix::sys::signal::Signal;
+use nix::sys::signal::kill;
 use nix::unistd::Pid;
 
 use crate::eventually::{Seen, eventually};
@@ -116,6 +117,29 @@ impl Drop for Process {
         // The child may have ended, or the test may be failing already: nothing better can be done here.
         let _ = self.kill();
     }
+}
+
+/// Whether namespaces can be made.
+pub fn is_root() -> bool {
+    nix::unistd::geteuid().is_root()
+}
+
+/// Sends `signal`, if any, to everything that runs in a namespace that `ip netns` knows; how many
+/// processes there were.
+pub fn signal_namespace(name: &str, signal: Option<Signal>) -> Result<usize> {
+    let Ok(pids) = run(Command::new("ip").args(["netns", "pids", name])) else {
+        // No such namespace.
+        return Ok(0);
+    };
+    let pids: Vec<i32> = pids
+        .split_whitespace()
+        .filter_map(|pid| pid.parse().ok())
+        .collect();
+    for pid in &pids {
+        // It may have ended since.
+        let _ = kill(Pid::from_raw(*pid), signal);
+    }
+    Ok(pids.len())
 }
 
 fn describe(command: &Command) -> String {

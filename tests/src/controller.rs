@@ -99,15 +99,12 @@ impl<'lab> Controller<'lab> {
         Ok(())
     }
 
-    /// Starts it so that it outlives this process; its pid.
-    pub fn start_detached(&mut self) -> Result<u32> {
+    /// Starts it so that it can outlive this process, and gives it away.
+    pub fn start_detached(mut self) -> Result<Process> {
         let mut command = self.run_command()?;
         self.process = Some(Process::spawn_detached(&mut command)?);
         self.wait_ready()?;
-        self.process
-            .take()
-            .map(Process::forget)
-            .context("no controller runs")
+        self.process.take().context("no controller runs")
     }
 
     fn run_command(&self) -> Result<Command> {

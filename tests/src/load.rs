@@ -179,6 +179,11 @@ impl Running {
         Ok(self.recorder.clone())
     }
 
+    /// Starts no more connections; [`Self::is_finished`] says when those under way have ended.
+    pub fn finish_connections(&self) {
+        self.stop.send_replace(true);
+    }
+
     /// Waits until a closed loop has done all its connections.
     pub fn wait(mut self) -> Result<Recorder> {
         self.join()?;

@@ -1,0 +1,117 @@
+//! What each step cost, and whether any of it was too much.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use lb_tests::recorder::Report;
+
+use super::stage::{Stage, Step};
+
+/// A killed server takes what it was answering with it, and what reaches it until it is seen dead.
+const AT_KILL: Duration = Duration::from_secs(2);
+/// Losses that are told one by one.
+const TOLD: usize = 5;
+
+#[derive(Debug)]
+pub(super) struct Verdict {
+    rows: Vec<Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    step: Step,
+    report: Report,
+    /// Lost because a server was killed; connections and watch streams.
+    at_kill: usize,
+    /// Lost without an excuse, each with its reason.
+    lost: Vec<String>,
+}
+
+impl Verdict {
+    /// Judges the steps made so far. The load must have ended, or what is under way is not counted.
+    pub(super) fn of(stage: &Stage<'_>) -> Result<Self> {
+        let recorder = &stage.load()?.recorder;
+        let rows = stage
+            .steps
+            .iter()
+            .map(|step| Row::of(step.clone(), recorder.report(&step.span)));
+        Ok(Self {
+            rows: rows.collect(),
+        })
+    }
+
+    pub(super) fn is_good(&self) -> bool {
+        self.rows
+            .iter()
+            .all(|row| row.lost.is_empty() && row.step.problems.is_empty())
+    }
+
+    pub(super) fn print(&self) {
+        println!(
+            "\n{:<18} {:>6} {:>9} {:>6} {:>8} {:>12} {:>10}  seen",
+            "step", "sent", "answered", "lost", "at kill", "longest gap", "watch gap"
+        );
+        for row in &self.rows {
+            println!(
+                "{:<18} {:>6} {:>9} {:>6} {:>8} {:>9} ms {:>7} ms  {}",
+                row.step.name,
+                row.report.sent,
+                row.report.answered,
+                row.lost.len(),
+                row.at_kill,
+                row.report.longest_gap.as_millis(),
+                row.step.watch_gap.as_millis(),
+                row.step.notes.join("; "),
+            );
+        }
+        println!();
+        for row in &self.rows {
+            for reason in row.step.problems.iter().chain(row.lost.iter().take(TOLD)) {
+                println!("{}: {reason}", row.step.name);
+            }
+            if row.lost.len() > TOLD {
+                println!("{}: and {} more", row.step.name, row.lost.len() - TOLD);
+            }
+        }
+        if self.is_good() {
+            println!("Nothing was lost that was not on the killed server.");
+        }
+    }
+}
+
+impl Row {
+    fn of(step: Step, report: Report) -> Self {
+        let mut row = Self {
+            step,
+            report,
+            at_kill: 0,
+            lost: Vec::new(),
+        };
+        let kill = row.step.kill.clone();
+        for (started, failed, why, words) in &row.report.failures {
+            let excused = kill
+                .as_ref()
+                .is_some_and(|(_, at)| *failed >= *at && *started <= *at + AT_KILL);
+            if excused {
+                row.at_kill += 1;
+            } else {
+                let after = (*started).saturating_sub(row.step.span.start).as_secs_f64();
+                row.lost
+                    .push(format!("{:.1} s in: {}: {words}", after, why.as_str()));
+            }
+        }
+        for seen in &row.step.watch_breaks {
+            let excused = kill.as_ref().is_some_and(|(server, at)| {
+                (seen.server == *server || seen.server.is_empty())
+                    && (*at..*at + AT_KILL).contains(&seen.at)
+            });
+            if excused {
+                row.at_kill += 1;
+            } else {
+                row.lost
+                    .push(format!("watch stream of {:?}: {}", seen.server, seen.why));
+            }
+        }
+        row
+    }
+}
