@@ -1,17 +1,15 @@
 //! What each step cost, and whether any of it was too much.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_tests::recorder::Report;
+use lb_tests::recorder::{Report, Span};
 
 use super::stage::{Stage, Step};
 
 /// A killed server takes what it was answering with it, and what reaches it until it is seen dead.
 const AT_KILL: Duration = Duration::from_secs(2);
-/// Losses that are told one by one.
-const TOLD: usize = 5;
-
 #[derive(Debug)]
 pub(super) struct Verdict {
     rows: Vec<Row>,
@@ -23,8 +21,15 @@ struct Row {
     report: Report,
     /// Lost because a server was killed; connections and watch streams.
     at_kill: usize,
-    /// Lost without an excuse, each with its reason.
-    lost: Vec<String>,
+    /// Lost without an excuse.
+    lost: Vec<Loss>,
+}
+
+#[derive(Debug)]
+struct Loss {
+    /// Since the load's start.
+    at: Duration,
+    why: String,
 }
 
 impl Verdict {
@@ -66,11 +71,20 @@ impl Verdict {
         }
         println!();
         for row in &self.rows {
-            for reason in row.step.problems.iter().chain(row.lost.iter().take(TOLD)) {
-                println!("{}: {reason}", row.step.name);
+            for problem in &row.step.problems {
+                println!("{}: {problem}", row.step.name);
             }
-            if row.lost.len() > TOLD {
-                println!("{}: and {} more", row.step.name, row.lost.len() - TOLD);
+            for (why, times) in row.lost_by_reason() {
+                let from = times
+                    .start
+                    .saturating_sub(row.step.span.start)
+                    .as_secs_f64();
+                let to = times.end.saturating_sub(row.step.span.start).as_secs_f64();
+                let count = row.lost.iter().filter(|loss| loss.why == why).count();
+                println!(
+                    "{}: {count} × {why}, {from:.1} s to {to:.1} s in",
+                    row.step.name
+                );
             }
         }
         if self.is_good() {
@@ -95,9 +109,10 @@ impl Row {
             if excused {
                 row.at_kill += 1;
             } else {
-                let after = (*started).saturating_sub(row.step.span.start).as_secs_f64();
-                row.lost
-                    .push(format!("{:.1} s in: {}: {words}", after, why.as_str()));
+                row.lost.push(Loss {
+                    at: *failed,
+                    why: format!("{}: {words}", why.as_str()),
+                });
             }
         }
         for seen in &row.step.watch_breaks {
@@ -108,10 +123,19 @@ impl Row {
             if excused {
                 row.at_kill += 1;
             } else {
-                row.lost
-                    .push(format!("watch stream of {:?}: {}", seen.server, seen.why));
+                let why = format!("watch stream of {:?}: {}", seen.server, seen.why);
+                row.lost.push(Loss { at: seen.at, why });
             }
         }
         row
+    }
+    /// Each reason, with the first and the last time it struck.
+    fn lost_by_reason(&self) -> BTreeMap<&str, Span> {
+        let mut reasons: BTreeMap<&str, Span> = BTreeMap::new();
+        for loss in &self.lost {
+            let times = reasons.entry(&loss.why).or_insert(loss.at..loss.at);
+            *times = times.start.min(loss.at)..times.end.max(loss.at);
+        }
+        reasons
     }
 }
