@@ -6,10 +6,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
 
 use crate::checksums::{Sums, check_pcap};
-use crate::command::Process;
+use crate::command::{Process, Signal};
 use crate::eventually::{Seen, eventually};
 use crate::netns::Netns;
 

@@ -6,10 +6,9 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
-use crate::command::{Process, run};
+use crate::command::{Process, Signal, run};
 use crate::eventually::{Seen, eventually};
 use crate::pki::Pki;
 use crate::topology::{LbNode, Topology};
@@ -31,7 +30,7 @@ pub struct Controller<'lab> {
     process: Option<Process>,
 }
 
-/// The lab's configuration: [`TEMPLATE`] with this lab's addresses and files.
+/// The lab's configuration, `lab.yaml`, with this lab's addresses and files.
 pub fn config(lab: &Topology, pki: &Pki, socket: &Path) -> String {
     let backends: Vec<String> = lab
         .backends
@@ -191,7 +190,12 @@ impl<'lab> Controller<'lab> {
 
     /// Asks it to end in order, as systemd does.
     pub fn sigterm(&mut self) -> Result<()> {
-        self.process_mut()?.signal(Signal::SIGTERM)
+        self.signal(Signal::SIGTERM)
+    }
+
+    /// Any other signal: SIGSTOP makes a controller that hangs.
+    pub fn signal(&mut self, signal: Signal) -> Result<()> {
+        self.process_mut()?.signal(signal)
     }
 
     /// Kills it; the datapath stays.

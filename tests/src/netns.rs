@@ -167,7 +167,7 @@ pub fn unique_prefix() -> String {
 }
 
 /// Removes the namespaces of test processes that were killed before they could.
-pub fn remove_stale() -> Result<()> {
+pub(crate) fn remove_stale() -> Result<()> {
     let Ok(names) = fs::read_dir(NAMES) else {
         return Ok(());
     };
@@ -181,6 +181,16 @@ pub fn remove_stale() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a name was made by [`unique_prefix`] of a process that is gone.
+pub fn is_stale(name: &str) -> bool {
+    let pid = name
+        .strip_prefix("fl-")
+        .and_then(|rest| rest.split('-').next());
+    // A process that nobody has reaped is gone too; it has no command line any more.
+    let command_line = |pid| fs::read(Path::new("/proc").join(pid).join("cmdline"));
+    pid.is_some_and(|pid| command_line(pid).unwrap_or_default().is_empty())
 }
 
 /// Removes a namespace by its name; one that is gone is no error.

@@ -16,8 +16,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 
-use crate::bpffs::Bpffs;
-use crate::netns::{Netns, unique_prefix};
+use crate::bpffs::{self, Bpffs};
+use crate::netns::{self, Netns, unique_prefix};
 use crate::xdp_pass::{Attached, XdpPass};
 
 /// The port of the service, and of the apiservers.
@@ -183,6 +183,24 @@ impl Topology {
             .filter(|path| path.exists())
             .collect()
     }
+}
+
+/// Removes the labs of test processes that were killed before they could.
+pub fn remove_stale() -> Result<()> {
+    netns::remove_stale()?;
+    for entry in fs::read_dir(std::env::temp_dir())? {
+        let path = entry?.path();
+        if path
+            .file_name()
+            .is_some_and(|name| netns::is_stale(&name.to_string_lossy()))
+        {
+            Topology::mounts(&path)
+                .iter()
+                .for_each(|mount| bpffs::unmount(mount));
+            fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+    }
+    Ok(())
 }
 
 impl Directory {

@@ -9,8 +9,7 @@ use anyhow::{Context, Result, ensure};
 use clap::Args;
 use lb_tests::controller::{self, Controller};
 use lb_tests::load::{Load, Pace, Talk};
-use lb_tests::netns;
-use lb_tests::topology::{API_PORT, Plan, Topology};
+use lb_tests::topology::{self, API_PORT, Plan, Topology};
 
 use self::display::Display;
 use self::stage::Stage;
@@ -51,7 +50,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
         true => None,
         false => Some(binary::fairlead(args.lab.fairlead.as_deref())?),
     };
-    netns::remove_stale()?;
+    topology::remove_stale()?;
     eprintln!("Building the lab …");
     let plan = Plan {
         arms: args.lab.arms(),
@@ -102,7 +101,9 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
     stage.display.end();
     let verdict = Verdict::of(&stage)?;
     verdict.print();
-    if (ended.is_err() || !verdict.is_good())
+    // Whoever pressed Ctrl-C knows why it ended.
+    if stage.interrupt.check().is_ok()
+        && !verdict.is_good()
         && let Some(controller) = &stage.controller
     {
         eprintln!(
