@@ -173,10 +173,7 @@ pub(crate) fn remove_stale() -> Result<()> {
     };
     for name in names {
         let name = name?.file_name().to_string_lossy().into_owned();
-        let pid = name
-            .strip_prefix("fl-")
-            .and_then(|rest| rest.split('-').next());
-        if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+        if is_stale(&name) {
             delete(&name);
         }
     }
