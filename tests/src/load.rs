@@ -356,9 +356,17 @@ mod tests {
             .report(&(Duration::ZERO..alive.end - Duration::from_millis(100)));
         assert!(report.sent > 30, "{report:?}");
         assert_eq!(report.by_server["cp1"], report.sent, "{report:?}");
-        let recorder = running.stop().unwrap();
-        let after = recorder.report(&(alive.end..Duration::MAX));
-        assert!(after.failed[&Failure::Refused] > 0, "{after:?}");
+        let after = alive.end..Duration::MAX;
+        let refused = || {
+            Ok(running
+                .recorder
+                .report(&after)
+                .failed
+                .get(&Failure::Refused)
+                .copied())
+        };
+        eventually_is("refused connections", timeout, refused, Option::is_some).unwrap();
+        running.stop().unwrap();
         capture.finish().unwrap().ensure_good().unwrap();
     }
 

@@ -36,12 +36,15 @@ impl Verdict {
     /// Judges the steps made so far. The load must have ended, or what is under way is not counted.
     pub(super) fn of(stage: &Stage<'_>) -> Result<Self> {
         let recorder = &stage.load()?.recorder;
-        let rows = stage
+        // What was under way at a kill may have been started in the step before.
+        let kills: Vec<_> = stage
             .steps
             .iter()
-            .map(|step| Row::of(step.clone(), recorder.report(&step.span)));
+            .filter_map(|step| step.kill.clone())
+            .collect();
+        let row = |step: &Step| Row::of(step.clone(), recorder.report(&step.span), &kills);
         Ok(Self {
-            rows: rows.collect(),
+            rows: stage.steps.iter().map(row).collect(),
         })
     }
 
@@ -94,18 +97,17 @@ impl Verdict {
 }
 
 impl Row {
-    fn of(step: Step, report: Report) -> Self {
+    fn of(step: Step, report: Report, kills: &[(String, Duration)]) -> Self {
         let mut row = Self {
             step,
             report,
             at_kill: 0,
             lost: Vec::new(),
         };
-        let kill = row.step.kill.clone();
         for (started, failed, why, words) in &row.report.failures {
-            let excused = kill
-                .as_ref()
-                .is_some_and(|(_, at)| *failed >= *at && *started <= *at + AT_KILL);
+            let excused = kills
+                .iter()
+                .any(|(_, at)| *failed >= *at && *started <= *at + AT_KILL);
             if excused {
                 row.at_kill += 1;
             } else {
@@ -116,7 +118,7 @@ impl Row {
             }
         }
         for seen in &row.step.watch_breaks {
-            let excused = kill.as_ref().is_some_and(|(server, at)| {
+            let excused = kills.iter().any(|(server, at)| {
                 (seen.server == *server || seen.server.is_empty())
                     && (*at..*at + AT_KILL).contains(&seen.at)
             });
@@ -129,6 +131,7 @@ impl Row {
         }
         row
     }
+
     /// Each reason, with the first and the last time it struck.
     fn lost_by_reason(&self) -> BTreeMap<&str, Span> {
         let mut reasons: BTreeMap<&str, Span> = BTreeMap::new();
