@@ -1,1 +1,27 @@
 //! Fixtures for the tests that need privileges, and for the lab.
+//!
+//! A test builds a [`topology::Topology`], starts [`apiserver`]s and a [`controller::Controller`] in it,
+//! drives [`load`] and looks at [`capture`]s. Everything a fixture makes goes away when it is dropped.
+
+#![expect(
+    clippy::disallowed_methods,
+    reason = "fixtures are drivers: they read the clock"
+)]
+
+pub mod apiserver;
+pub mod bpffs;
+pub mod capture;
+pub mod checksums;
+pub mod command;
+pub mod controller;
+pub mod echo;
+pub mod eventually;
+pub mod http;
+pub mod load;
+pub mod netns;
+pub mod pki;
+pub mod recorder;
+pub mod server_thread;
+pub mod topology;
+pub mod watch;
+pub mod xdp_pass;
