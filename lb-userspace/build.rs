@@ -5,63 +5,63 @@
 
 #![expect(
     clippy::print_stdout,
-    reason = "a build script talks to cargo on its standard output"
+    clippy::print_stderr,
+    reason = "it is how cargo is spoken to"
 )]
 
 use std::env;
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Context as _, Result, bail};
 
 const TARGET: &str = "bpfel-unknown-none";
 const BINARY: &str = "fairlead-xdp";
 /// Path of a rustc that has `core` for [`TARGET`]; it wins over everything that would be found.
 const OVERRIDE: &str = "FAIRLEAD_BPF_RUSTC";
 const SYSTEM_RUSTC: &str = "/usr/bin/rustc";
-const ADVICE: &str = "run `cargo xtask setup`";
 
-/// Beside the workspace's root: what the object depends on, besides its tools.
-const SOURCES: [&str; 6] = [
-    "Cargo.lock",
-    "Cargo.toml",
-    "lb-common/Cargo.toml",
-    "lb-common/src",
-    "lb-ebpf/Cargo.toml",
-    "lb-ebpf/src",
+/// What the object is made of, below the workspace's root.
+const SOURCES: [&str; 4] = ["Cargo.lock", "Cargo.toml", "lb-common", "lb-ebpf"];
+
+/// Prefixes of variables that are about the outer build and would mislead the inner one.
+const OUTER: [&str; 6] = [
+    "CARGO_BUILD_",
+    "CARGO_FEATURE_",
+    "CARGO_PROFILE_",
+    "CARGO_TARGET_",
+    "RUSTC",
+    "RUSTUP_TOOL",
 ];
 
-/// What cargo is told by its environment on purpose. The rest is about the outer build: its
-/// target, profile, wrappers and flags would confuse the inner one.
-const KEPT: [&str; 8] = [
-    "CARGO_HOME",
-    "CARGO_HTTP_",
-    "CARGO_MAKEFLAGS",
-    "CARGO_NET_",
-    "CARGO_REGISTRIES_",
-    "CARGO_REGISTRY_",
-    "CARGO_SOURCE_",
-    "CARGO_TERM_",
-];
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
 
-fn main() -> Result<()> {
+fn run() -> Result<()> {
     let root = PathBuf::from(variable("CARGO_MANIFEST_DIR")?).join("..");
     let out = PathBuf::from(variable("OUT_DIR")?);
     let toolchain = Toolchain::find()?;
     let linker = find_linker()?;
 
     println!("cargo::rerun-if-env-changed={OVERRIDE}");
-    for source in SOURCES {
-        rerun_if_changed(&root.join(source));
+    let tools = [toolchain.rustc.clone(), linker.clone()];
+    for file in SOURCES.map(|source| root.join(source)).iter().chain(&tools) {
+        println!("cargo::rerun-if-changed={}", file.display());
     }
-    rerun_if_changed(toolchain.rustc());
-    rerun_if_changed(&linker);
 
     let object = out.join(format!("{BINARY}.o"));
     let target_dir = out.join("bpf");
     if is_newer(&linker, &object) {
-        // The inner cargo does not know that its linker has changed.
+        // The inner cargo does not notice that its linker has changed.
         let _ = fs::remove_dir_all(&target_dir);
     }
     build(&toolchain, &linker, &root, &target_dir)?;
@@ -71,12 +71,10 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Where `core` for BPF comes from.
-enum Toolchain {
-    /// This rustc has it built in, as Debian's packages do; the outer cargo drives it.
-    Prebuilt { rustc: PathBuf },
-    /// rustup's nightly builds it from `rust-src`.
-    Nightly { rustc: PathBuf },
+struct Toolchain {
+    rustc: PathBuf,
+    /// Nightly builds `core` from `rust-src`; Debian's rustc has it built in.
+    nightly: bool,
 }
 
 impl Toolchain {
@@ -86,62 +84,61 @@ impl Toolchain {
             if !has_core(&rustc) {
                 bail!("{OVERRIDE}: {} has no `core` for {TARGET}", rustc.display());
             }
-            return Ok(Self::Prebuilt { rustc });
-        }
-        if has_core(Path::new(SYSTEM_RUSTC)) {
-            return Ok(Self::Prebuilt {
-                rustc: SYSTEM_RUSTC.into(),
+            return Ok(Self {
+                rustc,
+                nightly: false,
             });
         }
-        nightly_with_source()
-            .map(|rustc| Self::Nightly { rustc })
-            .ok_or_else(|| {
-                anyhow!(
-                    "no Rust toolchain for BPF: neither {SYSTEM_RUSTC} with `core` for {TARGET}, \
-                 nor rustup's nightly with `rust-src`\n{ADVICE}"
-                )
-            })
-    }
-
-    fn rustc(&self) -> &Path {
-        match self {
-            Self::Prebuilt { rustc } | Self::Nightly { rustc } => rustc,
+        if has_core(Path::new(SYSTEM_RUSTC)) {
+            return Ok(Self {
+                rustc: SYSTEM_RUSTC.into(),
+                nightly: false,
+            });
         }
+        let rustc = nightly_with_source().with_context(|| {
+            format!(
+                "no Rust toolchain for BPF: neither {SYSTEM_RUSTC} with `core` for {TARGET} \
+                 nor rustup's nightly with `rust-src`\nrun `cargo xtask setup`"
+            )
+        })?;
+        Ok(Self {
+            rustc,
+            nightly: true,
+        })
     }
 
-    /// A cargo that uses this toolchain and knows nothing of the build that runs it.
-    fn cargo(&self) -> Result<Command> {
-        let mut cargo = match self {
-            Self::Prebuilt { .. } => Command::new(variable("CARGO")?),
-            Self::Nightly { .. } => rustup_nightly("cargo"),
+    /// A `cargo build` that uses this toolchain and knows nothing of the build that runs it.
+    fn cargo_build(&self) -> Result<Command> {
+        let mut cargo = if self.nightly {
+            rustup_nightly("cargo")
+        } else {
+            Command::new(variable("CARGO")?)
         };
         for (name, _) in env::vars_os() {
-            let Some(name) = name.to_str() else { continue };
-            let outer =
-                name.starts_with("CARGO_") || name.starts_with("RUSTC") || name == "RUSTDOC";
-            if outer && !KEPT.iter().any(|kept| name.starts_with(kept)) {
-                cargo.env_remove(name);
+            let text = name.to_string_lossy();
+            if OUTER.iter().any(|prefix| text.starts_with(prefix)) {
+                cargo.env_remove(&name);
             }
         }
-        cargo.env_remove("RUSTUP_TOOLCHAIN").arg("build");
-        match self {
+        cargo.arg("build");
+        if self.nightly {
+            cargo.args(["-Z", "build-std=core"]);
+        } else {
             // aya-ebpf uses unstable features.
-            Self::Prebuilt { rustc } => cargo.env("RUSTC", rustc).env("RUSTC_BOOTSTRAP", "1"),
-            Self::Nightly { .. } => cargo.args(["-Z", "build-std=core"]),
-        };
+            cargo.env("RUSTC", &self.rustc).env("RUSTC_BOOTSTRAP", "1");
+        }
         Ok(cargo)
     }
 }
 
 /// Says nothing when all is well, and all that the compiler said when it is not.
 fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -> Result<()> {
-    let arch = variable("CARGO_CFG_TARGET_ARCH")?;
-    let flags = [
-        &format!("--cfg=bpf_target_arch=\"{arch}\""),
-        "-Cdebuginfo=2",
-        "-Clink-arg=--btf",
-    ];
-    let mut cargo = toolchain.cargo()?;
+    let arch = format!(
+        "--cfg=bpf_target_arch=\"{}\"",
+        variable("CARGO_CFG_TARGET_ARCH")?
+    );
+    let flags = [&arch, "-Cdebuginfo=2", "-Clink-arg=--btf"];
+    let mut cargo = toolchain.cargo_build()?;
     cargo
         .args([
             "--quiet",
@@ -165,7 +162,7 @@ fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -
         let said = String::from_utf8_lossy(&output.stderr);
         bail!(
             "the XDP program does not build with {}:\n{said}",
-            toolchain.rustc().display()
+            toolchain.rustc.display()
         );
     }
     Ok(())
@@ -203,13 +200,14 @@ fn find_linker() -> Result<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(env::home_dir()?.join(".cargo")));
     let path = env::var_os("PATH").unwrap_or_default();
-    let mut places = env::split_paths(&path).chain(home.map(|home| home.join("bin")));
-    places
-        .find_map(|place| Some(place.join("bpf-linker")).filter(|file| file.is_file()))
-        .ok_or_else(|| anyhow!("no `bpf-linker` on PATH or in cargo's bin directory\n{ADVICE}"))
+    env::split_paths(&path)
+        .chain(home.map(|home| home.join("bin")))
+        .map(|directory| directory.join("bpf-linker"))
+        .find(|file| file.is_file())
+        .context("no `bpf-linker` on PATH or in cargo's bin directory\nrun `cargo xtask setup`")
 }
 
-fn path_starting_with(linker: &Path) -> Result<std::ffi::OsString> {
+fn path_starting_with(linker: &Path) -> Result<OsString> {
     let path = env::var_os("PATH").unwrap_or_default();
     let first = linker.parent().map(Path::to_path_buf);
     env::join_paths(first.into_iter().chain(env::split_paths(&path))).context("extend PATH")
@@ -226,10 +224,6 @@ fn line_of(mut command: Command) -> Option<String> {
 fn is_newer(file: &Path, than: &Path) -> bool {
     let modified = |path: &Path| path.metadata().and_then(|data| data.modified()).ok();
     modified(file) > modified(than)
-}
-
-fn rerun_if_changed(path: &Path) {
-    println!("cargo::rerun-if-changed={}", path.display());
 }
 
 fn variable(name: &str) -> Result<String> {
