@@ -4,6 +4,7 @@
 use std::env;
 use std::path::Path;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
@@ -159,8 +160,12 @@ fn require_apt(packages: &[String]) -> Result<()> {
     )
 }
 
-/// A new machine's package lists may be empty, or name versions that are gone.
+/// Once: a new machine's package lists may be empty, or name versions that are gone.
 fn refresh() -> Result<()> {
+    static DONE: AtomicBool = AtomicBool::new(false);
+    if DONE.swap(true, Ordering::Relaxed) {
+        return Ok(());
+    }
     quietly(apt().arg("update"))
 }
 
