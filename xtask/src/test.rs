@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use crate::command::{cargo, is_root, step, stream};
+use crate::command::{capture, cargo, is_root, step, stream};
 use crate::{build, check, setup};
 
 #[derive(Args)]
@@ -78,19 +78,13 @@ impl Binaries {
     }
 }
 
-/// On the terminal as it goes: these tests take their time, and each has something to say.
+/// On the terminal as it goes, test by test, since these take their time.
 fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<()> {
-    let mut command = cargo([
-        "test",
-        "--quiet",
-        "--package",
-        "lb-tests",
-        "--test",
-        suite,
-        "--",
-    ]);
+    let test = ["test", "--package", "lb-tests", "--test", suite];
+    step("compile", || capture(cargo(test).arg("--no-run")))?;
+    let mut command = cargo(test);
     command
-        .args(["--include-ignored", "--test-threads=1"])
+        .args(["--", "--include-ignored", "--test-threads=1"])
         .args(filter)
         .env("FAIRLEAD_BIN", &binaries.fairlead)
         .env("FAIRLEAD_SECOND_LAYOUT_BIN", &binaries.second_layout);
