@@ -1,16 +1,63 @@
+//! What cargo has no verb for: set-up, tests that need root, the lab.
+
+#![expect(clippy::print_stdout, reason = "its reader sits at a terminal")]
+
+mod build;
+mod check;
+mod command;
+mod lab;
+mod purity;
+mod run;
+mod setup;
+mod test;
+#[path = "../../lb-userspace/build/toolchain.rs"]
+mod toolchain;
+
 use std::process::ExitCode;
 
 use clap::Parser;
 
-mod lab;
-
 #[derive(Parser)]
-enum Cli {
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, about)]
+enum Task {
+    /// Install what building and testing need, where it is missing
+    Setup,
+    /// Build the controller, XDP program included
+    Build(build::BuildArgs),
+    /// Build all and run the controller as root
+    Run(run::RunArgs),
+    /// Run the tests; datapath and netns need root
+    Test(test::TestArgs),
+    /// Run what CI runs before the tests that need root
+    Check,
+    /// Check that the files marked pure are
+    Purity,
+    /// Build a lab of namespaces, or run the demonstration in it
     Lab(lab::LabArgs),
 }
 
-fn main() -> anyhow::Result<ExitCode> {
-    match Cli::parse() {
-        Cli::Lab(args) => lab::run(args),
+fn main() -> ExitCode {
+    let result = match Task::parse() {
+        Task::Setup => setup::run(),
+        Task::Build(args) => build::run(&args),
+        Task::Run(args) => run::run(&args),
+        Task::Test(args) => test::run(&args),
+        Task::Check => check::run(),
+        Task::Purity => purity::run(),
+        Task::Lab(args) => return lab(args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("\nxtask: {error:#}");
+            ExitCode::FAILURE
+        }
     }
+}
+
+fn lab(args: lab::LabArgs) -> ExitCode {
+    lab::run(args).unwrap_or_else(|error| {
+        println!("\nxtask: {error:#}");
+        ExitCode::FAILURE
+    })
 }

@@ -1,0 +1,92 @@
+//! `cargo xtask test`: all the tests in CI's order, or some of them.
+
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::command::{capture, cargo, is_root, step, stream};
+use crate::{build, check, setup};
+
+#[derive(Args)]
+pub(crate) struct TestArgs {
+    /// Which tests
+    #[arg(value_enum, default_value = "all")]
+    suite: Suite,
+    /// Only the tests with this in their names
+    #[arg(long)]
+    filter: Option<String>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Suite {
+    /// Those of the crates and of their documentation; no privileges
+    Unit,
+    /// The XDP program on built packets; needs root
+    Datapath,
+    /// Real traffic between network namespaces; needs root
+    Netns,
+    /// Formatting, lints, documentation, then all of the above
+    All,
+}
+
+pub(crate) fn run(args: &TestArgs) -> Result<()> {
+    let suites: &[&str] = match args.suite {
+        Suite::Unit => &[],
+        Suite::Datapath => &["datapath"],
+        Suite::Netns => &["netns"],
+        Suite::All => &["datapath", "netns"],
+    };
+    let filter = args.filter.as_deref();
+    if suites.is_empty() {
+        setup::toolchain()?;
+        return check::unit(filter);
+    }
+    if !is_root() {
+        bail!(
+            "datapath and netns tests need root: run this as root, or `cargo xtask test unit`, \
+             or `cargo xtask check`"
+        );
+    }
+    setup::everything()?;
+    if args.suite == Suite::All {
+        check::steps(filter)?;
+    }
+    let binaries = Binaries::build()?;
+    for suite in suites {
+        privileged(suite, filter, &binaries)?;
+    }
+    Ok(())
+}
+
+/// What the tests run, besides the library that they link.
+struct Binaries {
+    fairlead: PathBuf,
+    second_layout: PathBuf,
+}
+
+impl Binaries {
+    fn build() -> Result<Self> {
+        step("binaries", || {
+            // In this order: both are built in one place, and the first is copied away.
+            let second_layout = build::second_layout()?;
+            Ok(Self {
+                fairlead: build::release()?,
+                second_layout,
+            })
+        })
+    }
+}
+
+/// On the terminal as it goes, test by test, since these take their time.
+fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<()> {
+    let test = ["test", "--package", "lb-tests", "--test", suite];
+    step("compile", || capture(cargo(test).arg("--no-run")))?;
+    let mut command = cargo(test);
+    command
+        .args(["--", "--include-ignored", "--test-threads=1"])
+        .args(filter)
+        .env("FAIRLEAD_BIN", &binaries.fairlead)
+        .env("FAIRLEAD_SECOND_LAYOUT_BIN", &binaries.second_layout);
+    stream(&mut command)
+}
