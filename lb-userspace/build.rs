@@ -22,14 +22,8 @@ const BINARY: &str = "fairlead-xdp";
 const SOURCES: [&str; 4] = ["Cargo.lock", "Cargo.toml", "lb-common", "lb-ebpf"];
 
 /// Prefixes of variables that are about the outer build and would mislead the inner one.
-const OUTER: [&str; 6] = [
-    "CARGO_BUILD_",
-    "CARGO_FEATURE_",
-    "CARGO_PROFILE_",
-    "CARGO_TARGET_",
-    "RUSTC",
-    "RUSTUP_TOOL",
-];
+const OUTER: [&str; 6] =
+    ["CARGO_BUILD_", "CARGO_FEATURE_", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC", "RUSTUP_TOOL"];
 
 #[expect(clippy::print_stderr, reason = "cargo shows it when the build fails")]
 fn main() -> ExitCode {
@@ -69,22 +63,11 @@ fn run() -> Result<()> {
 
 /// Says nothing when all is well, and all that the compiler said when it is not.
 fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -> Result<()> {
-    let arch = format!(
-        "--cfg=bpf_target_arch=\"{}\"",
-        variable("CARGO_CFG_TARGET_ARCH")?
-    );
+    let arch = format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?);
     let flags = [&arch, "-Cdebuginfo=2", "-Clink-arg=--btf"];
     let mut cargo = cargo_build(toolchain)?;
     cargo
-        .args([
-            "--quiet",
-            "--release",
-            "--locked",
-            "--package",
-            "lb-ebpf",
-            "--bin",
-            BINARY,
-        ])
+        .args(["--quiet", "--release", "--locked", "--package", "lb-ebpf", "--bin", BINARY])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir)
         .current_dir(root)
@@ -96,10 +79,7 @@ fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -
     let output = cargo.output().with_context(|| format!("run {cargo:?}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "the XDP program does not build with {}:\n{said}",
-            toolchain.rustc.display()
-        );
+        bail!("the XDP program does not build with {}:\n{said}", toolchain.rustc.display());
     }
     Ok(())
 }
@@ -122,9 +102,7 @@ fn cargo_build(toolchain: &Toolchain) -> Result<Command> {
         cargo.args(["-Z", "build-std=core"]);
     } else {
         // aya-ebpf uses unstable features.
-        cargo
-            .env("RUSTC", &toolchain.rustc)
-            .env("RUSTC_BOOTSTRAP", "1");
+        cargo.env("RUSTC", &toolchain.rustc).env("RUSTC_BOOTSTRAP", "1");
     }
     Ok(cargo)
 }

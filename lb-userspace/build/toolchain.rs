@@ -28,16 +28,10 @@ impl Toolchain {
             if !has_core(&rustc) {
                 bail!("{OVERRIDE}: {} has no `core` for {TARGET}", rustc.display());
             }
-            return Ok(Self {
-                rustc,
-                nightly: false,
-            });
+            return Ok(Self { rustc, nightly: false });
         }
         if has_core(Path::new(SYSTEM_RUSTC)) {
-            return Ok(Self {
-                rustc: SYSTEM_RUSTC.into(),
-                nightly: false,
-            });
+            return Ok(Self { rustc: SYSTEM_RUSTC.into(), nightly: false });
         }
         let rustc = nightly_with_source().with_context(|| {
             format!(
@@ -45,10 +39,7 @@ impl Toolchain {
                  nor rustup's nightly with `rust-src`\nrun `cargo xtask setup`"
             )
         })?;
-        Ok(Self {
-            rustc,
-            nightly: true,
-        })
+        Ok(Self { rustc, nightly: true })
     }
 }
 
@@ -61,9 +52,7 @@ fn has_core(rustc: &Path) -> bool {
     let Ok(files) = fs::read_dir(directory) else {
         return false;
     };
-    files
-        .flatten()
-        .any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
+    files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
 }
 
 fn nightly_with_source() -> Option<PathBuf> {
@@ -92,9 +81,6 @@ pub(crate) fn find_linker() -> Result<PathBuf> {
 }
 
 fn line_of(mut command: Command) -> Option<String> {
-    let output = command
-        .output()
-        .ok()
-        .filter(|output| output.status.success())?;
+    let output = command.output().ok().filter(|output| output.status.success())?;
     Some(String::from_utf8(output.stdout).ok()?.trim().to_owned())
 }

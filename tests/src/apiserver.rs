@@ -94,10 +94,7 @@ impl Control {
 
     pub fn mode(&self) -> Mode {
         let stored = self.0.load(Ordering::Relaxed);
-        Mode::ALL
-            .into_iter()
-            .find(|mode| *mode as u8 == stored)
-            .unwrap_or(Mode::Ok)
+        Mode::ALL.into_iter().find(|mode| *mode as u8 == stored).unwrap_or(Mode::Ok)
     }
 }
 
@@ -131,10 +128,7 @@ pub fn start(
     let bound = netns.on_thread(|| bind(name, address, pki))?;
     let control = Control::default();
     let thread_control = control.clone();
-    Ok((
-        ServerThread::start(name, || bound.serve(thread_control))?,
-        control,
-    ))
+    Ok((ServerThread::start(name, || bound.serve(thread_control))?, control))
 }
 
 /// Switches the mode of the server that runs in a namespace, whatever process it is.
@@ -194,18 +188,13 @@ async fn connection(
         }
     });
     // Connections are cut here on purpose; the client judges.
-    let _ = http1::Builder::new()
-        .serve_connection(TokioIo::new(stream), service)
-        .await;
+    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
 }
 
 /// The control port: `GET /mode`, `POST /mode/NAME`.
 fn switch(request: &Request<Incoming>, control: &Control) -> Response<Body> {
     let asked = request.uri().path().strip_prefix("/mode");
-    let status = match (
-        request.method(),
-        asked.map(|rest| rest.trim_start_matches('/')),
-    ) {
+    let status = match (request.method(), asked.map(|rest| rest.trim_start_matches('/'))) {
         (&Method::GET, Some("")) => StatusCode::OK,
         (&Method::POST, Some(name)) => match Mode::parse(name) {
             Some(mode) => {
@@ -229,10 +218,7 @@ async fn answer(
     }
     let health = |well: bool| match well {
         true => text(StatusCode::OK, "ok".to_owned()),
-        false => text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            format!("[-]{}", mode.as_str()),
-        ),
+        false => text(StatusCode::INTERNAL_SERVER_ERROR, format!("[-]{}", mode.as_str())),
     };
     Ok(match (request.method(), request.uri().path()) {
         (&Method::GET, "/readyz" | "/healthz") => health(mode.ready()),
@@ -268,10 +254,7 @@ fn watch(name: &str) -> Response<Body> {
 
 fn asked_length(query: Option<&str>) -> u64 {
     let pairs = query.unwrap_or_default().split('&');
-    pairs
-        .filter_map(|pair| pair.strip_prefix("n=")?.parse().ok())
-        .next()
-        .unwrap_or(0)
+    pairs.filter_map(|pair| pair.strip_prefix("n=")?.parse().ok()).next().unwrap_or(0)
 }
 
 /// `length` bytes, each a function of its place: see [`byte_at`].
@@ -284,9 +267,7 @@ fn bytes(length: u64) -> Response<Body> {
         })
     });
     let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(chunks)));
-    response
-        .headers_mut()
-        .insert("content-length", length.into());
+    response.headers_mut().insert("content-length", length.into());
     response
 }
 
@@ -303,13 +284,6 @@ async fn hash(mut body: Incoming) -> Result<Response<Body>, hyper::Error> {
             length += data.len();
         }
     }
-    let sum: String = digest
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    Ok(text(
-        StatusCode::OK,
-        json!({"sha256": sum, "length": length}).to_string(),
-    ))
+    let sum: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    Ok(text(StatusCode::OK, json!({"sha256": sum, "length": length}).to_string()))
 }

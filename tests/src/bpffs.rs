@@ -24,18 +24,9 @@ impl Bpffs {
     /// Mounts one at `path`, whose directory is made.
     pub fn mount(path: &Path) -> Result<Self> {
         fs::create_dir_all(path).with_context(|| format!("creating {}", path.display()))?;
-        mount(
-            Some("bpf"),
-            path,
-            Some("bpf"),
-            MsFlags::empty(),
-            None::<&str>,
-        )
-        .with_context(|| format!("mounting bpffs at {}", path.display()))?;
-        Ok(Self {
-            path: path.to_owned(),
-            keep: false,
-        })
+        mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("mounting bpffs at {}", path.display()))?;
+        Ok(Self { path: path.to_owned(), keep: false })
     }
 
     pub fn path(&self) -> &Path {
@@ -124,10 +115,7 @@ mod tests {
             run(&mut command).unwrap()
         };
         in_child("mkdir /sys/fs/bpf/left");
-        assert_eq!(
-            in_child("ls -d /sys/fs/bpf/left").trim(),
-            "/sys/fs/bpf/left"
-        );
+        assert_eq!(in_child("ls -d /sys/fs/bpf/left").trim(), "/sys/fs/bpf/left");
         assert_eq!(in_child("ls /sys/class/net").trim(), "lo");
         assert_eq!(bpffs.pins().unwrap(), [PathBuf::from("left")]);
     }

@@ -25,9 +25,7 @@ impl Capture {
         let log = file.with_extension("log");
         let mut command = netns.command("tcpdump");
         // As root (-Z): it would otherwise give its privileges up and fail to write where root can.
-        command.args([
-            "-i", interface, "-U", "-n", "-s", "0", "-B", "32768", "-Z", "root", "-w",
-        ]);
+        command.args(["-i", interface, "-U", "-n", "-s", "0", "-B", "32768", "-Z", "root", "-w"]);
         command.arg(file).arg(filter).stderr(File::create(&log)?);
         let mut process = Process::spawn(&mut command)?;
         eventually("tcpdump to listen", Duration::from_secs(10), || {
@@ -40,10 +38,7 @@ impl Capture {
             }
             Ok(Seen::Pending(said))
         })?;
-        Ok(Self {
-            process,
-            file: file.to_owned(),
-        })
+        Ok(Self { process, file: file.to_owned() })
     }
 
     /// Stops, and judges every packet captured.

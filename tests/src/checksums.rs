@@ -26,10 +26,7 @@ impl Sums {
     /// Fails unless there was TCP in the capture and all of it was right.
     pub fn ensure_good(&self) -> Result<()> {
         ensure!(self.tcp > 0, "no TCP in the capture: {self:?}");
-        ensure!(
-            self.bad_ip == 0 && self.bad_tcp == 0,
-            "bad checksums: {self:?}"
-        );
+        ensure!(self.bad_ip == 0 && self.bad_tcp == 0, "bad checksums: {self:?}");
         Ok(())
     }
 }
@@ -43,11 +40,7 @@ pub fn check_pcap(pcap: &[u8]) -> Result<Sums> {
     };
     let u32_at = |offset: usize| -> Option<usize> {
         let bytes: [u8; 4] = pcap.get(offset..offset + 4)?.try_into().ok()?;
-        let value = if big_endian {
-            u32::from_be_bytes(bytes)
-        } else {
-            u32::from_le_bytes(bytes)
-        };
+        let value = if big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
         usize::try_from(value).ok()
     };
     let link_type = u32_at(20).context("no pcap header")?;
@@ -148,11 +141,7 @@ mod tests {
     #[test]
     fn a_right_segment_passes_and_any_changed_bit_is_found() {
         let sums = check_pcap(&pcap(&FRAME)).unwrap();
-        assert_eq!(
-            (sums.packets, sums.tcp, sums.bad_ip, sums.bad_tcp),
-            (1, 1, 0, 0),
-            "{sums:?}"
-        );
+        assert_eq!((sums.packets, sums.tcp, sums.bad_ip, sums.bad_tcp), (1, 1, 0, 0), "{sums:?}");
         for byte in 26..58 {
             let mut frame = FRAME;
             frame[byte] ^= 0x10;
@@ -170,12 +159,7 @@ mod tests {
     }
 
     fn pcap(frame: &[u8]) -> Vec<u8> {
-        let words = |words: &[u32]| {
-            words
-                .iter()
-                .flat_map(|w| w.to_le_bytes())
-                .collect::<Vec<_>>()
-        };
+        let words = |words: &[u32]| words.iter().flat_map(|w| w.to_le_bytes()).collect::<Vec<_>>();
         let length = u32::try_from(frame.len()).unwrap();
         let mut file = words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65535, 1]);
         file.extend(words(&[0, 0, length, length]));

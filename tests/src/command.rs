@@ -16,12 +16,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     let output = output(command)?;
     if !output.status.success() {
         let stderr = String::from_utf8_lossy(&output.stderr);
-        bail!(
-            "{}: {}: {}",
-            describe(command),
-            output.status,
-            stderr.trim()
-        );
+        bail!("{}: {}: {}", describe(command), output.status, stderr.trim());
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -29,10 +24,7 @@ pub fn run(command: &mut Command) -> Result<String> {
 /// Runs `command` to its end and leaves judging its status to the caller.
 pub fn output(command: &mut Command) -> Result<Output> {
     let shown = describe(command);
-    command
-        .stdin(Stdio::null())
-        .output()
-        .with_context(|| format!("starting {shown}"))
+    command.stdin(Stdio::null()).output().with_context(|| format!("starting {shown}"))
 }
 
 /// A child process that is killed when this is dropped.
@@ -131,10 +123,7 @@ pub fn signal_namespace(name: &str, signal: Option<Signal>) -> Result<usize> {
         // No such namespace.
         return Ok(0);
     };
-    let pids: Vec<i32> = pids
-        .split_whitespace()
-        .filter_map(|pid| pid.parse().ok())
-        .collect();
+    let pids: Vec<i32> = pids.split_whitespace().filter_map(|pid| pid.parse().ok()).collect();
     for pid in &pids {
         // It may have ended since.
         let _ = kill(Pid::from_raw(*pid), signal);
@@ -144,11 +133,7 @@ pub fn signal_namespace(name: &str, signal: Option<Signal>) -> Result<usize> {
 
 fn describe(command: &Command) -> String {
     let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(
-        command
-            .get_args()
-            .map(|arg| arg.to_string_lossy().into_owned()),
-    );
+    words.extend(command.get_args().map(|arg| arg.to_string_lossy().into_owned()));
     words.join(" ")
 }
 

@@ -37,14 +37,9 @@ pub fn config(lab: &Topology, pki: &Pki, socket: &Path) -> String {
         .iter()
         .map(|host| format!("{{ name: {}, address: {} }}", host.name, host.address))
         .collect();
-    let snat = lab
-        .snat_address()
-        .map(|address| format!("snat_address: {address}"));
+    let snat = lab.snat_address().map(|address| format!("snat_address: {address}"));
     TEMPLATE
-        .replace(
-            "<interfaces>",
-            &format!("[{}]", lab.interfaces().join(", ")),
-        )
+        .replace("<interfaces>", &format!("[{}]", lab.interfaces().join(", ")))
         .replace("<vip>", &lab.vip().to_string())
         .replace("<snat_address>", &snat.unwrap_or_default())
         .replace("<backends>", &format!("[{}]", backends.join(", ")))
@@ -110,11 +105,7 @@ impl<'lab> Controller<'lab> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.lb.host.netns.command(&self.binary);
         self.lb.bpffs.show_to(&mut command);
-        command
-            .args(["run", "--config"])
-            .arg(&self.config)
-            .stdout(log.try_clone()?)
-            .stderr(log);
+        command.args(["run", "--config"]).arg(&self.config).stdout(log.try_clone()?).stderr(log);
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info");
         }
@@ -145,9 +136,7 @@ impl<'lab> Controller<'lab> {
     /// The state of a backend of the first service: `up`, `down` …
     pub fn backend_state(&self, name: &str) -> Result<String> {
         let status = self.status()?;
-        let backends = status["services"][0]["backends"]
-            .as_array()
-            .context("no backends")?;
+        let backends = status["services"][0]["backends"].as_array().context("no backends")?;
         let backend = backends.iter().find(|backend| backend["name"] == name);
         let state = backend.with_context(|| format!("no backend {name}"))?["state"].as_str();
         Ok(state.context("a backend without state")?.to_owned())
@@ -157,20 +146,13 @@ impl<'lab> Controller<'lab> {
     pub fn wait_backend(&self, name: &str, state: &str, timeout: Duration) -> Result<()> {
         eventually(&format!("{name} to be {state}"), timeout, || {
             let seen = self.backend_state(name)?;
-            Ok(if seen == state {
-                Seen::Done(())
-            } else {
-                Seen::Pending(seen)
-            })
+            Ok(if seen == state { Seen::Done(()) } else { Seen::Pending(seen) })
         })
     }
 
     /// Runs one of the commands that talk to the admin socket.
     pub fn cli(&self, args: &[&str]) -> Result<String> {
-        run(Command::new(&self.binary)
-            .args(args)
-            .arg("--socket")
-            .arg(&self.socket))
+        run(Command::new(&self.binary).args(args).arg("--socket").arg(&self.socket))
     }
 
     pub fn reload(&self) -> Result<()> {
@@ -179,11 +161,7 @@ impl<'lab> Controller<'lab> {
 
     /// `fairlead stop`, and waits for the end. With `handover` the datapath goes on.
     pub fn stop(&mut self, handover: bool) -> Result<ExitStatus> {
-        let args: &[&str] = if handover {
-            &["stop", "--handover"]
-        } else {
-            &["stop"]
-        };
+        let args: &[&str] = if handover { &["stop", "--handover"] } else { &["stop"] };
         self.cli(args)?;
         self.wait_exit(READY_TIMEOUT)
     }
@@ -218,27 +196,15 @@ impl<'lab> Controller<'lab> {
     /// What is left on the node of a controller that was asked to leave nothing: pins, and addresses
     /// beyond the node's own.
     pub fn leftovers(&self, lab: &Topology) -> Result<Vec<String>> {
-        let mut left: Vec<String> = self
-            .lb
-            .bpffs
-            .pins()?
-            .iter()
-            .map(|pin| format!("pin {}", pin.display()))
-            .collect();
+        let mut left: Vec<String> =
+            self.lb.bpffs.pins()?.iter().map(|pin| format!("pin {}", pin.display())).collect();
         let addresses = self.lb.host.netns.ip("-o -4 addr")?;
         for vip in std::iter::once(lab.vip()).chain(lab.snat_address()) {
             if addresses.contains(&format!(" {vip}/")) {
                 left.push(format!("address {vip}"));
             }
         }
-        for line in self
-            .lb
-            .host
-            .netns
-            .ip("-o link")?
-            .lines()
-            .filter(|line| line.contains("xdp"))
-        {
+        for line in self.lb.host.netns.ip("-o link")?.lines().filter(|line| line.contains("xdp")) {
             left.push(format!("XDP on {line}"));
         }
         Ok(left)

@@ -26,15 +26,9 @@ pub fn start(netns: &Netns, name: &str, address: SocketAddr) -> Result<ServerThr
 
 /// A listener for tokio, with a backlog for bursts.
 pub fn listen(address: SocketAddr) -> Result<std::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
-    socket
-        .bind(&address.into())
-        .with_context(|| format!("binding {address}"))?;
+    socket.bind(&address.into()).with_context(|| format!("binding {address}"))?;
     socket.listen(BACKLOG)?;
     socket.set_nonblocking(true)?;
     Ok(socket.into())

@@ -46,11 +46,7 @@ pub fn eventually_is<T: Debug>(
 ) -> Result<T> {
     eventually(what, timeout, || {
         let value = observe()?;
-        Ok(if accept(&value) {
-            Seen::Done(value)
-        } else {
-            Seen::Pending(format!("{value:?}"))
-        })
+        Ok(if accept(&value) { Seen::Done(value) } else { Seen::Pending(format!("{value:?}")) })
     })
 }
 
@@ -72,9 +68,6 @@ mod tests {
         )
         .unwrap_err();
         assert!(count > 1);
-        assert!(
-            error.to_string().ends_with("last seen: \"a few\""),
-            "{error}"
-        );
+        assert!(error.to_string().ends_with("last seen: \"a few\""), "{error}");
     }
 }

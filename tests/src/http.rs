@@ -40,11 +40,7 @@ pub async fn read_head(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Res
             return Ok(Some(head));
         }
         if let Some(rest) = text.strip_prefix("HTTP/1.1 ") {
-            head.status = rest
-                .split(' ')
-                .next()
-                .and_then(|code| code.parse().ok())
-                .unwrap_or(0);
+            head.status = rest.split(' ').next().and_then(|code| code.parse().ok()).unwrap_or(0);
         } else if let Some((name, value)) = text.split_once(':') {
             let value = value.trim();
             if name.eq_ignore_ascii_case(SERVED_BY) {

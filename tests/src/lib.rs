@@ -3,10 +3,7 @@
 //! A test builds a [`topology::Topology`], starts [`apiserver`]s and a [`controller::Controller`] in it,
 //! drives [`load`] and looks at [`capture`]s. Everything a fixture makes goes away when it is dropped.
 
-#![expect(
-    clippy::disallowed_methods,
-    reason = "fixtures are drivers: they read the clock"
-)]
+#![expect(clippy::disallowed_methods, reason = "fixtures are drivers: they read the clock")]
 
 pub mod apiserver;
 pub mod bpffs;

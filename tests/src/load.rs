@@ -78,23 +78,14 @@ impl Load {
         let (recorder, watches) = (Recorder::new(), Watches::default());
         let (stop, stopped) = channel(false);
         let (thread_recorder, thread_watches) = (recorder.clone(), watches.clone());
-        let thread = thread::Builder::new()
-            .name("load".to_owned())
-            .spawn(move || {
-                // The thread ends inside: there is nothing to come back for.
-                nix::sched::setns(&*netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                runtime.block_on(load.run(thread_recorder, thread_watches, stopped));
-                Ok(())
-            })?;
-        Ok(Running {
-            recorder,
-            watches,
-            stop,
-            thread: Some(thread),
-        })
+        let thread = thread::Builder::new().name("load".to_owned()).spawn(move || {
+            // The thread ends inside: there is nothing to come back for.
+            nix::sched::setns(&*netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(load.run(thread_recorder, thread_watches, stopped));
+            Ok(())
+        })?;
+        Ok(Running { recorder, watches, stop, thread: Some(thread) })
     }
 
     /// Runs in the namespace of the calling thread until `stop` says so or the last connection is done.
@@ -103,23 +94,13 @@ impl Load {
         if let Talk::Tls(tls) = &self.talk {
             for id in 0..self.watches {
                 let log = watches.clone();
-                streams.spawn(watch_forever(
-                    id,
-                    self.target,
-                    tls.clone(),
-                    log,
-                    recorder.clone(),
-                ));
+                streams.spawn(watch_forever(id, self.target, tls.clone(), log, recorder.clone()));
             }
         }
         match self.pace {
             Pace::Open { per_second } => self.open_loop(per_second, &recorder, stop).await,
-            Pace::Closed {
-                connections,
-                workers,
-            } => {
-                self.closed_loop(connections, workers, &recorder, stop)
-                    .await;
+            Pace::Closed { connections, workers } => {
+                self.closed_loop(connections, workers, &recorder, stop).await;
             }
         }
     }
@@ -160,9 +141,7 @@ impl Load {
             crew.spawn(async move {
                 let take = |left: u64| left.checked_sub(1);
                 while !*stop.borrow()
-                    && left
-                        .fetch_update(Ordering::Relaxed, Ordering::Relaxed, take)
-                        .is_ok()
+                    && left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).is_ok()
                 {
                     one(target, talk.clone(), recorder.clone()).await;
                 }
@@ -244,9 +223,7 @@ async fn ask(stream: TcpStream, target: SocketAddr, talk: &Talk) -> io::Result<O
     match talk {
         Talk::Tls(tls) => {
             let mut stream = BufReader::new(handshake(tls, target, stream).await?);
-            stream
-                .write_all(http::get("kubernetes", "/version").as_bytes())
-                .await?;
+            stream.write_all(http::get("kubernetes", "/version").as_bytes()).await?;
             Ok(match http::read_answer(&mut stream).await? {
                 Some((head, _)) if head.status == 200 => Outcome::Answered(head.served_by.into()),
                 Some((head, _)) => {
@@ -255,9 +232,7 @@ async fn ask(stream: TcpStream, target: SocketAddr, talk: &Talk) -> io::Result<O
                 None => Outcome::Failed(Failure::CutShort, "half an answer".to_owned()),
             })
         }
-        Talk::Plain {
-            server_closes_first,
-        } => plain(stream, *server_closes_first).await,
+        Talk::Plain { server_closes_first } => plain(stream, *server_closes_first).await,
     }
 }
 
@@ -267,8 +242,7 @@ pub async fn handshake(
     target: SocketAddr,
     stream: TcpStream,
 ) -> io::Result<impl AsyncRead + AsyncWrite + Unpin + use<>> {
-    tls.connect(ServerName::IpAddress(target.ip().into()), stream)
-        .await
+    tls.connect(ServerName::IpAddress(target.ip().into()), stream).await
 }
 
 async fn plain(stream: TcpStream, server_closes_first: bool) -> io::Result<Outcome> {
@@ -298,10 +272,7 @@ fn failed(error: &io::Error, on_timeout: Failure) -> Outcome {
     if error.kind() == ErrorKind::TimedOut {
         return Outcome::Failed(on_timeout, words);
     }
-    if matches!(
-        error.kind(),
-        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
-    ) {
+    if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) {
         return Outcome::Failed(Failure::Reset, words);
     }
     if error.kind() == ErrorKind::UnexpectedEof {
@@ -331,12 +302,7 @@ mod tests {
         let capture = Capture::start(&lab.fabric, "cp1", "tcp", &pcap).unwrap();
 
         let talk = Talk::tls(&pki).unwrap();
-        let load = Load {
-            target,
-            talk,
-            pace: Pace::Open { per_second: 50 },
-            watches: 3,
-        };
+        let load = Load { target, talk, pace: Pace::Open { per_second: 50 }, watches: 3 };
         let running = load.start(&lab.client.netns.handle()).unwrap();
         let timeout = Duration::from_secs(5);
         let lines = || Ok(running.watches.lines());
@@ -351,20 +317,12 @@ mod tests {
         let everything = Duration::ZERO..Duration::MAX;
         let breaks = || Ok(running.watches.breaks(&everything).len());
         eventually_is("broken watches", timeout, breaks, |breaks| *breaks >= 3).unwrap();
-        let report = running
-            .recorder
-            .report(&(Duration::ZERO..alive.end - Duration::from_millis(100)));
+        let report =
+            running.recorder.report(&(Duration::ZERO..alive.end - Duration::from_millis(100)));
         assert!(report.sent > 30, "{report:?}");
         assert_eq!(report.by_server["cp1"], report.sent, "{report:?}");
         let after = alive.end..Duration::MAX;
-        let refused = || {
-            Ok(running
-                .recorder
-                .report(&after)
-                .failed
-                .get(&Failure::Refused)
-                .copied())
-        };
+        let refused = || Ok(running.recorder.report(&after).failed.get(&Failure::Refused).copied());
         eventually_is("refused connections", timeout, refused, Option::is_some).unwrap();
         running.stop().unwrap();
         capture.finish().unwrap().ensure_good().unwrap();
@@ -380,20 +338,11 @@ mod tests {
         for server_closes_first in [false, true] {
             let load = Load {
                 target,
-                talk: Talk::Plain {
-                    server_closes_first,
-                },
-                pace: Pace::Closed {
-                    connections: 3_000,
-                    workers: 16,
-                },
+                talk: Talk::Plain { server_closes_first },
+                pace: Pace::Closed { connections: 3_000, workers: 16 },
                 watches: 0,
             };
-            let recorder = load
-                .start(&lab.client.netns.handle())
-                .unwrap()
-                .wait()
-                .unwrap();
+            let recorder = load.start(&lab.client.netns.handle()).unwrap().wait().unwrap();
             let report = recorder.report(&(Duration::ZERO..Duration::MAX));
             assert_eq!(report.sent, 3_000);
             assert_eq!(report.by_server.get("cp1"), Some(&3_000), "{report:?}");

@@ -48,11 +48,7 @@ impl Netns {
     pub fn open(name: &str) -> Result<Self> {
         let path = path_of(name);
         let file = File::open(&path).with_context(|| format!("opening {}", path.display()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            handle: Arc::new(file),
-            keep: true,
-        })
+        Ok(Self { name: name.to_owned(), handle: Arc::new(file), keep: true })
     }
 
     pub fn name(&self) -> &str {
@@ -113,10 +109,7 @@ impl Netns {
         let before = File::open("/proc/thread-self/ns/net").context("opening our namespace")?;
         setns(&*self.handle, CloneFlags::CLONE_NEWNET)
             .with_context(|| format!("entering {}", self.name))?;
-        Ok(Entered {
-            before,
-            _this_thread_only: PhantomData,
-        })
+        Ok(Entered { before, _this_thread_only: PhantomData })
     }
 
     /// Does `work` on a thread of its own inside, and waits for it.
@@ -126,9 +119,7 @@ impl Netns {
                 let _inside = self.enter()?;
                 work()
             });
-            thread
-                .join()
-                .map_err(|_| anyhow!("a thread in {} panicked", self.name))?
+            thread.join().map_err(|_| anyhow!("a thread in {} panicked", self.name))?
         })
     }
 }
@@ -159,11 +150,7 @@ impl Drop for Entered {
 /// `fl-<pid>-<n>`: for the names of one lab's namespaces and files.
 pub fn unique_prefix() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "fl-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("fl-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Removes the namespaces of test processes that were killed before they could.
@@ -182,9 +169,7 @@ pub(crate) fn remove_stale() -> Result<()> {
 
 /// Whether a name was made by [`unique_prefix`] of a process that is gone.
 pub fn is_stale(name: &str) -> bool {
-    let pid = name
-        .strip_prefix("fl-")
-        .and_then(|rest| rest.split('-').next());
+    let pid = name.strip_prefix("fl-").and_then(|rest| rest.split('-').next());
     // A process that nobody has reaped is gone too; it has no command line any more.
     let command_line = |pid| fs::read(Path::new("/proc").join(pid).join("cmdline"));
     pid.is_some_and(|pid| command_line(pid).unwrap_or_default().is_empty())

@@ -37,9 +37,7 @@ impl Pki {
         let mut params = CertificateParams::new(Vec::<String>::new())?;
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params
-            .distinguished_name
-            .push(DnType::CommonName, "kubernetes");
+        params.distinguished_name.push(DnType::CommonName, "kubernetes");
         let key = KeyPair::generate()?;
         fs::write(directory.join("ca.crt"), params.self_signed(&key)?.pem())?;
         let ca = Issuer::new(params, key);
@@ -49,9 +47,7 @@ impl Pki {
             params
                 .subject_alt_names
                 .extend(addresses.map(|address| SanType::IpAddress(IpAddr::V4(*address))));
-            params
-                .distinguished_name
-                .push(DnType::CommonName, "kube-apiserver");
+            params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             let key = KeyPair::generate()?;
             let certificate = params.signed_by(&key, &ca)?;
@@ -63,9 +59,7 @@ impl Pki {
 
     /// One that was made before.
     pub fn open(directory: &Path) -> Self {
-        Self {
-            directory: directory.to_owned(),
-        }
+        Self { directory: directory.to_owned() }
     }
 
     pub fn directory(&self) -> &Path {

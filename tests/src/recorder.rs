@@ -93,10 +93,7 @@ impl Default for Recorder {
 
 impl Recorder {
     pub fn new() -> Self {
-        Self {
-            start: Instant::now(),
-            samples: Arc::default(),
-        }
+        Self { start: Instant::now(), samples: Arc::default() }
     }
 
     /// Time since the start.
@@ -107,11 +104,7 @@ impl Recorder {
     pub fn begin(&self) -> Ticket {
         let started = self.now();
         let mut samples = self.lock();
-        samples.push(Sample {
-            started,
-            connected_after: None,
-            finished: None,
-        });
+        samples.push(Sample { started, connected_after: None, finished: None });
         Ticket(samples.len() - 1)
     }
 
@@ -141,12 +134,7 @@ impl Recorder {
         let mut answers = BTreeMap::new();
         // Backwards, and no further than a connection can last: this is called each second.
         let oldest = span.start.saturating_sub(Duration::from_secs(30));
-        for sample in self
-            .lock()
-            .iter()
-            .rev()
-            .take_while(|sample| sample.started >= oldest)
-        {
+        for sample in self.lock().iter().rev().take_while(|sample| sample.started >= oldest) {
             if let Some((at, Outcome::Answered(by))) = &sample.finished
                 && span.contains(at)
             {
@@ -165,10 +153,7 @@ impl Recorder {
                 && matches!(&sample.finished, Some((_, Outcome::Answered(by))) if &**by == server)
         });
         let first = starts.next()?.started;
-        Some((
-            first,
-            starts.next_back().map_or(first, |sample| sample.started),
-        ))
+        Some((first, starts.next_back().map_or(first, |sample| sample.started)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Vec<Sample>> {
@@ -201,9 +186,7 @@ impl Report {
                 }
                 Some((at, Outcome::Failed(why, words))) => {
                     *report.failed.entry(*why).or_default() += 1;
-                    report
-                        .failures
-                        .push((sample.started, *at, *why, words.clone()));
+                    report.failures.push((sample.started, *at, *why, words.clone()));
                 }
             }
         }
@@ -223,11 +206,8 @@ impl Report {
     /// As a line of the load generator's output.
     pub fn to_json(&self) -> Value {
         let millis = |duration: Duration| duration.as_secs_f64() * 1e3;
-        let failed: BTreeMap<_, _> = self
-            .failed
-            .iter()
-            .map(|(why, count)| (why.as_str(), count))
-            .collect();
+        let failed: BTreeMap<_, _> =
+            self.failed.iter().map(|(why, count)| (why.as_str(), count)).collect();
         let failures: Vec<_> = self
             .failures
             .iter()
@@ -236,11 +216,8 @@ impl Report {
                        "why": why.as_str(), "error": words})
             })
             .collect();
-        let by_server: BTreeMap<&str, usize> = self
-            .by_server
-            .iter()
-            .map(|(name, count)| (&**name, *count))
-            .collect();
+        let by_server: BTreeMap<&str, usize> =
+            self.by_server.iter().map(|(name, count)| (&**name, *count)).collect();
         json!({
             "sent": self.sent, "answered": self.answered, "pending": self.pending,
             "by_server": by_server, "failed": failed, "failures": failures,
@@ -252,11 +229,7 @@ impl Report {
 }
 
 fn longest_gap(sorted: &[Duration]) -> Duration {
-    sorted
-        .windows(2)
-        .map(|pair| pair[1] - pair[0])
-        .max()
-        .unwrap_or_default()
+    sorted.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap_or_default()
 }
 
 fn quantile(sorted: &[Duration], percent: usize) -> Duration {
@@ -281,16 +254,8 @@ mod tests {
             sample(0, 10, cp1()),
             sample(100, 110, cp1()),
             sample(200, 400, cp1()),
-            sample(
-                300,
-                310,
-                Outcome::Failed(Failure::Reset, "reset by peer".into()),
-            ),
-            Sample {
-                started: ms(350),
-                connected_after: None,
-                finished: None,
-            },
+            sample(300, 310, Outcome::Failed(Failure::Reset, "reset by peer".into())),
+            Sample { started: ms(350), connected_after: None, finished: None },
         ];
         let report = Report::of(&samples, &(ms(50)..ms(500)));
         assert_eq!((report.sent, report.answered, report.pending), (4, 2, 1));

@@ -23,23 +23,16 @@ impl ServerThread {
         Serving: Future<Output = Result<()>>,
     {
         let (stop, stopped) = oneshot::channel();
-        let thread = thread::Builder::new()
-            .name(name.to_owned())
-            .spawn(move || {
-                let runtime = tokio::runtime::Builder::new_current_thread()
-                    .enable_all()
-                    .build()?;
-                runtime.block_on(async {
-                    tokio::select! {
-                        served = serve() => served,
-                        _ = stopped => Ok(()),
-                    }
-                })
-            })?;
-        Ok(Self {
-            stop: Some(stop),
-            thread: Some(thread),
-        })
+        let thread = thread::Builder::new().name(name.to_owned()).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+            runtime.block_on(async {
+                tokio::select! {
+                    served = serve() => served,
+                    _ = stopped => Ok(()),
+                }
+            })
+        })?;
+        Ok(Self { stop: Some(stop), thread: Some(thread) })
     }
 
     /// Ends the server; says why if it had failed before.

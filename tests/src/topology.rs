@@ -49,12 +49,7 @@ pub struct Plan {
 
 impl Default for Plan {
     fn default() -> Self {
-        Self {
-            arms: Arms::One,
-            lb_nodes: 1,
-            backends: 3,
-            persistent: None,
-        }
+        Self { arms: Arms::One, lb_nodes: 1, backends: 3, persistent: None }
     }
 }
 
@@ -150,9 +145,7 @@ impl Topology {
     /// Every host, LB nodes included.
     pub fn hosts(&self) -> impl Iterator<Item = &Host> {
         let lbs = self.lbs.iter().map(|lb| &lb.host);
-        std::iter::once(&self.client)
-            .chain(lbs)
-            .chain(&self.backends)
+        std::iter::once(&self.client).chain(lbs).chain(&self.backends)
     }
 
     /// Leaves everything in place when this is dropped; a program on the fabric's interfaces too.
@@ -177,11 +170,7 @@ impl Topology {
     /// Where the bpffs mounts of a lab in `directory` are: for whoever takes a kept one down.
     pub fn mounts(directory: &Path) -> Vec<PathBuf> {
         let names = ["bpf-lb1", "bpf-lb2", "bpf-fabric"];
-        names
-            .iter()
-            .map(|name| directory.join(name))
-            .filter(|path| path.exists())
-            .collect()
+        names.iter().map(|name| directory.join(name)).filter(|path| path.exists()).collect()
     }
 }
 
@@ -190,13 +179,8 @@ pub fn remove_stale() -> Result<()> {
     netns::remove_stale()?;
     for entry in fs::read_dir(std::env::temp_dir())? {
         let path = entry?.path();
-        if path
-            .file_name()
-            .is_some_and(|name| netns::is_stale(&name.to_string_lossy()))
-        {
-            Topology::mounts(&path)
-                .iter()
-                .for_each(|mount| bpffs::unmount(mount));
+        if path.file_name().is_some_and(|name| netns::is_stale(&name.to_string_lossy())) {
+            Topology::mounts(&path).iter().for_each(|mount| bpffs::unmount(mount));
             fs::remove_dir_all(&path).with_context(|| format!("removing {}", path.display()))?;
         }
     }
@@ -225,29 +209,19 @@ impl<'a> Builder<'a> {
     fn new(plan: &'a Plan, prefix: String, directory: Directory) -> Result<Self> {
         let fabric = namespace(&prefix, "fabric")?;
         for bridge in bridges(plan.arms) {
-            fabric.ip(&format!(
-                "link add {bridge} type bridge forward_delay 0 mcast_snooping 0"
-            ))?;
+            fabric
+                .ip(&format!("link add {bridge} type bridge forward_delay 0 mcast_snooping 0"))?;
             fabric.ip(&format!("link set {bridge} up"))?;
         }
         let pass = XdpPass::load()?;
-        Ok(Self {
-            plan,
-            prefix,
-            directory,
-            fabric,
-            pass,
-            attached: Vec::new(),
-        })
+        Ok(Self { plan, prefix, directory, fabric, pass, attached: Vec::new() })
     }
 
     fn build(mut self) -> Result<Topology> {
         let arms = self.plan.arms;
         let client = self.host("client", "br-front", client_side(arms, 2))?;
         // A test opens more connections in a minute than the default range has ports.
-        client
-            .netns
-            .sysctl("ipv4/ip_local_port_range", "1024 65535")?;
+        client.netns.sysctl("ipv4/ip_local_port_range", "1024 65535")?;
         client.netns.sysctl("ipv4/tcp_max_tw_buckets", "4096")?;
         client.netns.sysctl("ipv4/tcp_tw_reuse", "1")?;
 
@@ -283,31 +257,17 @@ impl<'a> Builder<'a> {
             Arms::One => None,
             Arms::Two => {
                 let address = backend_side(self.plan.arms, last);
-                self.plug(
-                    &host.netns,
-                    "eth1",
-                    &format!("{name}-back"),
-                    "br-back",
-                    address,
-                )?;
+                self.plug(&host.netns, "eth1", &format!("{name}-back"), "br-back", address)?;
                 Some(address)
             }
         };
-        Ok(LbNode {
-            host,
-            bpffs,
-            backend_side,
-        })
+        Ok(LbNode { host, bpffs, backend_side })
     }
 
     fn host(&mut self, name: &str, bridge: &str, address: Ipv4Addr) -> Result<Host> {
         let netns = namespace(&self.prefix, name)?;
         self.plug(&netns, "eth0", name, bridge, address)?;
-        Ok(Host {
-            name: name.to_owned(),
-            netns,
-            address,
-        })
+        Ok(Host { name: name.to_owned(), netns, address })
     }
 
     /// Joins a namespace to a bridge by a veth pair that XDP can send through in both directions.
@@ -321,14 +281,9 @@ impl<'a> Builder<'a> {
     ) -> Result<()> {
         let fabric = &self.fabric;
         let inside = netns.name();
-        fabric.ip(&format!(
-            "link add {far_end} type veth peer name {interface} netns {inside}"
-        ))?;
+        fabric.ip(&format!("link add {far_end} type veth peer name {interface} netns {inside}"))?;
         let offloads = OFFLOADS_OFF.split_whitespace();
-        fabric.run(
-            "ethtool",
-            ["-K", far_end].into_iter().chain(offloads.clone()),
-        )?;
+        fabric.run("ethtool", ["-K", far_end].into_iter().chain(offloads.clone()))?;
         netns.run("ethtool", ["-K", interface].into_iter().chain(offloads))?;
         fabric.ip(&format!("link set {far_end} master {bridge} up"))?;
         netns.ip(&format!("addr add {address}/24 dev {interface}"))?;
@@ -375,19 +330,11 @@ mod tests {
     #[test]
     #[ignore = "needs root: cargo xtask test netns"]
     fn hosts_of_one_subnet_reach_each_other_and_those_of_two_do_not() {
-        let one = Topology::build(&Plan {
-            lb_nodes: 2,
-            ..Plan::default()
-        })
-        .unwrap();
+        let one = Topology::build(&Plan { lb_nodes: 2, ..Plan::default() }).unwrap();
         for host in one.hosts() {
             ping(&one.client, host.address).unwrap();
         }
-        let two = Topology::build(&Plan {
-            arms: Arms::Two,
-            ..Plan::default()
-        })
-        .unwrap();
+        let two = Topology::build(&Plan { arms: Arms::Two, ..Plan::default() }).unwrap();
         ping(&two.client, two.lbs[0].host.address).unwrap();
         ping(&two.backends[0], two.lbs[0].backend_side.unwrap()).unwrap();
         ping(&two.client, two.backends[0].address).unwrap_err();
@@ -412,10 +359,9 @@ mod tests {
         use std::net::{SocketAddr, TcpStream};
         let timeout = std::time::Duration::from_secs(1);
         let target = SocketAddr::from((address, 1));
-        from.netns
-            .on_thread(|| match TcpStream::connect_timeout(&target, timeout) {
-                Err(error) if error.kind() == ConnectionRefused => Ok(()),
-                other => anyhow::bail!("{other:?}"),
-            })
+        from.netns.on_thread(|| match TcpStream::connect_timeout(&target, timeout) {
+            Err(error) if error.kind() == ConnectionRefused => Ok(()),
+            other => anyhow::bail!("{other:?}"),
+        })
     }
 }

@@ -63,12 +63,7 @@ impl Watches {
     /// The streams that `server` holds open.
     pub fn of_server(&self, server: &str) -> Vec<usize> {
         let state = self.lock();
-        state
-            .servers
-            .iter()
-            .filter(|(_, by)| *by == server)
-            .map(|(id, _)| *id)
-            .collect()
+        state.servers.iter().filter(|(_, by)| *by == server).map(|(id, _)| *id).collect()
     }
 
     pub fn open(&self) -> usize {
@@ -80,12 +75,7 @@ impl Watches {
     }
 
     pub fn breaks(&self, span: &Span) -> Vec<Break> {
-        self.lock()
-            .breaks
-            .iter()
-            .filter(|seen| span.contains(&seen.at))
-            .cloned()
-            .collect()
+        self.lock().breaks.iter().filter(|seen| span.contains(&seen.at)).cloned().collect()
     }
 
     /// The longest silence within streams that went on after it.
@@ -117,12 +107,7 @@ pub(crate) async fn watch_forever(
         {
             let mut state = watches.lock();
             let server = state.servers.remove(&id).unwrap_or_default();
-            state.breaks.push(Break {
-                at: recorder.now(),
-                stream: id,
-                server,
-                why,
-            });
+            state.breaks.push(Break { at: recorder.now(), stream: id, server, why });
         }
         sleep(RETRY).await;
     }
@@ -137,9 +122,7 @@ async fn follow(
 ) -> io::Result<std::convert::Infallible> {
     let stream = connect(target).await?;
     let mut stream = BufReader::new(handshake(tls, target, stream).await?);
-    stream
-        .write_all(http::get("kubernetes", "/watch?watch=true").as_bytes())
-        .await?;
+    stream.write_all(http::get("kubernetes", "/watch?watch=true").as_bytes()).await?;
     let head = timeout(SILENCE, http::read_head(&mut stream)).await??;
     let head = head.ok_or_else(|| io::Error::other("ended before its head"))?;
     if head.status != 200 {
@@ -148,15 +131,11 @@ async fn follow(
     watches.lock().servers.insert(id, head.served_by);
     let (mut expected, mut last) = (0, recorder.now());
     loop {
-        let count = timeout(SILENCE, next_count(&mut stream))
-            .await
-            .map_err(|_| {
-                io::Error::new(ErrorKind::TimedOut, format!("silent for {SILENCE:?}"))
-            })??;
+        let count = timeout(SILENCE, next_count(&mut stream)).await.map_err(|_| {
+            io::Error::new(ErrorKind::TimedOut, format!("silent for {SILENCE:?}"))
+        })??;
         if count != expected {
-            return Err(io::Error::other(format!(
-                "line {count} where {expected} was due"
-            )));
+            return Err(io::Error::other(format!("line {count} where {expected} was due")));
         }
         expected += 1;
         let now = recorder.now();
@@ -179,9 +158,7 @@ async fn next_count(stream: &mut (impl AsyncBufRead + Unpin)) -> io::Result<u64>
         }
         if line.starts_with('{') {
             let value: Value = serde_json::from_str(&line)?;
-            return value["count"]
-                .as_u64()
-                .ok_or_else(|| io::Error::other("a line without count"));
+            return value["count"].as_u64().ok_or_else(|| io::Error::other("a line without count"));
         }
     }
 }

@@ -89,11 +89,8 @@ impl Attached {
     /// Keeps the program attached for as long as `path`, in a bpffs, exists.
     pub fn pin(&self, path: &Path) -> Result<()> {
         let c_path = CString::new(path.as_os_str().as_encoded_bytes())?;
-        let attr = ObjPin {
-            pathname: c_path.as_ptr() as u64,
-            bpf_fd: raw(&self.link),
-            file_flags: 0,
-        };
+        let attr =
+            ObjPin { pathname: c_path.as_ptr() as u64, bpf_fd: raw(&self.link), file_flags: 0 };
         bpf(BPF_OBJ_PIN, &attr).with_context(|| format!("pinning a link at {}", path.display()))?;
         Ok(())
     }

@@ -30,12 +30,7 @@ pub(crate) fn run(args: &BuildArgs) -> Result<()> {
 
 /// The released binary.
 pub(crate) fn release() -> Result<PathBuf> {
-    capture(&mut cargo([
-        "build",
-        "--release",
-        "--package",
-        "lb-userspace",
-    ]))?;
+    capture(&mut cargo(["build", "--release", "--package", "lb-userspace"]))?;
     Ok(target_dir()?.join("release/fairlead"))
 }
 

@@ -18,30 +18,16 @@ pub(crate) fn steps(filter: Option<&str>) -> Result<()> {
     step("purity", purity::check)?;
     // The XDP program is linted as host code; its own compiler has the last word when it is built.
     step("clippy", || {
-        let args = [
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--",
-            "-D",
-            "warnings",
-        ];
+        let args = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         silent(cargo(args))
     })?;
     unit(filter)?;
     step("docs", || {
-        let mut doc = cargo([
-            "doc",
-            "--workspace",
-            "--no-deps",
-            "--document-private-items",
-        ]);
+        let mut doc = cargo(["doc", "--workspace", "--no-deps", "--document-private-items"]);
         doc.env("RUSTDOCFLAGS", "-D warnings");
         silent(doc)
     })?;
-    optional("deny", "cargo-deny", || {
-        silent(cargo(["deny", "check", "--hide-inclusion-graph"]))
-    })?;
+    optional("deny", "cargo-deny", || silent(cargo(["deny", "check", "--hide-inclusion-graph"])))?;
     optional("typos", "typos", || {
         let mut typos = Command::new("typos");
         typos.current_dir(root());

@@ -12,18 +12,13 @@ use anyhow::{Context as _, Result, bail};
 
 /// The workspace's root.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .unwrap_or_else(|| Path::new("."))
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or_else(|| Path::new("."))
 }
 
 /// Where cargo puts what it builds: this binary lies in one of its profiles.
 pub(crate) fn target_dir() -> Result<PathBuf> {
     let this = env::current_exe().context("find this binary")?;
-    this.ancestors()
-        .nth(2)
-        .map(Path::to_path_buf)
-        .context("find the target directory")
+    this.ancestors().nth(2).map(Path::to_path_buf).context("find the target directory")
 }
 
 pub(crate) fn is_root() -> bool {
@@ -49,9 +44,7 @@ pub(crate) fn cargo<const N: usize>(args: [&str; N]) -> Command {
             command.env_remove(&name);
         }
     }
-    command
-        .env_remove("CARGO_MANIFEST_DIR")
-        .env_remove("CARGO_MANIFEST_PATH");
+    command.env_remove("CARGO_MANIFEST_DIR").env_remove("CARGO_MANIFEST_PATH");
     command
 }
 
@@ -60,18 +53,13 @@ pub(crate) fn show(command: &Command) -> String {
     let program = Path::new(command.get_program());
     let name = program.file_name().unwrap_or(program.as_os_str());
     let words = [name].into_iter().chain(command.get_args());
-    words
-        .map(|word| word.to_string_lossy())
-        .collect::<Vec<_>>()
-        .join(" ")
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
 /// Echoes the command and runs it on this terminal.
 pub(crate) fn stream(command: &mut Command) -> Result<()> {
     println!("$ {}", show(command));
-    let status = command
-        .status()
-        .with_context(|| format!("start {}", show(command)))?;
+    let status = command.status().with_context(|| format!("start {}", show(command)))?;
     if !status.success() {
         bail!("{} failed: {status}", show(command));
     }
@@ -80,9 +68,7 @@ pub(crate) fn stream(command: &mut Command) -> Result<()> {
 
 /// Runs the command and returns its standard output; if it fails, all that it said is shown.
 pub(crate) fn capture(command: &mut Command) -> Result<String> {
-    let output = command
-        .output()
-        .with_context(|| format!("start {}", show(command)))?;
+    let output = command.output().with_context(|| format!("start {}", show(command)))?;
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() {
         println!("\n{}{said}", String::from_utf8_lossy(&output.stderr));
@@ -98,10 +84,7 @@ pub(crate) fn quietly(command: &mut Command) -> Result<()> {
 }
 
 /// Runs one step of a sequence and shows its name and the time it took.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the time a step takes is shown, not decided on"
-)]
+#[expect(clippy::disallowed_methods, reason = "the time a step takes is shown, not decided on")]
 pub(crate) fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
     print!("{name:<9}");
     stdout().flush().context("write to the terminal")?;

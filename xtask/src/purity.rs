@@ -72,9 +72,7 @@ fn rust_files(directory: &Path) -> Result<Vec<PathBuf>> {
     let entries =
         fs::read_dir(directory).with_context(|| format!("list {}", directory.display()))?;
     for entry in entries {
-        let path = entry
-            .with_context(|| format!("list {}", directory.display()))?
-            .path();
+        let path = entry.with_context(|| format!("list {}", directory.display()))?.path();
         if path.is_dir() {
             files.extend(rust_files(&path)?);
         } else if path.extension().is_some_and(|extension| extension == "rs") {
@@ -109,18 +107,10 @@ fn violations(path: &str, text: &str) -> Vec<String> {
 
 /// Whether the first paragraph of the module's doc ends with the word `Pure.`
 fn is_marked(text: &str) -> bool {
-    let doc = text
-        .lines()
-        .map(str::trim)
-        .skip_while(|line| !line.starts_with("//!"));
-    let paragraph = doc
-        .map_while(|line| line.strip_prefix("//!"))
-        .map(str::trim);
-    let last = paragraph
-        .skip_while(|line| line.is_empty())
-        .take_while(|line| !line.is_empty());
-    last.last()
-        .is_some_and(|line| line.split_whitespace().last() == Some("Pure."))
+    let doc = text.lines().map(str::trim).skip_while(|line| !line.starts_with("//!"));
+    let paragraph = doc.map_while(|line| line.strip_prefix("//!")).map(str::trim);
+    let last = paragraph.skip_while(|line| line.is_empty()).take_while(|line| !line.is_empty());
+    last.last().is_some_and(|line| line.split_whitespace().last() == Some("Pure."))
 }
 
 /// The numbered lines outside `#[cfg(test)] mod …`, which ends where its brace is closed in the
@@ -179,11 +169,7 @@ mod tests {
     #[test]
     fn every_forbidden_name_is_found() {
         for name in FORBIDDEN {
-            assert_ne!(
-                complaints("lb-userspace/src/a.rs", &format!("use {name};\n")),
-                0,
-                "{name}"
-            );
+            assert_ne!(complaints("lb-userspace/src/a.rs", &format!("use {name};\n")), 0, "{name}");
         }
     }
 
@@ -203,10 +189,7 @@ mod tests {
     fn what_follows_the_tests_counts() {
         let code = "#[cfg(test)]\nmod tests {\n}\n\nuse tokio::time;\n";
         assert_eq!(complaints("lb-userspace/src/a.rs", code), 1);
-        assert_eq!(
-            complaints("lb-userspace/src/a.rs", "#[cfg(test)]\nuse tokio::time;\n"),
-            1
-        );
+        assert_eq!(complaints("lb-userspace/src/a.rs", "#[cfg(test)]\nuse tokio::time;\n"), 1);
     }
 
     #[test]
@@ -221,16 +204,9 @@ mod tests {
     fn a_required_file_without_the_mark_fails() {
         let text = "#![no_std]\n//! Layouts. Pure.\n//!\n//! More.\n";
         assert!(violations("lb-common/src/lib.rs", text).is_empty());
-        for text in [
-            "//! Layouts.\n",
-            "//! Layouts.\n//!\n//! Pure.\n",
-            "use core::fmt;\n",
-        ] {
+        for text in ["//! Layouts.\n", "//! Layouts.\n//!\n//! Pure.\n", "use core::fmt;\n"] {
             assert_eq!(violations("lb-common/src/lib.rs", text).len(), 1, "{text}");
-            assert!(
-                violations("lb-userspace/src/daemon.rs", text).is_empty(),
-                "{text}"
-            );
+            assert!(violations("lb-userspace/src/daemon.rs", text).is_empty(), "{text}");
         }
     }
 }

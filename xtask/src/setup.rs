@@ -16,10 +16,8 @@ const LINKER_VERSION: &str = "0.13.0";
 const LLVM: std::ops::RangeInclusive<u32> = 21..=23;
 
 /// A rustc and its `core` for BPF. Debian has a younger pair where the first is for browsers.
-const RUST: [[&str; 2]; 2] = [
-    ["rustc-web", "libstd-rust-web-dev-bpf"],
-    ["rustc", "libstd-rust-dev-bpf"],
-];
+const RUST: [[&str; 2]; 2] =
+    [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// Programs that the tests and the lab call, and their Debian packages.
 const TOOLS: [(&str, &str); 8] = [
@@ -40,28 +38,17 @@ const OTHERWISE: &str = "or, without Debian's packages:
 pub(crate) fn run() -> Result<()> {
     everything()?;
     let rust = Toolchain::find()?;
-    let core = if rust.nightly {
-        "building core"
-    } else {
-        "core included"
-    };
+    let core = if rust.nightly { "building core" } else { "core included" };
     println!("BPF rustc   {} ({core})", rust.rustc.display());
     println!("bpf-linker  {}", find_linker()?.display());
-    println!(
-        "tools       {}",
-        TOOLS.map(|(program, _)| program).join(" ")
-    );
+    println!("tools       {}", TOOLS.map(|(program, _)| program).join(" "));
     Ok(())
 }
 
 /// What building needs, and what testing does.
 pub(crate) fn everything() -> Result<()> {
     let missing = TOOLS.iter().filter(|(program, _)| find(program).is_none());
-    install(
-        &missing
-            .map(|(_, package)| (*package).to_owned())
-            .collect::<Vec<_>>(),
-    )?;
+    install(&missing.map(|(_, package)| (*package).to_owned()).collect::<Vec<_>>())?;
     toolchain()
 }
 
@@ -87,13 +74,7 @@ pub(crate) fn toolchain() -> Result<()> {
         "zlib1g-dev".into(),
     ])?;
     let feature = format!("llvm-{llvm}");
-    let mut command = cargo([
-        "install",
-        "bpf-linker",
-        "--version",
-        LINKER_VERSION,
-        "--locked",
-    ]);
+    let mut command = cargo(["install", "bpf-linker", "--version", LINKER_VERSION, "--locked"]);
     command
         .args(["--quiet", "--no-default-features", "--features", &feature])
         .env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}"));
@@ -120,28 +101,19 @@ fn has_candidate(package: &str) -> bool {
 
 /// Installs those of the packages that are not.
 fn install(packages: &[String]) -> Result<()> {
-    let missing: Vec<_> = packages
-        .iter()
-        .filter(|package| !is_installed(package))
-        .cloned()
-        .collect();
+    let missing: Vec<_> =
+        packages.iter().filter(|package| !is_installed(package)).cloned().collect();
     if missing.is_empty() {
         return Ok(());
     }
     require_apt(&missing)?;
     refresh()?;
     let mut command = apt();
-    quietly(
-        command
-            .args(["install", "-y", "--no-install-recommends"])
-            .args(&missing),
-    )
+    quietly(command.args(["install", "-y", "--no-install-recommends"]).args(&missing))
 }
 
 fn is_installed(package: &str) -> bool {
-    let query = Command::new("dpkg-query")
-        .args(["-W", "-f=${Status}", package])
-        .output();
+    let query = Command::new("dpkg-query").args(["-W", "-f=${Status}", package]).output();
     query.is_ok_and(|output| output.stdout.ends_with(b" installed"))
 }
 
@@ -171,9 +143,7 @@ fn refresh() -> Result<()> {
 
 fn apt() -> Command {
     let mut command = Command::new("apt-get");
-    command
-        .args(["-q", "-o", "DPkg::Lock::Timeout=120"])
-        .env("DEBIAN_FRONTEND", "noninteractive");
+    command.args(["-q", "-o", "DPkg::Lock::Timeout=120"]).env("DEBIAN_FRONTEND", "noninteractive");
     command
 }
 
@@ -196,9 +166,7 @@ fn llvm_of(rustc: &Path) -> Result<u32> {
 }
 
 fn parse_llvm(verbose_version: &str) -> Option<u32> {
-    let line = verbose_version
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let line = verbose_version.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     line.split('.').next()?.parse().ok()
 }
 

@@ -70,10 +70,7 @@ impl Binaries {
         step("binaries", || {
             // In this order: both are built in one place, and the first is copied away.
             let second_layout = build::second_layout()?;
-            Ok(Self {
-                fairlead: build::release()?,
-                second_layout,
-            })
+            Ok(Self { fairlead: build::release()?, second_layout })
         })
     }
 }

@@ -47,7 +47,7 @@ fn the_state_table_is_exhaustive() {
                         {
                             let mut original = half(flag::ORIGINAL | flag::SYN);
                             let mut reply = half(0);
-                            let mut set = |half: &mut FlowHalf<Ipv4Be>, on: bool, bits: u16| {
+                            let set = |half: &mut FlowHalf<Ipv4Be>, on: bool, bits: u16| {
                                 half.flags |= if on { bits } else { 0 };
                             };
                             set(&mut original, confirmed, flag::CONFIRMED);

@@ -52,11 +52,7 @@ pub struct Problem {
 }
 
 fn prefix(key: &str) -> String {
-    if key.is_empty() {
-        String::new()
-    } else {
-        format!("{key}: ")
-    }
+    if key.is_empty() { String::new() } else { format!("{key}: ") }
 }
 
 fn lines(problems: &[Problem], omitted: usize) -> String {

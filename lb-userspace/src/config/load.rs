@@ -20,36 +20,22 @@ const MAX_BYTES: u64 = 1024 * 1024;
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = read(path)?;
     let (config, references) = parse_with_references(&text, path)?;
-    let problems: Vec<Problem> = references
-        .iter()
-        .filter_map(|reference| check_ca(reference, path))
-        .collect();
+    let problems: Vec<Problem> =
+        references.iter().filter_map(|reference| check_ca(reference, path)).collect();
     if problems.is_empty() {
         Ok(config)
     } else {
-        Err(ConfigError::Invalid {
-            problems,
-            omitted: 0,
-        })
+        Err(ConfigError::Invalid { problems, omitted: 0 })
     }
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let bytes = read_bounded(path)
-        .map_err(|source| ConfigError::Unreadable {
-            file: path.to_owned(),
-            source,
-        })?
-        .ok_or_else(|| ConfigError::TooLarge {
-            file: path.to_owned(),
-            limit: MAX_BYTES,
-        })?;
+        .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?
+        .ok_or_else(|| ConfigError::TooLarge { file: path.to_owned(), limit: MAX_BYTES })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        ConfigError::Invalid {
-            problems: vec![not_utf8(path, valid)],
-            omitted: 0,
-        }
+        ConfigError::Invalid { problems: vec![not_utf8(path, valid)], omitted: 0 }
     })
 }
 
@@ -57,15 +43,10 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 fn read_bounded(path: &Path) -> io::Result<Option<Vec<u8>>> {
     // Opening a pipe may wait for ever, and a device may never end.
     if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "it is not a regular file",
-        ));
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
     }
     let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    File::open(path)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     Ok((bytes.len() as u64 <= MAX_BYTES).then_some(bytes))
 }
 
@@ -104,9 +85,7 @@ fn check_ca(Reference { path, spot }: &Reference, file: &Path) -> Option<Problem
         }
         Ok(certificates) => {
             let mut store = RootCertStore::empty();
-            let error = certificates
-                .into_iter()
-                .find_map(|it| store.add(it).err())?;
+            let error = certificates.into_iter().find_map(|it| store.add(it).err())?;
             format!(
                 "{shown} has an unusable certificate: {error}; copy the cluster's CA there again"
             )

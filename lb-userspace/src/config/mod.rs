@@ -58,10 +58,7 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self {
-            flows: 131_072,
-            half_open: 65_536,
-        }
+        Self { flows: 131_072, half_open: 65_536 }
     }
 }
 
@@ -195,10 +192,7 @@ pub const DEFAULT_SOCKET: &str = "/run/fairlead/admin.sock";
 
 impl Default for Admin {
     fn default() -> Self {
-        Self {
-            socket: PathBuf::from(DEFAULT_SOCKET),
-            listen: None,
-        }
+        Self { socket: PathBuf::from(DEFAULT_SOCKET), listen: None }
     }
 }
 

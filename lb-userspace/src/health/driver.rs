@@ -63,35 +63,24 @@ impl HealthMonitor {
             let (endpoint, settings, tls) = (key.endpoint, settings.clone(), shared.clone());
             Box::pin(async move { probe(endpoint, &settings.check, settings.source, &tls).await })
         });
-        Self {
-            table: Arc::new(table),
-            tasks: BTreeMap::new(),
-            tls,
-            prober,
-        }
+        Self { table: Arc::new(table), tasks: BTreeMap::new(), tls, prober }
     }
 
     /// Probes `desired` and nothing else. Must be called within a tokio runtime.
     ///
     /// A backend whose check or source changed keeps its state, and is probed at once.
     pub fn reconcile(&mut self, desired: Vec<Target>) {
-        let desired: BTreeMap<_, _> = desired
-            .into_iter()
-            .map(|target| (target.key.clone(), target))
-            .collect();
+        let desired: BTreeMap<_, _> =
+            desired.into_iter().map(|target| (target.key.clone(), target)).collect();
         // Before the table: a task whose handle is gone can no longer publish.
         self.tasks.retain(|key, _| desired.contains_key(key));
         self.publish(&desired);
         let ca_files: BTreeSet<_> = desired.values().filter_map(ca_file).collect();
         self.tls.retain(|path| ca_files.contains(path));
         for (key, target) in desired {
-            let settings = Settings {
-                check: target.check,
-                source: target.source,
-            };
+            let settings = Settings { check: target.check, source: target.source };
             if let Some(task) = self.tasks.get(&key) {
-                task.settings
-                    .send_if_modified(|current| replace(current, settings));
+                task.settings.send_if_modified(|current| replace(current, settings));
             } else {
                 let handle = self.spawn(key.clone(), settings, target.initial);
                 self.tasks.insert(key, handle);
@@ -123,11 +112,7 @@ impl HealthMonitor {
                     Health::Unknown => Reason::NotProbed,
                     Health::Up | Health::Down => Reason::Adopted,
                 };
-                table.entry(key.clone()).or_insert(Report {
-                    health,
-                    reason,
-                    since,
-                });
+                table.entry(key.clone()).or_insert(Report { health, reason, since });
             }
             removed || table.len() != kept
         });
@@ -172,10 +157,7 @@ impl Task {
     /// the probe itself.
     async fn run(mut self) {
         loop {
-            let deadline = self
-                .fsm
-                .deadline()
-                .map(|at| sleep_until(Instant::from_std(at)));
+            let deadline = self.fsm.deadline().map(|at| sleep_until(Instant::from_std(at)));
             tokio::select! {
                 biased;
                 changed = self.settings.changed() => {
@@ -206,20 +188,12 @@ impl Task {
             self.last = Some(reason.clone());
         }
         log::trace!("{}: probe: {reason}", self.key);
-        let outcome = if reason.is_success() {
-            Outcome::Success
-        } else {
-            Outcome::Failure
-        };
+        let outcome = if reason.is_success() { Outcome::Success } else { Outcome::Failure };
         self.feed(Event::Finished(outcome), Some(reason));
     }
 
     fn feed(&mut self, event: Event, found: Option<Reason>) {
-        let Actions {
-            probe,
-            decisive,
-            transition,
-        } = self.fsm.handle(event, now());
+        let Actions { probe, decisive, transition } = self.fsm.handle(event, now());
         if let Some(reason) = found.filter(|_| decisive) {
             if let Some(transition) = transition {
                 self.announce(transition, &reason);
@@ -279,16 +253,8 @@ impl Task {
 
 fn ca_file(target: &Target) -> Option<PathBuf> {
     match &target.check.probe {
-        Probe::Https {
-            verify: Verify::Ca(path),
-            ..
-        } => Some(path.clone()),
-        Probe::Https {
-            verify: Verify::Skip,
-            ..
-        }
-        | Probe::Http { .. }
-        | Probe::Tcp => None,
+        Probe::Https { verify: Verify::Ca(path), .. } => Some(path.clone()),
+        Probe::Https { verify: Verify::Skip, .. } | Probe::Http { .. } | Probe::Tcp => None,
     }
 }
 
@@ -304,10 +270,7 @@ fn now() -> std::time::Instant {
     Instant::now().into_std()
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "a driver; people read this time in `since`"
-)]
+#[expect(clippy::disallowed_methods, reason = "a driver; people read this time in `since`")]
 fn wall_clock() -> SystemTime {
     SystemTime::now()
 }

@@ -158,11 +158,7 @@ impl Fsm {
                 let (decisive, transition) = self.count(outcome);
                 let period = self.period(doubted);
                 let started = self.wait(self.started + period, now);
-                Actions {
-                    decisive,
-                    transition,
-                    ..started
-                }
+                Actions { decisive, transition, ..started }
             }
         }
     }
@@ -175,10 +171,7 @@ impl Fsm {
         }
         self.started = now;
         self.phase = Phase::Probing { doubted: false };
-        Actions {
-            probe: true,
-            ..Actions::default()
-        }
+        Actions { probe: true, ..Actions::default() }
     }
 
     /// Counts an outcome; whether it agrees with the resulting state, and the change if there is one.
@@ -197,26 +190,16 @@ impl Fsm {
             return (self.health == Health::Unknown, None);
         }
         self.streak = 0;
-        let transition = Transition {
-            from: self.health,
-            to,
-        };
+        let transition = Transition { from: self.health, to };
         self.health = to;
         (true, Some(transition))
     }
 
     /// From the start of the last probe to that of the next.
     fn period(&mut self, doubted: bool) -> Duration {
-        let Timings {
-            interval,
-            fast_interval,
-            ..
-        } = self.timings;
-        let period = if doubted || self.streak > 0 {
-            fast_interval.min(interval)
-        } else {
-            interval
-        };
+        let Timings { interval, fast_interval, .. } = self.timings;
+        let period =
+            if doubted || self.streak > 0 { fast_interval.min(interval) } else { interval };
         (period.min(MAX_PERIOD) * self.jitter() / 1000).max(MIN_PERIOD)
     }
 

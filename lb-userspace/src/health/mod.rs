@@ -151,19 +151,12 @@ impl Reason {
 
     /// Whether established connections are lost as well: nothing listens, or nothing gets there.
     pub const fn is_hard(&self) -> bool {
-        matches!(
-            self,
-            Self::Refused | Self::Unreachable(_) | Self::Timeout(Stage::Connect)
-        )
+        matches!(self, Self::Refused | Self::Unreachable(_) | Self::Timeout(Stage::Connect))
     }
 
     /// A server chooses what some texts say; this bounds how much.
     pub(crate) fn bounded(text: impl fmt::Display) -> String {
-        text.to_string()
-            .chars()
-            .filter(|c| !c.is_control())
-            .take(Self::MAX_TEXT)
-            .collect()
+        text.to_string().chars().filter(|c| !c.is_control()).take(Self::MAX_TEXT).collect()
     }
 }
 
@@ -207,15 +200,9 @@ mod tests {
             (Reason::Status(401), "401 (alive, unverified)"),
             (Reason::Status(500), "500"),
             (Reason::Refused, "connection refused"),
-            (
-                Reason::Unreachable(io::ErrorKind::HostUnreachable),
-                "host unreachable",
-            ),
+            (Reason::Unreachable(io::ErrorKind::HostUnreachable), "host unreachable"),
             (Reason::Timeout(Stage::Connect), "timeout while connecting"),
-            (
-                Reason::Certificate("expired".to_owned()),
-                "certificate: expired",
-            ),
+            (Reason::Certificate("expired".to_owned()), "certificate: expired"),
         ];
         for (reason, text) in cases {
             assert_eq!(reason.to_string(), text);

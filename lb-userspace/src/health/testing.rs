@@ -16,10 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "machines are tested from wherever the clock stands"
-)]
+#[expect(clippy::disallowed_methods, reason = "machines are tested from wherever the clock stands")]
 pub(super) fn origin() -> Instant {
     Instant::now()
 }
@@ -69,13 +66,7 @@ impl Server {
         let (report, seen) = mpsc::unbounded_channel();
         tokio::spawn(async move {
             while let Ok((stream, peer)) = listener.accept().await {
-                tokio::spawn(connection(
-                    stream,
-                    peer,
-                    tls.clone(),
-                    behaviour,
-                    report.clone(),
-                ));
+                tokio::spawn(connection(stream, peer, tls.clone(), behaviour, report.clone()));
             }
         });
         Self { endpoint, seen }
@@ -90,13 +81,7 @@ async fn connection(
     report: mpsc::UnboundedSender<Seen>,
 ) {
     if let Behaviour::Mute = behaviour {
-        report
-            .send(Seen {
-                peer,
-                request: String::new(),
-                end: Ok(0),
-            })
-            .ok();
+        report.send(Seen { peer, request: String::new(), end: Ok(0) }).ok();
         return std::future::pending().await;
     }
     let seen = match tls {
@@ -156,11 +141,7 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let pem = params.self_signed(&key).unwrap().pem();
         let issuer = Issuer::new(params, key);
-        let authority = Self {
-            issuer,
-            pem,
-            directory: tempfile::tempdir().unwrap(),
-        };
+        let authority = Self { issuer, pem, directory: tempfile::tempdir().unwrap() };
         authority.write(&authority.pem);
         authority
     }

@@ -9,21 +9,12 @@ use serde_json::Value;
 /// The controller's binary: the given one, or one built from this tree.
 pub(super) fn fairlead(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
-        return path
-            .canonicalize()
-            .with_context(|| format!("no controller at {}", path.display()));
+        return path.canonicalize().with_context(|| format!("no controller at {}", path.display()));
     }
     eprintln!("Building the controller …");
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args([
-            "build",
-            "--release",
-            "--package",
-            "lb-userspace",
-            "--bin",
-            "fairlead",
-        ])
+        .args(["build", "--release", "--package", "lb-userspace", "--bin", "fairlead"])
         .arg("--message-format=json-render-diagnostics")
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stderr(Stdio::inherit())
@@ -39,8 +30,5 @@ pub(super) fn fairlead(given: Option<&Path>) -> Result<PathBuf> {
 fn executable(message: &str) -> Option<PathBuf> {
     let message: Value = serde_json::from_str(message).ok()?;
     let is_it = message["target"]["name"] == "fairlead";
-    message["executable"]
-        .as_str()
-        .filter(|_| is_it)
-        .map(PathBuf::from)
+    message["executable"].as_str().filter(|_| is_it).map(PathBuf::from)
 }

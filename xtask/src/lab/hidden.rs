@@ -50,9 +50,7 @@ pub(super) struct LoadArgs {
 }
 
 pub(super) fn apiserver(args: &ApiserverArgs) -> Result<ExitCode> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let server = bind(&args.name, args.listen, &Pki::open(&args.pki))?;
         server.serve(Control::default()).await
@@ -63,26 +61,14 @@ pub(super) fn apiserver(args: &ApiserverArgs) -> Result<ExitCode> {
 pub(super) fn load(args: &LoadArgs) -> Result<ExitCode> {
     let talk = match &args.pki {
         Some(directory) => Talk::tls(&Pki::open(directory))?,
-        None => Talk::Plain {
-            server_closes_first: args.server_closes_first,
-        },
+        None => Talk::Plain { server_closes_first: args.server_closes_first },
     };
     let pace = match args.connections {
-        Some(connections) => Pace::Closed {
-            connections,
-            workers: args.workers,
-        },
-        None => Pace::Open {
-            per_second: args.rate,
-        },
+        Some(connections) => Pace::Closed { connections, workers: args.workers },
+        None => Pace::Open { per_second: args.rate },
     };
     let here = std::fs::File::open("/proc/self/ns/net").context("opening our own namespace")?;
-    let load = Load {
-        target: args.target,
-        talk,
-        pace,
-        watches: args.watches,
-    };
+    let load = Load { target: args.target, talk, pace, watches: args.watches };
     let running = load.start(&NetnsHandle::new(here))?;
     let second = Duration::from_secs(1);
     let mut seconds = 0;
@@ -92,16 +78,11 @@ pub(super) fn load(args: &LoadArgs) -> Result<ExitCode> {
         println!("{}", running.recorder.report(&span).to_json());
         seconds += 1;
     }
-    let watch_breaks = running
-        .watches
-        .breaks(&(Duration::ZERO..Duration::MAX))
-        .len();
+    let watch_breaks = running.watches.breaks(&(Duration::ZERO..Duration::MAX)).len();
     let report = running.stop()?.report(&(Duration::ZERO..Duration::MAX));
     let mut total = report.to_json();
     total["total"] = true.into();
     total["watch_breaks"] = watch_breaks.into();
     println!("{total}");
-    Ok(ExitCode::from(u8::from(
-        report.failed_total() + watch_breaks > 0,
-    )))
+    Ok(ExitCode::from(u8::from(report.failed_total() + watch_breaks > 0)))
 }

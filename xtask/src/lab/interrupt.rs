@@ -16,26 +16,19 @@ impl Interrupt {
     pub(super) fn catch() -> Result<Self> {
         let interrupt = Self::default();
         let flag = Arc::clone(&interrupt.0);
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (mut int, mut term) = {
             let _inside = runtime.enter();
-            (
-                signal(SignalKind::interrupt())?,
-                signal(SignalKind::terminate())?,
-            )
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
         };
-        thread::Builder::new()
-            .name("signals".to_owned())
-            .spawn(move || {
-                runtime.block_on(async {
-                    loop {
-                        tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
-                        flag.store(true, Ordering::Relaxed);
-                    }
-                })
-            })?;
+        thread::Builder::new().name("signals".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                loop {
+                    tokio::select! { _ = int.recv() => {}, _ = term.recv() => {} }
+                    flag.store(true, Ordering::Relaxed);
+                }
+            })
+        })?;
         Ok(interrupt)
     }
 

@@ -1,10 +1,6 @@
 //! `cargo xtask lab`: a cluster's control plane in network namespaces, to play with or to be shown.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    reason = "these commands talk to a person"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "these commands talk to a person")]
 
 use std::path::PathBuf;
 use std::process::ExitCode;

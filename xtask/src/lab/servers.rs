@@ -27,17 +27,10 @@ pub(super) struct Servers<'lab> {
 impl<'lab> Servers<'lab> {
     /// Makes their certificates and starts them all; `detached` ones may outlive this process.
     pub(super) fn start_all(lab: &'lab Topology, detached: bool) -> Result<Self> {
-        let names: Vec<_> = lab
-            .backends
-            .iter()
-            .map(|host| (host.name.as_str(), host.address))
-            .collect();
+        let names: Vec<_> =
+            lab.backends.iter().map(|host| (host.name.as_str(), host.address)).collect();
         let pki = Pki::create(&lab.directory().join("pki"), &names, &[lab.vip()])?;
-        let mut servers = Self {
-            lab,
-            pki,
-            running: BTreeMap::new(),
-        };
+        let mut servers = Self { lab, pki, running: BTreeMap::new() };
         for host in &lab.backends {
             servers.spawn(host, detached)?;
         }
@@ -60,10 +53,8 @@ impl<'lab> Servers<'lab> {
 
     /// SIGKILL.
     pub(super) fn kill(&mut self, name: &str) -> Result<()> {
-        let mut server = self
-            .running
-            .remove(name)
-            .with_context(|| format!("{name} is not running"))?;
+        let mut server =
+            self.running.remove(name).with_context(|| format!("{name} is not running"))?;
         server.kill()
     }
 
@@ -83,15 +74,7 @@ impl<'lab> Servers<'lab> {
         let listen = SocketAddr::from((host.address, API_PORT)).to_string();
         let mut command: Command = host.netns.command(program);
         command
-            .args([
-                "lab",
-                "apiserver",
-                "--name",
-                &host.name,
-                "--listen",
-                &listen,
-                "--pki",
-            ])
+            .args(["lab", "apiserver", "--name", &host.name, "--listen", &listen, "--pki"])
             .arg(self.pki.directory())
             .stdout(Stdio::null());
         let server = if detached {
@@ -104,10 +87,7 @@ impl<'lab> Servers<'lab> {
     }
 
     fn wait_listening(&mut self, host: &Host) -> Result<()> {
-        let server = self
-            .running
-            .get_mut(&host.name)
-            .context("a server that was not started")?;
+        let server = self.running.get_mut(&host.name).context("a server that was not started")?;
         eventually(&format!("{} to listen", host.name), START_TIMEOUT, || {
             if let Some(status) = server.exited()? {
                 bail!("{} ended: {status}", host.name);

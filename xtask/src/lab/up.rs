@@ -49,20 +49,13 @@ pub(super) fn up(options: &LabOptions) -> Result<ExitCode> {
 }
 
 fn build(options: &LabOptions, binary: &Path) -> Result<()> {
-    let plan = Plan {
-        arms: options.arms(),
-        persistent: Some(DIRECTORY.into()),
-        ..Plan::default()
-    };
+    let plan = Plan { arms: options.arms(), persistent: Some(DIRECTORY.into()), ..Plan::default() };
     let mut lab = Topology::build(&plan)?;
     lab.keep()?;
     let servers = Servers::start_all(&lab, true)?;
     let lb = lab.lbs.first().context("a lab without an LB node")?;
     let controller = Controller::new(lb, binary, lab.directory());
-    let (config, socket) = (
-        controller.config_file().to_owned(),
-        controller.socket().to_owned(),
-    );
+    let (config, socket) = (controller.config_file().to_owned(), controller.socket().to_owned());
     controller.write_config(&controller::config(&lab, servers.pki(), &socket))?;
     let (vip, ca_file) = (lab.vip(), servers.pki().ca_file());
     let process = controller.start_detached()?;

@@ -26,10 +26,7 @@ impl Reader<'_> {
             self.wrong(&scope, format_args!("is empty; write {example}"));
         } else if list.value.len() > MAX_BACKENDS {
             let count = list.value.len();
-            self.wrong(
-                &scope,
-                format_args!("{count} are too many; keep at most {MAX_BACKENDS}"),
-            );
+            self.wrong(&scope, format_args!("{count} are too many; keep at most {MAX_BACKENDS}"));
             return Vec::new();
         }
         let backends = self.distinct_backends(&scope, &list.value, port);
@@ -81,44 +78,21 @@ impl Reader<'_> {
     }
 
     fn backend(&mut self, scope: &Spot, file: &BackendFile, port: u16) -> Option<Backend> {
-        let BackendFile {
-            name,
-            address,
-            port: own,
-            weight,
-        } = file;
+        let BackendFile { name, address, port: own, weight } = file;
         if name.is_none() {
-            self.missing(
-                scope,
-                "name",
-                "a name that is the same on every node: `name: cp1`",
-            );
+            self.missing(scope, "name", "a name that is the same on every node: `name: cp1`");
         }
         if address.is_none() {
-            self.missing(
-                scope,
-                "address",
-                "the apiserver's own address: `address: 10.0.0.11`",
-            );
+            self.missing(scope, "address", "the apiserver's own address: `address: 10.0.0.11`");
         }
         let port = self.number(&scope.field("port", own), own, &PORT, port);
-        let weight = self.number(
-            &scope.field("weight", weight),
-            weight,
-            &WEIGHT,
-            DEFAULT_WEIGHT,
-        );
+        let weight = self.number(&scope.field("weight", weight), weight, &WEIGHT, DEFAULT_WEIGHT);
         let name = name
             .as_ref()
             .and_then(|it| self.accept(&scope.of("name", it), scalar::name(&it.value)));
         let address = address.as_ref().and_then(|it| {
             self.accept(&scope.of("address", it), scalar::backend_address(&it.value))
         });
-        Some(Backend {
-            name: name?,
-            address: address?,
-            port,
-            weight,
-        })
+        Some(Backend { name: name?, address: address?, port, weight })
     }
 }

@@ -52,11 +52,7 @@ impl Reader<'_> {
         let kind = self.choice(
             &scope.field("type", &file.kind),
             &file.kind,
-            &[
-                ("https", Kind::Https),
-                ("http", Kind::Http),
-                ("tcp", Kind::Tcp),
-            ],
+            &[("https", Kind::Https), ("http", Kind::Http), ("tcp", Kind::Tcp)],
         );
         let probe = match kind {
             Some(Kind::Https) => {
@@ -65,9 +61,7 @@ impl Reader<'_> {
             }
             Some(Kind::Http) => {
                 self.no_tls(&scope, file, "http");
-                Probe::Http {
-                    path: self.path(&scope, file),
-                }
+                Probe::Http { path: self.path(&scope, file) }
             }
             Some(Kind::Tcp) => {
                 self.no_tls(&scope, file, "tcp");
@@ -81,10 +75,7 @@ impl Reader<'_> {
     }
 
     fn https(&mut self, scope: &Spot, file: &HealthFile, verify: Verify) -> Probe {
-        let name = file
-            .server_name
-            .as_ref()
-            .map_or(DEFAULT_SERVER_NAME, |it| it.value.as_str());
+        let name = file.server_name.as_ref().map_or(DEFAULT_SERVER_NAME, |it| it.value.as_str());
         if ServerName::try_from(name).is_err() {
             self.wrong(
                 &scope.field("server_name", &file.server_name),
@@ -95,11 +86,7 @@ impl Reader<'_> {
                 ),
             );
         }
-        Probe::Https {
-            path: self.path(scope, file),
-            server_name: name.to_owned(),
-            verify,
-        }
+        Probe::Https { path: self.path(scope, file), server_name: name.to_owned(), verify }
     }
 
     /// Exactly one way to decide whom to trust: a default here would be a guess about security.
@@ -132,10 +119,7 @@ impl Reader<'_> {
     fn ca(&mut self, spot: Spot, text: &str) -> Verify {
         let path = PathBuf::from(text);
         if path.is_absolute() {
-            self.references.push(Reference {
-                path: path.clone(),
-                spot,
-            });
+            self.references.push(Reference { path: path.clone(), spot });
         } else {
             self.wrong(
                 &spot,
@@ -169,12 +153,7 @@ impl Reader<'_> {
 
     fn no_tls(&mut self, scope: &Spot, file: &HealthFile, kind: &str) {
         self.pointless(scope, "ca_file", &file.ca_file, kind);
-        self.pointless(
-            scope,
-            "insecure_skip_verify",
-            &file.insecure_skip_verify,
-            kind,
-        );
+        self.pointless(scope, "insecure_skip_verify", &file.insecure_skip_verify, kind);
         self.pointless(scope, "server_name", &file.server_name, kind);
     }
 

@@ -27,11 +27,7 @@ pub(super) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     pub(super) fn new(file: &'a Path) -> Self {
-        Self {
-            file,
-            problems: Vec::new(),
-            references: Vec::new(),
-        }
+        Self { file, problems: Vec::new(), references: Vec::new() }
     }
 
     pub(super) fn wrong(&mut self, spot: &Spot, message: impl Display) {
@@ -54,12 +50,8 @@ impl<'a> Reader<'a> {
     where
         T: Display + FromStr + PartialOrd,
     {
-        let number = field
-            .as_ref()
-            .map(|text| scalar::number(&text.value, range));
-        number
-            .and_then(|number| self.accept(spot, number))
-            .unwrap_or(default)
+        let number = field.as_ref().map(|text| scalar::number(&text.value, range));
+        number.and_then(|number| self.accept(spot, number)).unwrap_or(default)
     }
 
     /// A duration in `range`; `default` where the key is absent.
@@ -70,18 +62,13 @@ impl<'a> Reader<'a> {
         range: &RangeInclusive<Duration>,
         default: Duration,
     ) -> Duration {
-        let duration = field
-            .as_ref()
-            .map(|text| scalar::duration(&text.value, range));
-        duration
-            .and_then(|duration| self.accept(spot, duration))
-            .unwrap_or(default)
+        let duration = field.as_ref().map(|text| scalar::duration(&text.value, range));
+        duration.and_then(|duration| self.accept(spot, duration)).unwrap_or(default)
     }
 
     /// `true` or `false`, which is the default.
     pub(super) fn boolean(&mut self, spot: &Spot, field: &Field) -> bool {
-        self.choice(spot, field, &[("false", false), ("true", true)])
-            .unwrap_or_default()
+        self.choice(spot, field, &[("false", false), ("true", true)]).unwrap_or_default()
     }
 
     /// One of several words, the first where the key is absent; nothing if it is none of them.
@@ -118,43 +105,29 @@ impl<'a> Reader<'a> {
 impl Spot {
     /// The whole document.
     pub(super) fn root() -> Self {
-        Self {
-            key: String::new(),
-            at: Location::UNKNOWN,
-        }
+        Self { key: String::new(), at: Location::UNKNOWN }
     }
 
     /// A key of this mapping whose value has no place of its own.
     pub(super) fn key(&self, name: &str) -> Self {
-        let key = if self.key.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.key)
-        };
+        let key =
+            if self.key.is_empty() { name.to_owned() } else { format!("{}.{name}", self.key) };
         Self { key, at: self.at }
     }
 
     /// The value of a key of this mapping.
     pub(super) fn of<T>(&self, name: &str, value: &Spanned<T>) -> Self {
-        Self {
-            at: value.referenced,
-            ..self.key(name)
-        }
+        Self { at: value.referenced, ..self.key(name) }
     }
 
     /// The value of a key of this mapping, or the mapping itself where the key is absent.
     pub(super) fn field(&self, name: &str, field: &Field) -> Self {
-        field
-            .as_ref()
-            .map_or_else(|| self.key(name), |value| self.of(name, value))
+        field.as_ref().map_or_else(|| self.key(name), |value| self.of(name, value))
     }
 
     /// An element of this list.
     pub(super) fn element<T>(&self, index: usize, value: &Spanned<T>) -> Self {
-        Self {
-            key: format!("{}[{index}]", self.key),
-            at: value.referenced,
-        }
+        Self { key: format!("{}[{index}]", self.key), at: value.referenced }
     }
 
     pub(in super::super) fn problem(&self, file: &Path, message: impl Display) -> Problem {

@@ -17,11 +17,7 @@ const MAX_INTERFACE: usize = 15;
 #[derive(Debug, Error)]
 pub(super) enum Fault {
     #[error("{} is not possible; write a whole number from {from} to {to}", quoted(.text))]
-    Number {
-        text: String,
-        from: String,
-        to: String,
-    },
+    Number { text: String, from: String, to: String },
     #[error("{} is not possible; write {}", quoted(.text), .words.join(" or "))]
     Choice { text: String, words: Vec<String> },
     #[error("{} has no unit; write {text}s or {text}ms", quoted(.text))]
@@ -35,11 +31,7 @@ pub(super) enum Fault {
         "{} is out of range; write a duration from {} to {}",
         quoted(.text), show(*.from), show(*.to)
     )]
-    DurationRange {
-        text: String,
-        from: Duration,
-        to: Duration,
-    },
+    DurationRange { text: String, from: Duration, to: Duration },
     #[error(
         "{} cannot be a name; write 1 to {MAX_NAME} letters, digits, dots, underscores and hyphens",
         quoted(.0)
@@ -56,11 +48,7 @@ pub(super) enum Fault {
          as {example}",
         quoted(.text)
     )]
-    Ipv6 {
-        text: String,
-        what: &'static str,
-        example: &'static str,
-    },
+    Ipv6 { text: String, what: &'static str, example: &'static str },
     #[error(
         "{} has a prefix other than /32; write {address} (a VIP is always added as /32)",
         quoted(.text)
@@ -74,10 +62,7 @@ pub(super) enum Fault {
     )]
     Address { text: String, example: &'static str },
     #[error("{address} is {kind}; write an address that other hosts can reach")]
-    Special {
-        address: Ipv4Addr,
-        kind: &'static str,
-    },
+    Special { address: Ipv4Addr, kind: &'static str },
 }
 
 /// A whole number in `range`.
@@ -104,11 +89,7 @@ pub(super) fn choice<T: Copy>(text: &str, choices: &[(&str, T)]) -> Result<T, Fa
 
 /// A span of time with its unit, in `range`.
 pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<Duration, Fault> {
-    let duration = if text == "0" {
-        Some(Duration::ZERO)
-    } else {
-        with_unit(text)
-    };
+    let duration = if text == "0" { Some(Duration::ZERO) } else { with_unit(text) };
     match duration {
         Some(duration) if range.contains(&duration) => Ok(duration),
         Some(_) => Err(Fault::DurationRange {
@@ -116,9 +97,7 @@ pub(super) fn duration(text: &str, range: &RangeInclusive<Duration>) -> Result<D
             from: *range.start(),
             to: *range.end(),
         }),
-        None if text.parse::<u64>().is_ok() => Err(Fault::NoUnit {
-            text: text.to_owned(),
-        }),
+        None if text.parse::<u64>().is_ok() => Err(Fault::NoUnit { text: text.to_owned() }),
         None => Err(Fault::Duration(text.to_owned())),
     }
 }
@@ -151,10 +130,7 @@ pub(super) fn vip(text: &str) -> Result<Ipv4Addr, Fault> {
     let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
     let address = ipv4(address, text, "VIPs", "10.0.0.100")?;
     if prefix != "32" {
-        return Err(Fault::Prefix {
-            text: text.to_owned(),
-            address,
-        });
+        return Err(Fault::Prefix { text: text.to_owned(), address });
     }
     unicast(address)
 }
@@ -173,11 +149,7 @@ fn ipv4(
     let text = text.to_owned();
     match address.parse() {
         Ok(IpAddr::V4(address)) => Ok(address),
-        Ok(IpAddr::V6(_)) => Err(Fault::Ipv6 {
-            text,
-            what,
-            example,
-        }),
+        Ok(IpAddr::V6(_)) => Err(Fault::Ipv6 { text, what, example }),
         Err(_) => match address.parse() {
             Ok(endpoint) => Err(Fault::HasPort(text, endpoint)),
             Err(_) => Err(Fault::Address { text, example }),
@@ -202,10 +174,8 @@ fn unicast(address: Ipv4Addr) -> Result<Ipv4Addr, Fault> {
 
 /// As an operator would write it.
 pub(super) fn show(duration: Duration) -> String {
-    SignedDuration::try_from(duration).map_or_else(
-        |_| format!("{duration:?}"),
-        |duration| format!("{duration:#}"),
-    )
+    SignedDuration::try_from(duration)
+        .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }
 
 /// What the file says, on one line, and short.

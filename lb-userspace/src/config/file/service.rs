@@ -23,20 +23,14 @@ impl Reader<'_> {
     pub(super) fn service(&mut self, scope: &Spot, file: &ServiceFile) -> Service {
         self.unavailable(scope, file);
         // Without any VRRP, every service is.
-        self.boolean(
-            &scope.field("standalone", &file.standalone),
-            &file.standalone,
-        );
+        self.boolean(&scope.field("standalone", &file.standalone), &file.standalone);
         let port = self.service_port(scope, file);
         let spot = |name, field| scope.field(name, field);
         let on_all_down = self
             .choice(
                 &spot("on_all_down", &file.on_all_down),
                 &file.on_all_down,
-                &[
-                    ("fail_open", OnAllDown::FailOpen),
-                    ("reject", OnAllDown::Reject),
-                ],
+                &[("fail_open", OnAllDown::FailOpen), ("reject", OnAllDown::Reject)],
             )
             .unwrap_or_default();
         Service {
@@ -78,20 +72,14 @@ impl Reader<'_> {
             self.missing(scope, "name", "`name: kube-apiserver`");
             return String::new();
         };
-        self.accept(&scope.of("name", name), scalar::name(&name.value))
-            .unwrap_or_default()
+        self.accept(&scope.of("name", name), scalar::name(&name.value)).unwrap_or_default()
     }
 
     fn service_port(&mut self, scope: &Spot, file: &ServiceFile) -> u16 {
         if file.port.is_none() {
             self.missing(scope, "port", "`port: 6443`");
         }
-        self.number(
-            &scope.field("port", &file.port),
-            &file.port,
-            &PORT,
-            *PORT.start(),
-        )
+        self.number(&scope.field("port", &file.port), &file.port, &PORT, *PORT.start())
     }
 
     fn mode(&mut self, scope: &Spot, file: &ServiceFile) -> Mode {
@@ -100,31 +88,20 @@ impl Reader<'_> {
         };
         let spot = scope.of("mode", mode);
         if matches!(mode.value.as_str(), "dnat" | "dsr") {
-            self.wrong(
-                &spot,
-                format_args!("mode {} is not available yet; write nat", mode.value),
-            );
+            self.wrong(&spot, format_args!("mode {} is not available yet; write nat", mode.value));
             return Mode::default();
         }
-        self.choice(&spot, &file.mode, &[("nat", Mode::Nat)])
-            .unwrap_or_default()
+        self.choice(&spot, &file.mode, &[("nat", Mode::Nat)]).unwrap_or_default()
     }
 
     fn vips(&mut self, scope: &Spot, file: &ServiceFile) -> Vec<Ipv4Addr> {
         let Some(list) = &file.vips else {
-            self.missing(
-                scope,
-                "vips",
-                "`vips: [10.0.0.100]` with the address that clients use",
-            );
+            self.missing(scope, "vips", "`vips: [10.0.0.100]` with the address that clients use");
             return Vec::new();
         };
         let spot = scope.of("vips", list);
         if list.value.is_empty() {
-            self.wrong(
-                &spot,
-                "is empty; write the address that clients use: [10.0.0.100]",
-            );
+            self.wrong(&spot, "is empty; write the address that clients use: [10.0.0.100]");
         }
         self.addresses(&spot, &list.value)
     }
@@ -174,18 +151,9 @@ impl Reader<'_> {
         let default = Timeouts::default();
         let Some(file) = file else { return default };
         let scope = scope.of("timeouts", file);
-        let TimeoutsFile {
-            established,
-            half_open,
-            closing,
-        } = &file.value;
+        let TimeoutsFile { established, half_open, closing } = &file.value;
         let mut read = |name, field, longest, default| {
-            self.duration(
-                &scope.field(name, field),
-                field,
-                &(SECOND..=longest),
-                default,
-            )
+            self.duration(&scope.field(name, field), field, &(SECOND..=longest), default)
         };
         Timeouts {
             established: read("established", established, MONTH, default.established),
@@ -226,10 +194,7 @@ impl ServiceFile {
         backends
             .filter_map(|(index, file)| {
                 let field = file.value.address.as_ref()?;
-                Some((
-                    address(&field.value)?,
-                    scope.element(index, file).of("address", field),
-                ))
+                Some((address(&field.value)?, scope.element(index, file).of("address", field)))
             })
             .collect()
     }

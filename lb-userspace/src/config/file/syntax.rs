@@ -26,10 +26,7 @@ pub(super) fn read(text: &str, name: &Path) -> Result<Document, ConfigError> {
         Ok(None) => Spot::root().problem(name, format_args!("the file is empty; {NEEDED}")),
         Err(error) => explain(&error, key(&track.path()), text, name),
     };
-    Err(ConfigError::Invalid {
-        problems: vec![problem],
-        omitted: 0,
-    })
+    Err(ConfigError::Invalid { problems: vec![problem], omitted: 0 })
 }
 
 fn options() -> Options {
@@ -41,17 +38,12 @@ fn options() -> Options {
     }
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the parser's enum; most of it is syntax"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the parser's enum; most of it is syntax")]
 fn explain(error: &Error, key: String, text: &str, name: &Path) -> Problem {
     let at = error.location().unwrap_or(Location::UNKNOWN);
     let mut spot = Spot { key, at };
     let message = match innermost(error) {
-        Error::SerdeUnknownField {
-            field, expected, ..
-        } => unknown_key(field, expected),
+        Error::SerdeUnknownField { field, expected, .. } => unknown_key(field, expected),
         Error::DuplicateMappingKey { key, .. } => {
             spot = spot.key(key.as_deref().unwrap_or_default());
             "this key is there twice; remove one of the two".to_owned()
@@ -82,21 +74,13 @@ fn explain(error: &Error, key: String, text: &str, name: &Path) -> Problem {
 
 fn innermost(error: &Error) -> &Error {
     let error = error.without_snippet();
-    if let Error::AliasError { error, .. } = error {
-        innermost(error)
-    } else {
-        error
-    }
+    if let Error::AliasError { error, .. } = error { innermost(error) } else { error }
 }
 
 fn not_yaml(error: &Error, spot: &Spot, text: &str, name: &Path) -> Problem {
     if let Some((line, column)) = indenting_tab(text, spot.at) {
         let message = "a tab indents this line; YAML is indented by spaces only, so replace it";
-        return Problem {
-            line,
-            column,
-            ..spot.problem(name, message)
-        };
+        return Problem { line, column, ..spot.problem(name, message) };
     }
     let detail = DefaultMessageFormatter.format_message(error);
     let message = format!("not valid YAML: {detail}; correct the syntax here or just above");
@@ -147,17 +131,12 @@ fn shape(expected: &str, key: &str) -> String {
 /// Line and column of a tab that indents the line of an error or the next: the parser may stop at
 /// the end of the line before it.
 fn indenting_tab(text: &str, at: Location) -> Option<(u64, u64)> {
-    (at.line()..)
-        .zip(text.lines().skip(index(at.line())))
-        .take(2)
-        .find_map(|(number, line)| {
-            let indent = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
-            Some((number, indent.find('\t')? as u64 + 1))
-        })
+    (at.line()..).zip(text.lines().skip(index(at.line()))).take(2).find_map(|(number, line)| {
+        let indent = &line[..line.len() - line.trim_start_matches([' ', '\t']).len()];
+        Some((number, indent.find('\t')? as u64 + 1))
+    })
 }
 
 fn index(line: u64) -> usize {
-    usize::try_from(line)
-        .unwrap_or(usize::MAX)
-        .saturating_sub(1)
+    usize::try_from(line).unwrap_or(usize::MAX).saturating_sub(1)
 }

@@ -29,10 +29,7 @@ fn minimal_file_gets_every_default() {
         Config {
             interfaces: Vec::new(),
             xdp_mode: XdpMode::Auto,
-            limits: Limits {
-                flows: 131_072,
-                half_open: 65_536
-            },
+            limits: Limits { flows: 131_072, half_open: 65_536 },
             services: vec![Service {
                 name: "api".to_owned(),
                 vips: vec![Ipv4Addr::new(10, 0, 0, 100)],
@@ -50,10 +47,7 @@ fn minimal_file_gets_every_default() {
                 backends: vec![backend("cp1", 11, 6443)],
                 health: default_health(),
             }],
-            admin: Admin {
-                socket: PathBuf::from("/run/fairlead/admin.sock"),
-                listen: None
-            },
+            admin: Admin { socket: PathBuf::from("/run/fairlead/admin.sock"), listen: None },
         }
     );
 }
@@ -62,24 +56,14 @@ fn minimal_file_gets_every_default() {
 fn example_says_the_defaults_that_it_claims() {
     let example = parsed(EXAMPLE);
     assert_eq!(example.interfaces, ["eth0"]);
-    let backends = vec![
-        backend("cp1", 11, 6443),
-        backend("cp2", 12, 6443),
-        backend("cp3", 13, 6443),
-    ];
+    let backends =
+        vec![backend("cp1", 11, 6443), backend("cp2", 12, 6443), backend("cp3", 13, 6443)];
     let minimal = parsed(MINIMAL);
-    let service = Service {
-        name: "kube-apiserver".to_owned(),
-        backends,
-        ..minimal.services[0].clone()
-    };
+    let service =
+        Service { name: "kube-apiserver".to_owned(), backends, ..minimal.services[0].clone() };
     assert_eq!(
         example,
-        Config {
-            interfaces: vec!["eth0".to_owned()],
-            services: vec![service],
-            ..minimal
-        }
+        Config { interfaces: vec!["eth0".to_owned()], services: vec![service], ..minimal }
     );
 }
 
@@ -101,14 +85,8 @@ fn every_value_can_be_other_than_the_default() {
             closing: Duration::from_secs(20),
         },
         backends: vec![
-            Backend {
-                weight: 0,
-                ..backend("cp1", 11, 443)
-            },
-            Backend {
-                weight: 1000,
-                ..backend("cp2", 12, 6444)
-            },
+            Backend { weight: 0, ..backend("cp1", 11, 443) },
+            Backend { weight: 1000, ..backend("cp2", 12, 6444) },
         ],
         health: HealthCheck {
             probe: Probe::Https {
@@ -128,15 +106,9 @@ fn every_value_can_be_other_than_the_default() {
         Config {
             interfaces: vec!["eth0".to_owned(), "bond0.100".to_owned()],
             xdp_mode: XdpMode::Generic,
-            limits: Limits {
-                flows: 1024,
-                half_open: 16_777_216
-            },
+            limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
-            admin: Admin {
-                socket: PathBuf::from("/tmp/a.sock"),
-                listen: None
-            },
+            admin: Admin { socket: PathBuf::from("/tmp/a.sock"), listen: None },
         }
     );
 }
@@ -153,13 +125,7 @@ fn vips_of_a_config_include_snat_addresses() {
 #[case::http("health: { type: http }", Probe::Http { path: "/readyz".to_owned() })]
 fn probes_without_tls_need_no_ca(#[case] line: &str, #[case] probe: Probe) {
     let config = parsed(&format!("{MINIMAL}    {line}\n"));
-    assert_eq!(
-        config.services[0].health,
-        HealthCheck {
-            probe,
-            ..default_health()
-        }
-    );
+    assert_eq!(config.services[0].health, HealthCheck { probe, ..default_health() });
 }
 
 #[rstest]
@@ -173,29 +139,18 @@ fn probes_without_tls_need_no_ca(#[case] line: &str, #[case] probe: Probe) {
 #[case("0s", 0)]
 fn durations_have_units(#[case] text: &str, #[case] millis: u64) {
     let config = parsed(&format!("{MINIMAL}    reset_delay: {text}\n"));
-    assert_eq!(
-        config.services[0].reset_delay,
-        Duration::from_millis(millis)
-    );
+    assert_eq!(config.services[0].reset_delay, Duration::from_millis(millis));
 }
 
 #[test]
 fn fast_interval_follows_a_shorter_interval() {
-    let config = parsed(&format!(
-        "{MINIMAL}    health: {{ type: tcp, interval: 100ms }}\n"
-    ));
-    assert_eq!(
-        config.services[0].health.fast_interval,
-        Duration::from_millis(100)
-    );
+    let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, interval: 100ms }}\n"));
+    assert_eq!(config.services[0].health.fast_interval, Duration::from_millis(100));
 }
 
 #[test]
 fn one_vip_may_have_services_on_several_ports() {
-    let second = MINIMAL
-        .replace("services:\n", "")
-        .replace("api", "other")
-        .replace("6443", "443");
+    let second = MINIMAL.replace("services:\n", "").replace("api", "other").replace("6443", "443");
     assert_eq!(parsed(&format!("{MINIMAL}{second}")).services.len(), 2);
 }
 
@@ -254,12 +209,7 @@ fn refusal(text: &str) -> ConfigError {
 
 fn backend(name: &str, host: u8, port: u16) -> Backend {
     let address = Ipv4Addr::new(10, 0, 0, host);
-    Backend {
-        name: name.to_owned(),
-        address,
-        port,
-        weight: 100,
-    }
+    Backend { name: name.to_owned(), address, port, weight: 100 }
 }
 
 fn default_health() -> HealthCheck {

@@ -29,11 +29,7 @@ pub(super) fn translate(
         .choice(
             &root.field("xdp_mode", &document.xdp_mode),
             &document.xdp_mode,
-            &[
-                ("auto", XdpMode::Auto),
-                ("native", XdpMode::Native),
-                ("generic", XdpMode::Generic),
-            ],
+            &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)],
         )
         .unwrap_or_default();
     let limits = reader.limits(&root, document.limits.as_ref());
@@ -47,16 +43,7 @@ pub(super) fn translate(
     }
     let admin = reader.admin(&root, document.admin.as_ref());
     let references = reader.finish()?;
-    Ok((
-        Config {
-            interfaces,
-            xdp_mode,
-            limits,
-            services,
-            admin,
-        },
-        references,
-    ))
+    Ok((Config { interfaces, xdp_mode, limits, services, admin }, references))
 }
 
 impl Reader<'_> {
@@ -150,16 +137,10 @@ impl Reader<'_> {
                     format_args!("another service is called {shown} too; give each its own name"),
                 );
             }
-            let port = file
-                .value
-                .port
-                .as_ref()
-                .and_then(|port| port.value.parse::<u16>().ok());
+            let port = file.value.port.as_ref().and_then(|port| port.value.parse::<u16>().ok());
             let Some(port) = port else { continue };
             for (vip, at) in file.value.vips(&spot) {
-                let owner = owners
-                    .entry((vip, port))
-                    .or_insert_with(|| spot.key.clone());
+                let owner = owners.entry((vip, port)).or_insert_with(|| spot.key.clone());
                 if *owner != spot.key {
                     self.wrong(
                         &at,
@@ -177,12 +158,7 @@ impl Reader<'_> {
         let mut vips: BTreeMap<Ipv4Addr, Spot> = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
             let spot = scope.element(index, file);
-            for (vip, at) in file
-                .value
-                .vips(&spot)
-                .into_iter()
-                .chain(file.value.snat(&spot))
-            {
+            for (vip, at) in file.value.vips(&spot).into_iter().chain(file.value.snat(&spot)) {
                 vips.entry(vip).or_insert(at);
             }
         }
@@ -210,9 +186,7 @@ impl Reader<'_> {
                 "a TCP listener is not available yet; write null, and use the socket",
             );
         }
-        let path = socket
-            .as_ref()
-            .map_or(DEFAULT_SOCKET, |path| path.value.as_str());
+        let path = socket.as_ref().map_or(DEFAULT_SOCKET, |path| path.value.as_str());
         let spot = scope.field("socket", socket);
         if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
             self.wrong(
@@ -230,9 +204,6 @@ impl Reader<'_> {
                 ),
             );
         }
-        Admin {
-            socket: PathBuf::from(path),
-            listen: None,
-        }
+        Admin { socket: PathBuf::from(path), listen: None }
     }
 }

@@ -6,10 +6,7 @@ use super::*;
 #[test]
 fn loads_a_file_whose_ca_can_be_used() {
     let key = rcgen::KeyPair::generate().unwrap();
-    let ca = rcgen::CertificateParams::new(Vec::new())
-        .unwrap()
-        .self_signed(&key)
-        .unwrap();
+    let ca = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&key).unwrap();
     let folder = Folder::new();
     folder.write("ca.crt", ca.pem().as_bytes());
     assert_eq!(folder.load().unwrap().services.len(), 1);
@@ -71,11 +68,7 @@ fn configuration_has_a_largest_size(#[case] more: usize, #[case] is_read: bool) 
     let size = usize::try_from(MAX_BYTES).unwrap() + more;
     folder.write("fairlead.yaml", "#".repeat(size).as_bytes());
     let error = folder.load().unwrap_err();
-    assert_eq!(
-        matches!(error, ConfigError::Invalid { .. }),
-        is_read,
-        "{error}"
-    );
+    assert_eq!(matches!(error, ConfigError::Invalid { .. }), is_read, "{error}");
 }
 
 #[test]
@@ -116,18 +109,9 @@ impl Folder {
 
     fn assert_refused(&self, place: &str, key: &str, message: &str) {
         let error = self.load().unwrap_err();
-        let [problem] = error.problems() else {
-            panic!("not one problem:\n{error}")
-        };
-        assert_eq!(
-            format!("{}:{}", problem.line, problem.column),
-            place,
-            "{error}"
-        );
+        let [problem] = error.problems() else { panic!("not one problem:\n{error}") };
+        assert_eq!(format!("{}:{}", problem.line, problem.column), place, "{error}");
         assert_eq!(problem.key, key);
-        assert!(
-            problem.message.contains(message),
-            "no {message:?} in: {error}"
-        );
+        assert!(problem.message.contains(message), "no {message:?} in: {error}");
     }
 }

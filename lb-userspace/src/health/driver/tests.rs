@@ -26,11 +26,7 @@ async fn a_hanging_backend_does_not_delay_another() {
     assert_eq!(bench.health("cp1"), Some(Health::Unknown));
     assert_eq!(bench.health("cp2"), Some(Health::Up));
     assert_eq!(bench.probes("cp1"), 1);
-    assert!(
-        (9..=12).contains(&bench.probes("cp2")),
-        "{}",
-        bench.probes("cp2")
-    );
+    assert!((9..=12).contains(&bench.probes("cp2")), "{}", bench.probes("cp2"));
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,10 +42,7 @@ async fn a_backend_goes_down_and_comes_back() {
     bench.answer("cp1", Reason::Refused);
     bench.pass(Duration::from_secs(2)).await;
     let down = bench.report("cp1").unwrap();
-    assert_eq!(
-        (down.health, &down.reason),
-        (Health::Down, &Reason::Refused)
-    );
+    assert_eq!((down.health, &down.reason), (Health::Down, &Reason::Refused));
 
     bench.answer("cp1", Reason::Status(200));
     bench.pass(Duration::from_secs(2)).await;
@@ -82,14 +75,8 @@ async fn a_changed_check_keeps_the_state() {
     let before = bench.report("cp1").unwrap();
 
     bench.hang("cp1");
-    let check = HealthCheck {
-        interval: Duration::from_secs(9),
-        ..CHECK
-    };
-    monitor.reconcile(vec![Target {
-        check,
-        ..target("cp1")
-    }]);
+    let check = HealthCheck { interval: Duration::from_secs(9), ..CHECK };
+    monitor.reconcile(vec![Target { check, ..target("cp1") }]);
     bench.pass(Duration::from_secs(5)).await;
     assert_eq!(bench.report("cp1").unwrap(), before);
     assert_eq!(bench.probes("cp1"), 2);
@@ -104,10 +91,7 @@ async fn a_changed_check_abandons_the_probe_under_way() {
     bench.pass(Duration::from_secs(1)).await;
     bench.answer("cp1", Reason::Connected);
     let source = Some(IpAddr::from([127, 0, 0, 9]));
-    monitor.reconcile(vec![Target {
-        source,
-        ..target("cp1")
-    }]);
+    monitor.reconcile(vec![Target { source, ..target("cp1") }]);
     bench.pass(Duration::from_millis(10)).await;
     assert_eq!(bench.health("cp1"), Some(Health::Up));
     assert_eq!(bench.last_source("cp1"), source);
@@ -122,10 +106,7 @@ async fn the_same_targets_again_change_nothing() {
     bench.pass(Duration::from_millis(10)).await;
     let mut table = bench.table.clone();
     table.mark_unchanged();
-    monitor.reconcile(vec![Target {
-        initial: Health::Down,
-        ..target("cp1")
-    }]);
+    monitor.reconcile(vec![Target { initial: Health::Down, ..target("cp1") }]);
     bench.pass(Duration::from_millis(10)).await;
     assert_eq!(bench.probes("cp1"), 1);
     assert!(!table.has_changed().unwrap());
@@ -136,16 +117,10 @@ async fn an_adopted_state_holds_until_probes_speak_against_it() {
     let bench = Bench::new();
     let mut monitor = bench.monitor();
     bench.answer("cp1", Reason::Refused);
-    monitor.reconcile(vec![Target {
-        initial: Health::Up,
-        ..target("cp1")
-    }]);
+    monitor.reconcile(vec![Target { initial: Health::Up, ..target("cp1") }]);
     bench.pass(Duration::from_millis(10)).await;
     let report = bench.report("cp1").unwrap();
-    assert_eq!(
-        (report.health, report.reason),
-        (Health::Up, Reason::Adopted)
-    );
+    assert_eq!((report.health, report.reason), (Health::Up, Reason::Adopted));
     bench.pass(Duration::from_secs(1)).await;
     assert_eq!(bench.health("cp1"), Some(Health::Down));
 }
@@ -203,16 +178,11 @@ async fn real_probes_reach_a_real_server() {
     let mut monitor = HealthMonitor::new(sender);
     let mut target = target("cp1");
     target.key.endpoint = server.endpoint;
-    target.check.probe = Probe::Http {
-        path: "/readyz".to_owned(),
-    };
+    target.check.probe = Probe::Http { path: "/readyz".to_owned() };
     target.check.timeout = Duration::from_secs(20);
     let key = target.key.clone();
     monitor.reconcile(vec![target]);
-    let table = table
-        .wait_for(|table| table[&key].health == Health::Up)
-        .await
-        .unwrap();
+    let table = table.wait_for(|table| table[&key].health == Health::Up).await.unwrap();
     assert_eq!(table[&key].reason, Reason::Status(200));
 }
 
@@ -235,11 +205,7 @@ struct Script {
 impl Bench {
     fn new() -> Self {
         let (sender, table) = watch::channel(HealthTable::new());
-        Self {
-            sender: Mutex::new(Some(sender)),
-            table,
-            script: Arc::default(),
-        }
+        Self { sender: Mutex::new(Some(sender)), table, script: Arc::default() }
     }
 
     fn monitor(&self) -> HealthMonitor {
@@ -257,20 +223,11 @@ impl Bench {
             })
         });
         let sender = self.sender.lock().unwrap().take().unwrap();
-        HealthMonitor {
-            prober,
-            ..HealthMonitor::new(sender)
-        }
+        HealthMonitor { prober, ..HealthMonitor::new(sender) }
     }
 
     fn script<T>(&self, backend: &str, change: impl FnOnce(&mut Script) -> T) -> T {
-        change(
-            self.script
-                .lock()
-                .unwrap()
-                .entry(backend.to_owned())
-                .or_default(),
-        )
+        change(self.script.lock().unwrap().entry(backend.to_owned()).or_default())
     }
 
     fn answer(&self, backend: &str, reason: Reason) {
@@ -313,10 +270,5 @@ fn target(backend: &str) -> Target {
         backend: backend.to_owned(),
         endpoint: "127.0.0.1:6443".parse().unwrap(),
     };
-    Target {
-        key,
-        check: CHECK,
-        source: None,
-        initial: Health::Unknown,
-    }
+    Target { key, check: CHECK, source: None, initial: Health::Unknown }
 }

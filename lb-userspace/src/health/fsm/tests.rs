@@ -64,15 +64,11 @@ fn every_state_counts_every_outcome() {
     ];
     for (initial, outcome, times, expected) in cases {
         let mut bench = Bench::new(initial);
-        let transitions: Vec<_> = (0..times)
-            .filter_map(|_| bench.probe(outcome).transition)
-            .collect();
+        let transitions: Vec<_> =
+            (0..times).filter_map(|_| bench.probe(outcome).transition).collect();
         let case = format!("{initial} {outcome:?}x{times}");
         assert_eq!(bench.fsm.health(), expected, "{case}");
-        let changed = (initial != expected).then_some(Transition {
-            from: initial,
-            to: expected,
-        });
+        let changed = (initial != expected).then_some(Transition { from: initial, to: expected });
         assert_eq!(transitions, Vec::from_iter(changed), "{case}");
     }
 }
@@ -93,12 +89,10 @@ fn a_success_forgets_failures_and_a_failure_forgets_successes() {
 #[test]
 fn only_outcomes_that_agree_with_the_state_are_decisive() {
     let mut bench = Bench::new(Health::Up);
-    let decisive: Vec<_> = [
-        Success, Failure, Failure, Failure, Failure, Success, Success,
-    ]
-    .into_iter()
-    .map(|outcome| bench.probe(outcome).decisive)
-    .collect();
+    let decisive: Vec<_> = [Success, Failure, Failure, Failure, Failure, Success, Success]
+        .into_iter()
+        .map(|outcome| bench.probe(outcome).decisive)
+        .collect();
     assert_eq!(decisive, [true, false, false, true, true, false, true]);
 }
 
@@ -124,11 +118,7 @@ fn the_fast_interval_holds_while_a_change_is_being_counted() {
         .collect();
     let fast = |period: &Duration| *period <= TIMINGS.fast_interval * 11 / 10;
     let which: Vec<_> = periods.iter().map(fast).collect();
-    assert_eq!(
-        which,
-        [false, true, true, false, true, false],
-        "{periods:?}"
-    );
+    assert_eq!(which, [false, true, true, false, true, false], "{periods:?}");
 }
 
 #[test]
@@ -155,9 +145,7 @@ fn a_changed_check_keeps_the_state_and_forgets_the_count() {
     let mut bench = Bench::new(Health::Up);
     bench.probe(Failure);
     bench.probe(Failure);
-    bench
-        .fsm
-        .reconfigure(Timings { fall: 2, ..TIMINGS }, bench.now);
+    bench.fsm.reconfigure(Timings { fall: 2, ..TIMINGS }, bench.now);
     assert_eq!(bench.fsm.health(), Health::Up);
     assert_eq!(bench.fsm.deadline(), Some(bench.now));
     assert_eq!(bench.probe(Failure).transition, None);
@@ -169,20 +157,13 @@ fn an_abandoned_probe_does_not_count() {
     let now = origin();
     let mut fsm = probing(Health::Unknown, now);
     fsm.reconfigure(TIMINGS, now);
-    assert_eq!(
-        fsm.handle(Event::Finished(Success), now),
-        Actions::default()
-    );
+    assert_eq!(fsm.handle(Event::Finished(Success), now), Actions::default());
     assert_eq!(fsm.health(), Health::Unknown);
 }
 
 #[test]
 fn zero_intervals_do_not_spin() {
-    let timings = Timings {
-        interval: Duration::ZERO,
-        fast_interval: Duration::ZERO,
-        ..TIMINGS
-    };
+    let timings = Timings { interval: Duration::ZERO, fast_interval: Duration::ZERO, ..TIMINGS };
     let now = origin();
     let mut fsm = Fsm::new(timings, Health::Up, 0, now);
     assert!(fsm.handle(Event::Deadline, now).probe);
@@ -218,11 +199,7 @@ fn a_black_hole_is_removed_in_the_time_that_check_prints() {
             now += check.timeout;
             actions = fsm.handle(Event::Finished(Failure), now);
         }
-        assert!(
-            now - start <= worst_case_removal(&check),
-            "seed {seed}: {:?}",
-            now - start
-        );
+        assert!(now - start <= worst_case_removal(&check), "seed {seed}: {:?}", now - start);
     }
 }
 
@@ -236,12 +213,7 @@ impl Model {
     fn probe(&mut self, outcome: Outcome, timings: Timings) {
         self.last.push(outcome);
         let ends_with = |outcome, n: u32| {
-            let run = self
-                .last
-                .iter()
-                .rev()
-                .take_while(|o| **o == outcome)
-                .count();
+            let run = self.last.iter().rev().take_while(|o| **o == outcome).count();
             run >= n as usize
         };
         self.health = match self.health {
@@ -347,10 +319,7 @@ struct Bench {
 impl Bench {
     fn new(initial: Health) -> Self {
         let now = origin();
-        Self {
-            fsm: Fsm::new(TIMINGS, initial, 7, now),
-            now,
-        }
+        Self { fsm: Fsm::new(TIMINGS, initial, 7, now), now }
     }
 
     fn probe(&mut self, outcome: Outcome) -> Actions {

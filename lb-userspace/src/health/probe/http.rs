@@ -42,9 +42,7 @@ pub(super) fn request(path: &str, host: &str) -> Result<Request<Empty<Bytes>>, R
     let host = HeaderValue::from_str(host).map_err(|_| invalid("the server name"))?;
     request.headers_mut().insert(HOST, host);
     request.headers_mut().insert(USER_AGENT, agent);
-    request
-        .headers_mut()
-        .insert(CONNECTION, HeaderValue::from_static("close"));
+    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     Ok(request)
 }
 
@@ -61,10 +59,7 @@ pub(super) async fn exchange(
         .map_err(|error| classify(&error))?;
     let mut connection = pin!(connection);
     let answer = async move {
-        let response = sender
-            .send_request(request)
-            .await
-            .map_err(|error| classify(&error))?;
+        let response = sender.send_request(request).await.map_err(|error| classify(&error))?;
         status(response).await
     };
     let both = async {
@@ -104,9 +99,7 @@ fn classify(error: &hyper::Error) -> Reason {
     if error.is_parse() || error.is_parse_too_large() {
         return Reason::BadResponse;
     }
-    let cause = error
-        .source()
-        .and_then(|source| source.downcast_ref::<io::Error>());
+    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
     match cause {
         // A broken chunk of the body.
         Some(error) if error.kind() == io::ErrorKind::InvalidInput => Reason::BadResponse,

@@ -28,9 +28,7 @@ pub(super) async fn probe(
     let name = ServerName::try_from(target.server_name)
         .map_err(|_| Reason::Local("the server name is not valid".to_owned()))?
         .to_owned();
-    let config = budget
-        .spend(Stage::Prepare, tls.config(target.verify))
-        .await?;
+    let config = budget.spend(Stage::Prepare, tls.config(target.verify)).await?;
     let stream = tcp::connect(endpoint, source, budget).await?;
     let handshake = async {
         let connecting = TlsConnector::from(config).connect(name, stream);
@@ -54,10 +52,7 @@ pub(super) fn classify(error: &Error) -> Reason {
 }
 
 /// The same text for the same fault: rustls' own contain the time of day.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "rustls' text will do for rare faults"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "rustls' text will do for rare faults")]
 fn certificate(error: &CertificateError) -> String {
     match error {
         CertificateError::Expired | CertificateError::ExpiredContext { .. } => "expired".to_owned(),
@@ -69,14 +64,9 @@ fn certificate(error: &CertificateError) -> String {
             "signed by an unknown authority".to_owned()
         }
         CertificateError::NotValidForName => "not valid for the server name".to_owned(),
-        CertificateError::NotValidForNameContext {
-            expected,
-            presented,
-        } => Reason::bounded(format_args!(
-            "not valid for {}, but for {}",
-            expected.to_str(),
-            presented.join(", ")
-        )),
+        CertificateError::NotValidForNameContext { expected, presented } => Reason::bounded(
+            format_args!("not valid for {}, but for {}", expected.to_str(), presented.join(", ")),
+        ),
         error => Reason::bounded(error),
     }
 }

@@ -33,22 +33,12 @@ pub async fn probe(
     source: Option<IpAddr>,
     tls: &TlsCache,
 ) -> Reason {
-    let budget = Budget {
-        deadline: Instant::now() + check.timeout.min(MAX_TIMEOUT),
-    };
+    let budget = Budget { deadline: Instant::now() + check.timeout.min(MAX_TIMEOUT) };
     let result = match &check.probe {
         Probe::Tcp => tcp::probe(endpoint, source, budget).await,
         Probe::Http { path } => http::probe(endpoint, source, path, budget).await,
-        Probe::Https {
-            path,
-            server_name,
-            verify,
-        } => {
-            let target = https::Target {
-                path,
-                server_name,
-                verify,
-            };
+        Probe::Https { path, server_name, verify } => {
+            let target = https::Target { path, server_name, verify };
             https::probe(endpoint, source, target, tls, budget).await
         }
     };
@@ -71,9 +61,7 @@ impl Budget {
         stage: Stage,
         work: impl Future<Output = Result<T, Reason>>,
     ) -> Result<T, Reason> {
-        timeout_at(self.deadline, work)
-            .await
-            .unwrap_or(Err(Reason::Timeout(stage)))
+        timeout_at(self.deadline, work).await.unwrap_or(Err(Reason::Timeout(stage)))
     }
 
     /// Runs the closing of a connection, whose result is of no interest.
@@ -89,15 +77,9 @@ trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 /// What an error on an established connection says.
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "however it broke, the answer did not come"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "however it broke, the answer did not come")]
 fn classify(error: &io::Error) -> Reason {
-    if let Some(error) = error
-        .get_ref()
-        .and_then(|inner| inner.downcast_ref::<rustls::Error>())
-    {
+    if let Some(error) = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
         return https::classify(error);
     }
     match error.kind() {

@@ -27,26 +27,15 @@ pub(super) async fn connect(
     budget: Budget,
 ) -> Result<TcpStream, Reason> {
     let socket = socket(endpoint, source)?;
-    let connecting = async {
-        socket
-            .connect(endpoint)
-            .await
-            .map_err(|error| classify(&error))
-    };
+    let connecting = async { socket.connect(endpoint).await.map_err(|error| classify(&error)) };
     budget.spend(Stage::Connect, connecting).await
 }
 
 fn socket(endpoint: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, Reason> {
     let local = |doing: &str, error: io::Error| Reason::Local(format!("{doing}: {error}"));
-    let socket = Socket::new(
-        Domain::for_address(endpoint),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )
-    .map_err(|error| local("socket", error))?;
-    socket
-        .set_nonblocking(true)
+    let socket = Socket::new(Domain::for_address(endpoint), Type::STREAM, Some(Protocol::TCP))
         .map_err(|error| local("socket", error))?;
+    socket.set_nonblocking(true).map_err(|error| local("socket", error))?;
     if let Some(source) = source {
         // The port is chosen at connect(), so that it need only be unique for this endpoint.
         setsockopt(&socket, IpBindAddressNoPort, &true)
@@ -58,10 +47,7 @@ fn socket(endpoint: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, Rea
     Ok(TcpSocket::from_std_stream(socket.into()))
 }
 
-#[expect(
-    clippy::wildcard_enum_match_arm,
-    reason = "the kind goes into the reason"
-)]
+#[expect(clippy::wildcard_enum_match_arm, reason = "the kind goes into the reason")]
 fn classify(error: &io::Error) -> Reason {
     match error.kind() {
         io::ErrorKind::ConnectionRefused => Reason::Refused,

@@ -29,10 +29,7 @@ async fn every_probe_of_a_closed_port_is_refused() {
 #[tokio::test]
 async fn an_unanswered_syn_is_a_timeout_while_connecting() {
     let (_listener, _held, endpoint) = full_backlog().await;
-    assert_eq!(
-        run_for(endpoint, Probe::Tcp, HASTY).await,
-        Reason::Timeout(Stage::Connect)
-    );
+    assert_eq!(run_for(endpoint, Probe::Tcp, HASTY).await, Reason::Timeout(Stage::Connect));
 }
 
 /// Answer of the server → what the probe makes of it.
@@ -42,57 +39,30 @@ async fn the_answer_decides() {
     let cases = [
         (Answer(OK), Reason::Status(200)),
         (AnswerAndClose(OK), Reason::Status(200)),
-        (
-            AnswerAndClose(b"HTTP/1.0 200 OK\r\n\r\nok"),
-            Reason::Status(200),
-        ),
-        (
-            Answer(b"HTTP/1.1 204 No Content\r\n\r\n"),
-            Reason::Status(204),
-        ),
+        (AnswerAndClose(b"HTTP/1.0 200 OK\r\n\r\nok"), Reason::Status(200)),
+        (Answer(b"HTTP/1.1 204 No Content\r\n\r\n"), Reason::Status(204)),
         (
             Answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
             Reason::Status(200),
         ),
-        (
-            Answer(b"HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nbad"),
-            Reason::Status(500),
-        ),
-        (
-            Answer(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"),
-            Reason::Status(401),
-        ),
-        (
-            Answer(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"),
-            Reason::Status(403),
-        ),
+        (Answer(b"HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nbad"), Reason::Status(500)),
+        (Answer(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n"), Reason::Status(401)),
+        (Answer(b"HTTP/1.1 403 No\r\nContent-Length: 0\r\n\r\n"), Reason::Status(403)),
         (
             Answer(b"HTTP/1.1 101 Switch\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n"),
             Reason::Status(101),
         ),
         (AnswerAndClose(b""), Reason::Closed),
-        (
-            AnswerAndClose(b"HTTP/1.1 200 OK\r\nContent-"),
-            Reason::Closed,
-        ),
-        (
-            AnswerAndClose(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"),
-            Reason::Closed,
-        ),
+        (AnswerAndClose(b"HTTP/1.1 200 OK\r\nContent-"), Reason::Closed),
+        (AnswerAndClose(b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok"), Reason::Closed),
         (
             Answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"),
             Reason::BadResponse,
         ),
         (Answer(b"SSH-2.0-OpenSSH_9.2\r\n\r\n"), Reason::BadResponse),
         (Answer(b"HTTP/1.1 999999 OK\r\n\r\n"), Reason::BadResponse),
-        (
-            Answer(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"),
-            Reason::BadResponse,
-        ),
-        (
-            Answer(b"\x15\x03\x01\x00\x02\x02\x46\r\n\r\n"),
-            Reason::BadResponse,
-        ),
+        (Answer(b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), Reason::BadResponse),
+        (Answer(b"\x15\x03\x01\x00\x02\x02\x46\r\n\r\n"), Reason::BadResponse),
         (Answer(&[0; 4096]), Reason::BadResponse),
     ];
     for (behaviour, expected) in cases {
@@ -111,18 +81,9 @@ async fn the_answer_decides() {
 async fn a_server_that_never_stops_is_cut_off() {
     use Behaviour::Endless;
     let cases = [
-        (
-            Endless(b"HTTP/1.1 200 OK\r\n", b"X-Padding: aaaaaaaaaaaaaaaa\r\n"),
-            Reason::BadResponse,
-        ),
-        (
-            Endless(b"HTTP/1.1 200 OK\r\nX-Huge: ", &[b'a'; 4096]),
-            Reason::BadResponse,
-        ),
-        (
-            Endless(b"HTTP/1.1 200 OK\r\n\r\n", &[b'a'; 4096]),
-            Reason::Status(200),
-        ),
+        (Endless(b"HTTP/1.1 200 OK\r\n", b"X-Padding: aaaaaaaaaaaaaaaa\r\n"), Reason::BadResponse),
+        (Endless(b"HTTP/1.1 200 OK\r\nX-Huge: ", &[b'a'; 4096]), Reason::BadResponse),
+        (Endless(b"HTTP/1.1 200 OK\r\n\r\n", &[b'a'; 4096]), Reason::Status(200)),
     ];
     for (behaviour, expected) in cases {
         let server = Server::plain(behaviour).await;
@@ -133,9 +94,7 @@ async fn a_server_that_never_stops_is_cut_off() {
 #[tokio::test]
 async fn a_stage_that_hangs_is_named() {
     let mute = Server::plain(Behaviour::Mute).await.endpoint;
-    let head = Server::plain(Behaviour::Answer(b"HTTP/1.1 200 OK\r\n"))
-        .await
-        .endpoint;
+    let head = Server::plain(Behaviour::Answer(b"HTTP/1.1 200 OK\r\n")).await.endpoint;
     let body = b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nok";
     let body = Server::plain(Behaviour::Answer(body)).await.endpoint;
     let informational = Behaviour::Endless(b"", b"HTTP/1.1 100 Continue\r\n\r\n");
@@ -149,10 +108,7 @@ async fn a_stage_that_hangs_is_named() {
         (mute, tls, Stage::Handshake),
     ];
     for (endpoint, probe, stage) in cases {
-        assert_eq!(
-            run_for(endpoint, probe, HASTY).await,
-            Reason::Timeout(stage)
-        );
+        assert_eq!(run_for(endpoint, probe, HASTY).await, Reason::Timeout(stage));
     }
 }
 
@@ -197,31 +153,11 @@ async fn certificates_are_verified() {
     let certificate = |what: &str| Reason::Certificate(what.to_owned());
     let unknown = certificate("signed by an unknown authority");
     let cases = [
-        (
-            ca.certify("kubernetes", 4000),
-            "kubernetes",
-            Reason::Status(200),
-        ),
-        (
-            ca.certify("127.0.0.1", 4000),
-            "127.0.0.1",
-            Reason::Status(200),
-        ),
-        (
-            ca.certify("kubernetes", 2020),
-            "kubernetes",
-            certificate("expired"),
-        ),
-        (
-            stranger.certify("kubernetes", 4000),
-            "kubernetes",
-            unknown.clone(),
-        ),
-        (
-            namesake.certify("kubernetes", 4000),
-            "kubernetes",
-            unknown.clone(),
-        ),
+        (ca.certify("kubernetes", 4000), "kubernetes", Reason::Status(200)),
+        (ca.certify("127.0.0.1", 4000), "127.0.0.1", Reason::Status(200)),
+        (ca.certify("kubernetes", 2020), "kubernetes", certificate("expired")),
+        (stranger.certify("kubernetes", 4000), "kubernetes", unknown.clone()),
+        (namesake.certify("kubernetes", 4000), "kubernetes", unknown.clone()),
         (self_signed("kubernetes"), "kubernetes", unknown),
         (
             ca.certify("other", 4000),
@@ -253,11 +189,7 @@ async fn tls_ends_with_close_notify_and_names_the_server() {
         let mut server = Server::tls(ca.certify("kubernetes", 4000), behaviour).await;
         run(server.endpoint, https("kubernetes", Verify::Ca(ca.file()))).await;
         let seen = server.seen.recv().await.unwrap();
-        assert!(
-            seen.request.contains("\r\nhost: kubernetes\r\n"),
-            "{}",
-            seen.request
-        );
+        assert!(seen.request.contains("\r\nhost: kubernetes\r\n"), "{}", seen.request);
         assert_eq!(seen.end.unwrap(), 0, "{behaviour:?}");
     }
 }
@@ -268,9 +200,7 @@ async fn a_server_that_does_not_speak_tls_is_a_tls_error() {
     let endpoint = listener.local_addr().unwrap();
     let serve = async {
         let (mut stream, _) = listener.accept().await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.0 400 No\r\n\r\n")
-            .await
-            .unwrap();
+        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.0 400 No\r\n\r\n").await.unwrap();
         stream
     };
     let (_stream, reason) = tokio::join!(serve, run(endpoint, https("kubernetes", Verify::Skip)));
@@ -298,15 +228,9 @@ async fn a_changed_ca_file_applies_and_a_missing_one_does_not() {
     let unknown = Reason::Certificate("signed by an unknown authority".to_owned());
     assert_eq!(probe(server.endpoint, &check, None, &tls).await, unknown);
     old.write(&format!("{}{}", old.pem, new.pem));
-    assert_eq!(
-        probe(server.endpoint, &check, None, &tls).await,
-        Reason::Status(200)
-    );
+    assert_eq!(probe(server.endpoint, &check, None, &tls).await, Reason::Status(200));
     std::fs::remove_file(old.file()).unwrap();
-    assert_eq!(
-        probe(server.endpoint, &check, None, &tls).await,
-        Reason::Status(200)
-    );
+    assert_eq!(probe(server.endpoint, &check, None, &tls).await, Reason::Status(200));
 }
 
 #[tokio::test]
@@ -323,9 +247,7 @@ async fn an_unusable_ca_file_is_not_the_backends_fault() {
 #[tokio::test]
 async fn an_impossible_request_is_not_the_backends_fault() {
     let endpoint = closed_port().await;
-    let path = Probe::Http {
-        path: "/ready z\r\n".to_owned(),
-    };
+    let path = Probe::Http { path: "/ready z\r\n".to_owned() };
     for probe in [path, https("not a name", Verify::Skip)] {
         let reason = run(endpoint, probe).await;
         assert!(matches!(reason, Reason::Local(_)), "{reason}");
@@ -336,36 +258,20 @@ async fn an_impossible_request_is_not_the_backends_fault() {
 fn errors_of_a_broken_path_are_unreachable() {
     let kind = io::ErrorKind::HostUnreachable;
     assert_eq!(classify(&kind.into()), Reason::Unreachable(kind));
-    assert_eq!(
-        classify(&io::ErrorKind::ConnectionReset.into()),
-        Reason::Closed
-    );
+    assert_eq!(classify(&io::ErrorKind::ConnectionReset.into()), Reason::Closed);
 }
 
 fn check(probe: Probe, timeout: Duration) -> HealthCheck {
     let interval = Duration::from_secs(1);
-    HealthCheck {
-        probe,
-        interval,
-        fast_interval: interval,
-        timeout,
-        rise: 2,
-        fall: 3,
-    }
+    HealthCheck { probe, interval, fast_interval: interval, timeout, rise: 2, fall: 3 }
 }
 
 fn http() -> Probe {
-    Probe::Http {
-        path: "/readyz".to_owned(),
-    }
+    Probe::Http { path: "/readyz".to_owned() }
 }
 
 fn https(server_name: &str, verify: Verify) -> Probe {
-    Probe::Https {
-        path: "/readyz".to_owned(),
-        server_name: server_name.to_owned(),
-        verify,
-    }
+    Probe::Https { path: "/readyz".to_owned(), server_name: server_name.to_owned(), verify }
 }
 
 async fn run(endpoint: SocketAddr, probe: Probe) -> Reason {
@@ -382,11 +288,7 @@ async fn closed_port() -> SocketAddr {
 }
 
 /// A listener that has no room for another connection: the kernel drops SYNs to it.
-async fn full_backlog() -> (
-    tokio::net::TcpListener,
-    Vec<tokio::net::TcpStream>,
-    SocketAddr,
-) {
+async fn full_backlog() -> (tokio::net::TcpListener, Vec<tokio::net::TcpStream>, SocketAddr) {
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let listener = socket.listen(0).unwrap();

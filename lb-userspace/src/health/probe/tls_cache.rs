@@ -88,10 +88,9 @@ fn load(path: &Path, slot: &mut Option<Loaded>) -> Result<Arc<ClientConfig>, Rea
             }
             Ok(Arc::clone(&known.config))
         }
-        (Err(error), None) => Err(Reason::Local(Reason::bounded(format_args!(
-            "{}: {error}",
-            path.display()
-        )))),
+        (Err(error), None) => {
+            Err(Reason::Local(Reason::bounded(format_args!("{}: {error}", path.display()))))
+        }
     }
 }
 
@@ -109,9 +108,7 @@ fn version(path: &Path) -> io::Result<Version> {
 
 fn read(path: &Path, version: Version) -> io::Result<Loaded> {
     let mut pem = Vec::new();
-    fs::File::open(path)?
-        .take(MAX_CA_FILE)
-        .read_to_end(&mut pem)?;
+    fs::File::open(path)?.take(MAX_CA_FILE).read_to_end(&mut pem)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| io::Error::other(format!("not PEM: {error}")))?;
@@ -123,22 +120,14 @@ fn read(path: &Path, version: Version) -> io::Result<Loaded> {
     if ignored > 0 {
         log::warn!("{}: {ignored} certificates are not usable", path.display());
     }
-    let config = builder()
-        .map_err(io::Error::other)?
-        .with_root_certificates(roots);
-    Ok(Loaded {
-        version,
-        config: finish(config.with_no_client_auth()),
-        stale: false,
-    })
+    let config = builder().map_err(io::Error::other)?.with_root_certificates(roots);
+    Ok(Loaded { version, config: finish(config.with_no_client_auth()), stale: false })
 }
 
 fn insecure() -> Result<Arc<ClientConfig>, Reason> {
     let builder = builder().map_err(|error| Reason::Local(Reason::bounded(error)))?;
     let verifier = AnyCertificate(Arc::clone(builder.crypto_provider()));
-    let config = builder
-        .dangerous()
-        .with_custom_certificate_verifier(Arc::new(verifier));
+    let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
     Ok(finish(config.with_no_client_auth()))
 }
 

@@ -80,13 +80,7 @@ impl Display {
 /// Each backend's state; nothing while the controller does not answer.
 fn states(controller: &Controller<'_>) -> BTreeMap<String, String> {
     let status = controller.status().unwrap_or_default();
-    let backends = status["services"][0]["backends"]
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
+    let backends = status["services"][0]["backends"].as_array().cloned().unwrap_or_default();
     let text = |value: &serde_json::Value| value.as_str().unwrap_or("?").to_owned();
-    backends
-        .iter()
-        .map(|backend| (text(&backend["name"]), text(&backend["state"])))
-        .collect()
+    backends.iter().map(|backend| (text(&backend["name"]), text(&backend["state"]))).collect()
 }

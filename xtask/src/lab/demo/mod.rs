@@ -52,10 +52,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
     };
     topology::remove_stale()?;
     eprintln!("Building the lab …");
-    let plan = Plan {
-        arms: args.lab.arms(),
-        ..Plan::default()
-    };
+    let plan = Plan { arms: args.lab.arms(), ..Plan::default() };
     let lab = Topology::build(&plan)?;
     let servers = Servers::start_all(&lab, false)?;
     let controller = match &program {
@@ -66,19 +63,12 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
 
     let target = match &controller {
         Some(_) => lab.vip(),
-        None => {
-            lab.backends
-                .first()
-                .context("a lab without backends")?
-                .address
-        }
+        None => lab.backends.first().context("a lab without backends")?.address,
     };
     let load = Load {
         target: SocketAddr::from((target, API_PORT)),
         talk: Talk::tls(servers.pki())?,
-        pace: Pace::Open {
-            per_second: args.rate,
-        },
+        pace: Pace::Open { per_second: args.rate },
         watches: args.watches,
     };
     println!(
@@ -106,10 +96,7 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
         && !verdict.is_good()
         && let Some(controller) = &stage.controller
     {
-        eprintln!(
-            "The controller's log ends with:\n{}",
-            last_lines(&controller.log(), 30)
-        );
+        eprintln!("The controller's log ends with:\n{}", last_lines(&controller.log(), 30));
     }
     ended?;
     ensure!(!stage.steps.is_empty(), "no step was made");
@@ -129,10 +116,7 @@ fn start_controller<'lab>(
     for host in &lab.backends {
         let up = controller.wait_backend(&host.name, "up", UP_TIMEOUT);
         up.with_context(|| {
-            format!(
-                "the controller's log:\n{}",
-                last_lines(&controller.log(), 30)
-            )
+            format!("the controller's log:\n{}", last_lines(&controller.log(), 30))
         })?;
     }
     Ok(controller)

@@ -75,10 +75,7 @@ impl<'lab> Stage<'lab> {
     ) -> Result<()> {
         let start = self.now()?;
         // Without a hole between two steps: what is lost there is lost too.
-        let since = self
-            .steps
-            .last()
-            .map_or(Duration::ZERO, |last| last.span.end);
+        let since = self.steps.last().map_or(Duration::ZERO, |last| last.span.end);
         let mut step = Step {
             name: name.to_owned(),
             span: since..start,

@@ -37,21 +37,13 @@ impl Verdict {
     pub(super) fn of(stage: &Stage<'_>) -> Result<Self> {
         let recorder = &stage.load()?.recorder;
         // What was under way at a kill may have been started in the step before.
-        let kills: Vec<_> = stage
-            .steps
-            .iter()
-            .filter_map(|step| step.kill.clone())
-            .collect();
+        let kills: Vec<_> = stage.steps.iter().filter_map(|step| step.kill.clone()).collect();
         let row = |step: &Step| Row::of(step.clone(), recorder.report(&step.span), &kills);
-        Ok(Self {
-            rows: stage.steps.iter().map(row).collect(),
-        })
+        Ok(Self { rows: stage.steps.iter().map(row).collect() })
     }
 
     pub(super) fn is_good(&self) -> bool {
-        self.rows
-            .iter()
-            .all(|row| row.lost.is_empty() && row.step.problems.is_empty())
+        self.rows.iter().all(|row| row.lost.is_empty() && row.step.problems.is_empty())
     }
 
     pub(super) fn print(&self) {
@@ -78,16 +70,10 @@ impl Verdict {
                 println!("{}: {problem}", row.step.name);
             }
             for (why, times) in row.lost_by_reason() {
-                let from = times
-                    .start
-                    .saturating_sub(row.step.span.start)
-                    .as_secs_f64();
+                let from = times.start.saturating_sub(row.step.span.start).as_secs_f64();
                 let to = times.end.saturating_sub(row.step.span.start).as_secs_f64();
                 let count = row.lost.iter().filter(|loss| loss.why == why).count();
-                println!(
-                    "{}: {count} × {why}, {from:.1} s to {to:.1} s in",
-                    row.step.name
-                );
+                println!("{}: {count} × {why}, {from:.1} s to {to:.1} s in", row.step.name);
             }
         }
         if self.is_good() {
@@ -98,23 +84,13 @@ impl Verdict {
 
 impl Row {
     fn of(step: Step, report: Report, kills: &[(String, Duration)]) -> Self {
-        let mut row = Self {
-            step,
-            report,
-            at_kill: 0,
-            lost: Vec::new(),
-        };
+        let mut row = Self { step, report, at_kill: 0, lost: Vec::new() };
         for (started, failed, why, words) in &row.report.failures {
-            let excused = kills
-                .iter()
-                .any(|(_, at)| *failed >= *at && *started <= *at + AT_KILL);
+            let excused = kills.iter().any(|(_, at)| *failed >= *at && *started <= *at + AT_KILL);
             if excused {
                 row.at_kill += 1;
             } else {
-                row.lost.push(Loss {
-                    at: *failed,
-                    why: format!("{}: {words}", why.as_str()),
-                });
+                row.lost.push(Loss { at: *failed, why: format!("{}: {words}", why.as_str()) });
             }
         }
         for seen in &row.step.watch_breaks {

@@ -19,12 +19,7 @@ const NO_KEY: &str = "";
 #[case::no_services("version: 1\n", "1:1", "services", "add a list with one service")]
 #[case::empty_services("services: []\n", "1:11", "services", "write a list with one service")]
 #[case::services_are_one("services: api\n", "1:11", "services", "a line for each element")]
-#[case::service_is_text(
-    "services:\n  - api\n",
-    "2:5",
-    "services[0]",
-    "write `key: value` lines"
-)]
+#[case::service_is_text("services:\n  - api\n", "2:5", "services[0]", "write `key: value` lines")]
 #[case::two_documents(
     "version: 1\n---\nversion: 1\n",
     "3:1",
@@ -56,12 +51,7 @@ const NO_KEY: &str = "";
     "tls",
     "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, admin"
 )]
-#[case::misspelt_within(
-    "admin: { sock: /a }\n",
-    "1:10",
-    "admin.sock",
-    "did you mean `socket`?"
-)]
+#[case::misspelt_within("admin: { sock: /a }\n", "1:10", "admin.sock", "did you mean `socket`?")]
 fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {
     assert_refused(text, place, key, remedy);
 }
@@ -94,18 +84,8 @@ fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case]
     "write one, or remove the line"
 )]
 #[case::interfaces_are_text("interfaces: eth0", "1:13", "interfaces", "write one: [a, b]")]
-#[case::xdp_mode(
-    "xdp_mode: fast",
-    "1:11",
-    "xdp_mode",
-    "write auto or native or generic"
-)]
-#[case::few_flows(
-    "limits: { flows: 1023 }",
-    "1:18",
-    "limits.flows",
-    "from 1024 to 16777216"
-)]
+#[case::xdp_mode("xdp_mode: fast", "1:11", "xdp_mode", "write auto or native or generic")]
+#[case::few_flows("limits: { flows: 1023 }", "1:18", "limits.flows", "from 1024 to 16777216")]
 #[case::many_flows(
     "limits: { half_open: 16777217 }",
     "1:22",
@@ -126,34 +106,15 @@ fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case]
     "admin.socket",
     "write one such as /run/fairlead/admin.sock"
 )]
-#[case::listen(
-    "admin: { listen: \"127.0.0.1:9464\" }",
-    "1:18",
-    "admin.listen",
-    "write null"
-)]
+#[case::listen("admin: { listen: \"127.0.0.1:9464\" }", "1:18", "admin.listen", "write null")]
 fn globals(#[case] line: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {
     assert_refused(&format!("{line}\n{MINIMAL}"), place, key, remedy);
 }
 
 /// The first service is that of `MINIMAL`; the second starts in line 6.
 #[rstest]
-#[case::name(
-    "api",
-    "10.0.0.101",
-    "10.0.0.12",
-    "6:13",
-    "name",
-    "give each its own name"
-)]
-#[case::vip(
-    "b",
-    "10.0.0.100",
-    "10.0.0.12",
-    "6:23",
-    "vips[0]",
-    "take another VIP or port"
-)]
+#[case::name("api", "10.0.0.101", "10.0.0.12", "6:13", "name", "give each its own name")]
+#[case::vip("b", "10.0.0.100", "10.0.0.12", "6:23", "vips[0]", "take another VIP or port")]
 #[case::backend(
     "b",
     "10.0.0.101",
@@ -189,23 +150,9 @@ fn problem_names_file_place_key_and_remedy() {
 
 #[test]
 fn all_problems_are_listed_in_the_order_of_the_file() {
-    let text = MINIMAL
-        .replace("6443", "0")
-        .replace("cp1", "c p")
-        .replace("api", "a/b");
-    let keys: Vec<String> = refusal(&text)
-        .problems()
-        .iter()
-        .map(|it| it.key.clone())
-        .collect();
-    assert_eq!(
-        keys,
-        [
-            "services[0].name",
-            "services[0].port",
-            "services[0].backends[0].name"
-        ]
-    );
+    let text = MINIMAL.replace("6443", "0").replace("cp1", "c p").replace("api", "a/b");
+    let keys: Vec<String> = refusal(&text).problems().iter().map(|it| it.key.clone()).collect();
+    assert_eq!(keys, ["services[0].name", "services[0].port", "services[0].backends[0].name"]);
 }
 
 #[test]
@@ -238,10 +185,7 @@ fn alias_bomb_is_refused() {
         text.push_str(&format!("  {level}: &{level} [{aliases}]\n"));
     }
     let error = refusal(&text);
-    assert!(
-        error.to_string().contains("write the values out"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("write the values out"), "{error}");
 }
 
 #[rstest]
@@ -256,17 +200,8 @@ fn deep_nesting_is_refused(#[case] text: String) {
 
 fn assert_refused(text: &str, place: &str, key: &str, remedy: &str) {
     let error = refusal(text);
-    let [problem] = error.problems() else {
-        panic!("not one problem:\n{error}")
-    };
+    let [problem] = error.problems() else { panic!("not one problem:\n{error}") };
     let found = format!("{}:{}", problem.line, problem.column);
-    assert_eq!(
-        (found.as_str(), problem.key.as_str()),
-        (place, key),
-        "{error}"
-    );
-    assert!(
-        problem.message.contains(remedy),
-        "no {remedy:?} in: {error}"
-    );
+    assert_eq!((found.as_str(), problem.key.as_str()), (place, key), "{error}");
+    assert!(problem.message.contains(remedy), "no {remedy:?} in: {error}");
 }

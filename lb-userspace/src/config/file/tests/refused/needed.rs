@@ -7,33 +7,15 @@ use super::assert_refused;
 
 /// A line of `MINIMAL` becomes another; its indentation is 4.
 #[rstest]
-#[case::no_name(
-    "name: api",
-    "standalone: true",
-    "2:5",
-    "name",
-    "add `name: kube-apiserver`"
-)]
+#[case::no_name("name: api", "standalone: true", "2:5", "name", "add `name: kube-apiserver`")]
 #[case::name("name: api", "name: a b", "2:11", "name", "letters, digits, dots")]
 #[case::empty_name("name: api", "name: \"\"", "2:11", "name", "1 to 63 letters")]
 #[case::no_port("port: 6443", "mode: nat", "2:5", "port", "add `port: 6443`")]
 #[case::port_zero("port: 6443", "port: 0", "4:11", "port", "from 1 to 65535")]
 #[case::port_above("port: 6443", "port: 65536", "4:11", "port", "from 1 to 65535")]
 #[case::port_is_a_word("port: 6443", "port: https", "4:11", "port", "from 1 to 65535")]
-#[case::port_is_a_list(
-    "port: 6443",
-    "port: [6443]",
-    "4:11",
-    "port",
-    "write one on the key's line"
-)]
-#[case::no_vips(
-    "vips: [10.0.0.100]",
-    "mode: nat",
-    "2:5",
-    "vips",
-    "add `vips: [10.0.0.100]`"
-)]
+#[case::port_is_a_list("port: 6443", "port: [6443]", "4:11", "port", "write one on the key's line")]
+#[case::no_vips("vips: [10.0.0.100]", "mode: nat", "2:5", "vips", "add `vips: [10.0.0.100]`")]
 #[case::empty_vips(
     "vips: [10.0.0.100]",
     "vips: []",
@@ -56,13 +38,7 @@ use super::assert_refused;
     "vips[0]",
     "write 10.0.0.100 here and 6443 under `port`"
 )]
-#[case::vip_is_a_name(
-    "10.0.0.100",
-    "api.example",
-    "3:12",
-    "vips[0]",
-    "names are not looked up"
-)]
+#[case::vip_is_a_name("10.0.0.100", "api.example", "3:12", "vips[0]", "names are not looked up")]
 #[case::vip_is_v6(
     "10.0.0.100",
     "\"2001:db8::1\"",
@@ -84,27 +60,9 @@ use super::assert_refused;
     "vips[0]",
     "unspecified address; write an address that other hosts can reach"
 )]
-#[case::loopback(
-    "10.0.0.100",
-    "127.0.0.1",
-    "3:12",
-    "vips[0]",
-    "loopback address; write"
-)]
-#[case::multicast(
-    "10.0.0.100",
-    "224.0.0.18",
-    "3:12",
-    "vips[0]",
-    "multicast address; write"
-)]
-#[case::broadcast(
-    "10.0.0.100",
-    "255.255.255.255",
-    "3:12",
-    "vips[0]",
-    "broadcast address; write"
-)]
+#[case::loopback("10.0.0.100", "127.0.0.1", "3:12", "vips[0]", "loopback address; write")]
+#[case::multicast("10.0.0.100", "224.0.0.18", "3:12", "vips[0]", "multicast address; write")]
+#[case::broadcast("10.0.0.100", "255.255.255.255", "3:12", "vips[0]", "broadcast address; write")]
 #[case::vip_twice(
     "10.0.0.100",
     "10.0.0.100, 10.0.0.100/32",
@@ -177,13 +135,7 @@ use super::assert_refused;
     "backends[0].weight",
     "from 0 to 1000"
 )]
-#[case::weights(
-    "10.0.0.11",
-    "10.0.0.11, weight: 0",
-    "5:15",
-    "backends",
-    "a weight from 1 to 1000"
-)]
+#[case::weights("10.0.0.11", "10.0.0.11, weight: 0", "5:15", "backends", "a weight from 1 to 1000")]
 #[case::misspelt(
     "address",
     "adress",
@@ -212,10 +164,5 @@ fn services(
     #[case] key: &str,
     #[case] remedy: &str,
 ) {
-    assert_refused(
-        &MINIMAL.replace(from, to),
-        place,
-        &format!("services[0].{key}"),
-        remedy,
-    );
+    assert_refused(&MINIMAL.replace(from, to), place, &format!("services[0].{key}"), remedy);
 }

@@ -37,12 +37,7 @@ use super::assert_refused;
     "backends[0].address",
     "write the apiserver's own address"
 )]
-#[case::on_all_down(
-    "on_all_down: fail",
-    "6:18",
-    "on_all_down",
-    "write fail_open or reject"
-)]
+#[case::on_all_down("on_all_down: fail", "6:18", "on_all_down", "write fail_open or reject")]
 #[case::allow("allow: [10.0.0.0/8]", "6:12", "allow", "remove the key")]
 #[case::no_unit("reset_delay: 3", "6:18", "reset_delay", "write 3s or 3ms")]
 #[case::no_duration(
@@ -52,25 +47,10 @@ use super::assert_refused;
     "250ms, 1s, 1.5s, 5m, 24h or 1m30s"
 )]
 #[case::negative("reset_delay: -1s", "6:18", "reset_delay", "write a number and a unit")]
-#[case::days(
-    "drain_timeout: 1d",
-    "6:20",
-    "drain_timeout",
-    "write a number and a unit"
-)]
+#[case::days("drain_timeout: 1d", "6:20", "drain_timeout", "write a number and a unit")]
 #[case::long("drain_timeout: 1000h", "6:20", "drain_timeout", "from 0s to 168h")]
-#[case::idle(
-    "timeouts: { half_open: 0s }",
-    "6:28",
-    "timeouts.half_open",
-    "from 1s to 1h"
-)]
-#[case::type_(
-    "health: { type: grpc }",
-    "6:21",
-    "health.type",
-    "write https or http or tcp"
-)]
+#[case::idle("timeouts: { half_open: 0s }", "6:28", "timeouts.half_open", "from 1s to 1h")]
+#[case::type_("health: { type: grpc }", "6:21", "health.type", "write https or http or tcp")]
 #[case::no_ca(
     "health: { type: https }",
     "6:13",
@@ -143,24 +123,9 @@ use super::assert_refused;
     "health.fast_interval",
     "write at most 1s, or remove the key"
 )]
-#[case::timeout(
-    "health: { type: tcp, timeout: 2m }",
-    "6:35",
-    "health.timeout",
-    "from 10ms to 1m"
-)]
-#[case::rise(
-    "health: { type: tcp, rise: 0 }",
-    "6:32",
-    "health.rise",
-    "from 1 to 100"
-)]
-#[case::fall(
-    "health: { type: tcp, fall: 101 }",
-    "6:32",
-    "health.fall",
-    "from 1 to 100"
-)]
+#[case::timeout("health: { type: tcp, timeout: 2m }", "6:35", "health.timeout", "from 10ms to 1m")]
+#[case::rise("health: { type: tcp, rise: 0 }", "6:32", "health.rise", "from 1 to 100")]
+#[case::fall("health: { type: tcp, fall: 101 }", "6:32", "health.fall", "from 1 to 100")]
 fn more_of_services(
     #[case] line: &str,
     #[case] place: &str,
