@@ -1,0 +1,162 @@
+//! Attaches the program to interfaces, by links that are pinned.
+
+use std::fs;
+use std::os::fd::AsFd as _;
+
+use anyhow::{Context as _, bail};
+use aya::programs::links::{FdLink, PinnedLink};
+use aya::programs::xdp::XdpLink;
+use aya::programs::{ProgramError, Xdp, XdpMode as Attach};
+
+use super::pins::Pins;
+use super::sys;
+use crate::config::XdpMode;
+
+/// How the program got attached to an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Attachment {
+    pub ifindex: u32,
+    pub mode: Mode,
+    /// Why it is generic though native was tried.
+    pub reason: Option<String>,
+}
+
+/// Where in the kernel the program runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    Native,
+    Generic,
+}
+
+impl Mode {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Native => "native",
+            Self::Generic => "generic",
+        }
+    }
+}
+
+/// An interface to attach to.
+#[derive(Clone, Debug)]
+pub struct Interface {
+    pub name: String,
+    pub ifindex: u32,
+    /// The XDP program it has, whoever attached it, and where that runs.
+    pub occupant: Option<(u32, Mode)>,
+}
+
+/// Replaces a predecessor's program in one step, or attaches where there is none.
+///
+/// # Errors
+/// Another program occupies the interface, or the driver refuses.
+pub fn attach(
+    program: &mut Xdp,
+    pins: &Pins,
+    interface: &Interface,
+    wanted: XdpMode,
+) -> anyhow::Result<Attachment> {
+    if let Some(mode) = replace(program, pins, interface)? {
+        return Ok(Attachment { ifindex: interface.ifindex, mode, reason: None });
+    }
+    if let Some((id, _)) = interface.occupant {
+        bail!(
+            "{} already carries XDP program {id} of another owner; Fairlead replaces no one else's \
+             program: remove it (ip link set dev {} xdp off) or leave the interface out",
+            interface.name,
+            interface.name
+        );
+    }
+    let (mode, reason) = match wanted {
+        XdpMode::Native => (Mode::Native, None),
+        XdpMode::Generic => (Mode::Generic, Some("the configuration says so".to_owned())),
+        XdpMode::Auto => match attach_new(program, pins, interface, Mode::Native) {
+            Ok(()) => return Ok(attachment(interface, Mode::Native, None)),
+            Err(error) => (Mode::Generic, Some(format!("native: {error:#}"))),
+        },
+    };
+    attach_new(program, pins, interface, mode)?;
+    Ok(attachment(interface, mode, reason))
+}
+
+fn attachment(interface: &Interface, mode: Mode, reason: Option<String>) -> Attachment {
+    Attachment { ifindex: interface.ifindex, mode, reason }
+}
+
+/// Puts the program into the link that a predecessor pinned. `None`: there is none that is alive.
+fn replace(
+    program: &mut Xdp,
+    pins: &Pins,
+    interface: &Interface,
+) -> anyhow::Result<Option<Mode>> {
+    let path = pins.link(&interface.name);
+    if !path.exists() {
+        return Ok(None);
+    }
+    let info = sys::pinned_object(&path).and_then(|link| sys::xdp_link_info(link.as_fd()));
+    if !info.is_ok_and(|info| info.ifindex == interface.ifindex) {
+        // Of an interface that is gone, or was made again under the same name.
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        return Ok(None);
+    }
+    let link: FdLink = PinnedLink::from_pin(&path)
+        .with_context(|| format!("opening {}", path.display()))?
+        .into();
+    program
+        .attach_to_link(XdpLink::try_from(link).context("adopting the link")?)
+        .with_context(|| format!("replacing the program of {}", interface.name))?;
+    Ok(Some(interface.occupant.map_or(Mode::Native, |(_, mode)| mode)))
+}
+
+fn attach_new(
+    program: &mut Xdp,
+    pins: &Pins,
+    interface: &Interface,
+    mode: Mode,
+) -> anyhow::Result<()> {
+    let flags = match mode {
+        Mode::Native => Attach::Driver,
+        Mode::Generic => Attach::Skb,
+    };
+    let id = program
+        .attach_to_if_index(interface.ifindex, flags)
+        .map_err(|error| explain(error, interface))?;
+    let link: FdLink = program.take_link(id)?.try_into().context("the kernel gave no link")?;
+    let path = pins.link(&interface.name);
+    let pinned = link.pin(&path).with_context(|| format!("pinning {}", path.display()))?;
+    drop(pinned);
+    Ok(())
+}
+
+/// The kernel's answers to an attachment, in words.
+fn explain(error: ProgramError, interface: &Interface) -> anyhow::Error {
+    let code = match &error {
+        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
+        _ => None,
+    };
+    let name = &interface.name;
+    let why = match code {
+        Some(libc::EOPNOTSUPP) => "its driver has no XDP in this mode",
+        Some(libc::EBUSY) => "another XDP program is attached to it",
+        Some(libc::EPERM | libc::EACCES) => "not permitted: CAP_BPF and CAP_NET_ADMIN are needed",
+        Some(libc::EINVAL | libc::ERANGE) => "refused; is its MTU above what the driver's XDP takes?",
+        _ => "refused",
+    };
+    anyhow::Error::new(error).context(format!("attaching to {name}: {why}"))
+}
+
+/// Detaches from an interface by removing its link.
+pub fn detach(pins: &Pins, interface: &str) -> anyhow::Result<()> {
+    let path = pins.link(interface);
+    if path.exists() {
+        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+    }
+    Ok(())
+}
+
+/// The link of an interface is alive and on the interface of this index.
+pub fn is_attached(pins: &Pins, interface: &str, ifindex: u32) -> bool {
+    sys::pinned_object(&pins.link(interface))
+        .and_then(|link| sys::xdp_link_info(link.as_fd()))
+        .is_ok_and(|info| info.ifindex == ifindex)
+}

@@ -1,0 +1,111 @@
+//! Copies what a predecessor's maps hold into maps of another layout or size.
+//!
+//! A layout grows at its end only, and zero means "unknown" in what was added: a longer value is cut,
+//! a shorter one filled up with zeros.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use anyhow::Context as _;
+use aya::maps::MapData;
+use lb_common::map;
+
+use super::object::pinned;
+use super::sys::{self, Walk};
+
+/// Elements copied at a time.
+const SLICE: usize = 4096;
+
+/// What describes services, and is replaced whole: in this order, so that nothing names what is not
+/// there yet.
+const STATE: [&str; 5] =
+    [map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::SERVICES];
+
+/// Copies services, backends, tables and flows. The old program still runs.
+pub fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
+    for name in STATE {
+        copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
+    }
+    copy_tables(from, to).context("copying the selection tables")?;
+    copy(from, to, map::VIP_FILTER, 0).context("copying the VIP filter")?;
+    copy_flows(from, to)
+}
+
+/// Copies flows that the new maps don't have: once before the program is replaced, and once after, for
+/// those that were made meanwhile.
+pub fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
+    let mut copied = 0;
+    for name in [map::ESTABLISHED, map::HALF_OPEN] {
+        copied +=
+            copy(from, to, name, sys::NOEXIST).with_context(|| format!("copying {name}"))?;
+    }
+    Ok(copied)
+}
+
+fn copy(from: &Path, to: &Path, name: &str, flags: u64) -> anyhow::Result<usize> {
+    let (from, to) = (pinned(from, name)?, pinned(to, name)?);
+    let (key_size, from_size) = sizes(&from)?;
+    let (_, to_size) = sizes(&to)?;
+    let mut value = vec![0; to_size];
+    let mut copied = 0;
+    Walk::new(key_size, from_size, SLICE).all(from.fd().as_fd(), |key, old| {
+        resize(old, &mut value);
+        match sys::update(to.fd().as_fd(), key, &value, flags) {
+            Ok(()) => copied += 1,
+            // It is there already, or the new map is smaller: arrays say E2BIG beyond their end,
+            // hashes when they are full.
+            Err(error)
+                if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => {}
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    })?;
+    Ok(copied)
+}
+
+fn resize(old: &[u8], new: &mut [u8]) {
+    let common = old.len().min(new.len());
+    new[..common].copy_from_slice(&old[..common]);
+    new[common..].fill(0);
+}
+
+fn sizes(map: &MapData) -> anyhow::Result<(usize, usize)> {
+    let info = map.info()?;
+    Ok((info.key_size() as usize, info.value_size() as usize))
+}
+
+/// Tables are maps of their own: the new array gets references to the same ones.
+fn copy_tables(from: &Path, to: &Path) -> anyhow::Result<()> {
+    let (from, to) = (pinned(from, map::TABLES)?, pinned(to, map::TABLES)?);
+    let mut id = [0; 4];
+    for index in 0..from.info()?.max_entries() {
+        let key = index.to_ne_bytes();
+        if !sys::lookup(from.fd().as_fd(), &key, &mut id)? {
+            continue;
+        }
+        let table = sys::map_by_id(u32::from_ne_bytes(id))?;
+        sys::update(to.fd().as_fd(), &key, &fd_bytes(&table)?, 0)?;
+    }
+    Ok(())
+}
+
+/// A descriptor as bpf(2) takes it for the value of a map of maps.
+fn fd_bytes(fd: &impl std::os::fd::AsRawFd) -> io::Result<[u8; 4]> {
+    u32::try_from(fd.as_raw_fd()).map(u32::to_ne_bytes).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resize;
+
+    #[test]
+    fn values_are_cut_or_filled_up() {
+        let mut longer = [9; 4];
+        resize(&[1, 2], &mut longer);
+        assert_eq!(longer, [1, 2, 0, 0]);
+        let mut shorter = [9; 2];
+        resize(&[1, 2, 3], &mut shorter);
+        assert_eq!(shorter, [1, 2]);
+    }
+}

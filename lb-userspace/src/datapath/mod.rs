@@ -1,0 +1,113 @@
+//! The kernel's side: loads or adopts the program and its maps, attaches it, carries out plans.
+//!
+//! What is pinned outlives the controller. A successor finds the maps that the attached program uses;
+//! where key, value, capacity and layout are what it expects it loads its own program over them, else
+//! it copies their contents into new ones, and either way swaps the program of each link in one step.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use aya::Ebpf;
+
+use crate::config::XdpMode;
+
+pub mod attach;
+pub mod maps;
+mod migrate;
+pub mod object;
+pub mod pins;
+pub mod sweep;
+pub mod sys;
+
+pub use attach::{Attachment, Interface, Mode};
+pub use maps::Maps;
+pub use object::{OBJECT, Sizes};
+pub use pins::Pins;
+
+/// The loaded program, its maps, and where it is attached.
+pub struct Datapath {
+    pub maps: Maps,
+    ebpf: Ebpf,
+    pins: Pins,
+    attachments: BTreeMap<String, Attachment>,
+    /// Maps of a predecessor that were copied from, and are to go when the program is swapped.
+    predecessor: Option<pins::MapDir>,
+    current: pins::MapDir,
+}
+
+impl Datapath {
+    /// Loads the program over adopted, migrated or new maps. Nothing is attached yet.
+    pub fn load(pins: Pins, sizes: &Sizes) -> anyhow::Result<Self> {
+        let found = pins.current()?;
+        pins.create()?;
+        let (current, predecessor) = match found {
+            Some(dir) => match sizes.mismatch(&dir) {
+                None => (dir, None),
+                Some(why) => {
+                    log::info!("not adopting the maps of {}: {why}", dir.path.display());
+                    (pins.create_map_dir()?, Some(dir))
+                }
+            },
+            None => (pins.create_map_dir()?, None),
+        };
+        for stale in pins.map_dirs() {
+            if stale != current && Some(&stale) != predecessor.as_ref() {
+                stale.remove();
+            }
+        }
+        let mut ebpf = object::load(&current.path, sizes)?;
+        if let Some(old) = &predecessor {
+            let copied = migrate::copy_all(&old.path, &current.path)
+                .with_context(|| format!("migrating from {}", old.path.display()))?;
+            log::info!("copied {copied} halves of flows into maps of the new layout");
+        }
+        let maps = Maps::take(&mut ebpf, &current.path)?;
+        Ok(Self { maps, ebpf, pins, attachments: BTreeMap::new(), predecessor, current })
+    }
+
+    /// Attaches to `interface`, or takes over the link that is pinned for it.
+    pub fn attach(&mut self, interface: &Interface, mode: XdpMode) -> anyhow::Result<&Attachment> {
+        let program = object::program(&mut self.ebpf)?;
+        let attachment = attach::attach(program, &self.pins, interface, mode)?;
+        self.attachments.insert(interface.name.clone(), attachment);
+        self.set_devices()?;
+        self.attachments.get(&interface.name).context("just inserted")
+    }
+
+    /// The program runs everywhere it should: what was made meanwhile follows, the old maps go.
+    pub fn finish_migration(&mut self) -> anyhow::Result<()> {
+        if let Some(old) = self.predecessor.take() {
+            migrate::copy_flows(&old.path, &self.current.path)?;
+            old.remove();
+        }
+        Ok(())
+    }
+
+    /// Forgets an interface that is gone, or that the configuration no longer has.
+    pub fn detach(&mut self, interface: &str) -> anyhow::Result<()> {
+        self.attachments.remove(interface);
+        attach::detach(&self.pins, interface)?;
+        self.set_devices()
+    }
+
+    fn set_devices(&mut self) -> anyhow::Result<()> {
+        let ifindexes = self.attachments.values().map(|attachment| attachment.ifindex).collect();
+        self.maps.set_devices(&ifindexes).context("filling the device map")
+    }
+
+    pub fn attachments(&self) -> &BTreeMap<String, Attachment> {
+        &self.attachments
+    }
+
+    pub fn pins(&self) -> &Pins {
+        &self.pins
+    }
+
+    /// Detaches everywhere and removes every pin.
+    pub fn remove(self) -> anyhow::Result<()> {
+        for interface in self.pins.linked() {
+            attach::detach(&self.pins, &interface)?;
+        }
+        self.pins.remove_all()
+    }
+}

@@ -1,0 +1,171 @@
+//! Where maps and links are pinned, and what is found there.
+//!
+//! ```text
+//! <bpffs>/fairlead/<network namespace>/layout-<version>-<generation>/<MAP>
+//!                                     /links/<interface>
+//! ```
+//!
+//! The namespace's cookie is part of the path: what is pinned belongs to interfaces of one namespace,
+//! and several may share one bpffs.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, bail};
+use aya::maps::MapInfo;
+use lb_common::{LAYOUT_VERSION, map};
+
+use super::sys;
+
+/// Where a bpffs is expected.
+pub const BPFFS: &str = "/sys/fs/bpf";
+/// `BPF_FS_MAGIC` of linux/magic.h.
+const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+
+/// The directory of this network namespace.
+#[derive(Clone, Debug)]
+pub struct Pins {
+    root: PathBuf,
+}
+
+/// A set of maps that belong together.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct MapDir {
+    pub layout: u32,
+    pub generation: u32,
+    pub path: PathBuf,
+}
+
+impl Pins {
+    /// # Errors
+    /// There is no bpffs, or it cannot be written.
+    pub fn open() -> anyhow::Result<Self> {
+        let statfs = nix::sys::statfs::statfs(BPFFS)
+            .with_context(|| format!("looking for a BPF filesystem at {BPFFS}"))?;
+        if statfs.filesystem_type().0 != BPF_FS_MAGIC {
+            bail!(
+                "no BPF filesystem at {BPFFS}, and without one the datapath could not outlive the \
+                 controller; mount it: mount -t bpf bpf {BPFFS}"
+            );
+        }
+        let namespace =
+            || sys::namespace_cookie().context("asking which network namespace this is");
+        let root = Path::new(BPFFS).join("fairlead").join(namespace()?.to_string());
+        Ok(Self { root })
+    }
+
+    pub fn exists(&self) -> bool {
+        self.root.exists()
+    }
+
+    pub fn create(&self) -> anyhow::Result<()> {
+        let links = self.links();
+        fs::create_dir_all(&links).with_context(|| format!("creating {}", links.display()))
+    }
+
+    fn links(&self) -> PathBuf {
+        self.root.join("links")
+    }
+
+    pub fn link(&self, interface: &str) -> PathBuf {
+        // bpffs refuses names with a dot, which an interface may have.
+        self.links().join(interface.replace('%', "%25").replace('.', "%2e"))
+    }
+
+    /// Interfaces that have a pinned link.
+    pub fn linked(&self) -> Vec<String> {
+        names(&self.links())
+            .into_iter()
+            .map(|name| name.replace("%2e", ".").replace("%25", "%"))
+            .collect()
+    }
+
+    /// All sets of maps, oldest first.
+    pub fn map_dirs(&self) -> Vec<MapDir> {
+        let mut dirs: Vec<MapDir> =
+            names(&self.root).iter().filter_map(|name| self.parse(name)).collect();
+        dirs.sort_by_key(|dir| dir.generation);
+        dirs
+    }
+
+    fn parse(&self, name: &str) -> Option<MapDir> {
+        let (layout, generation) = name.strip_prefix("layout-")?.split_once('-')?;
+        Some(MapDir {
+            layout: layout.parse().ok()?,
+            generation: generation.parse().ok()?,
+            path: self.root.join(name),
+        })
+    }
+
+    /// A directory for a new set of maps of this version's layout.
+    pub fn create_map_dir(&self) -> anyhow::Result<MapDir> {
+        let generation = self.map_dirs().last().map_or(1, |dir| dir.generation + 1);
+        let path = self.root.join(format!("layout-{LAYOUT_VERSION}-{generation}"));
+        fs::create_dir_all(&path).with_context(|| format!("creating {}", path.display()))?;
+        Ok(MapDir { layout: LAYOUT_VERSION, generation, path })
+    }
+
+    /// The set of maps that the attached program uses; without a program the newest complete one.
+    pub fn current(&self) -> anyhow::Result<Option<MapDir>> {
+        let mut used = BTreeSet::new();
+        for interface in self.linked() {
+            used.extend(maps_of_link(&self.link(&interface)).unwrap_or_default());
+        }
+        let dirs = self.map_dirs();
+        let in_use = dirs.iter().find(|dir| dir.id(map::ESTABLISHED).is_some_and(|id| used.contains(&id)));
+        Ok(in_use.or_else(|| dirs.iter().rev().find(|dir| dir.is_complete())).cloned())
+    }
+
+    /// Removes every pin of this namespace, and the directory above if it is empty then.
+    pub fn remove_all(&self) -> anyhow::Result<()> {
+        if self.exists() {
+            fs::remove_dir_all(&self.root)
+                .with_context(|| format!("removing {}", self.root.display()))?;
+        }
+        if let Some(parent) = self.root.parent()
+            && let Err(error) = fs::remove_dir(parent)
+            && !matches!(
+                error.kind(),
+                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
+            )
+        {
+            log::debug!("leaving {}: {error}", parent.display());
+        }
+        Ok(())
+    }
+}
+
+impl MapDir {
+    fn id(&self, name: &str) -> Option<u32> {
+        MapInfo::from_pin(self.path.join(name)).ok().map(|info| info.id())
+    }
+
+    fn is_complete(&self) -> bool {
+        map::ALL.iter().all(|name| self.path.join(name).exists())
+    }
+
+    pub fn remove(&self) {
+        if let Err(error) = fs::remove_dir_all(&self.path) {
+            log::warn!("leaving {}: {error}", self.path.display());
+        }
+    }
+}
+
+fn maps_of_link(path: &Path) -> anyhow::Result<Vec<u32>> {
+    let link = sys::pinned_object(path)?;
+    let info = sys::xdp_link_info(link.as_fd())?;
+    for program in aya::programs::loaded_programs().flatten() {
+        if program.id() == info.program {
+            return Ok(program.map_ids()?.unwrap_or_default());
+        }
+    }
+    Ok(Vec::new())
+}
+
+fn names(directory: &Path) -> Vec<String> {
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect()
+}

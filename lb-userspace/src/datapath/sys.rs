@@ -1,0 +1,284 @@
+//! The bpf(2) commands that `aya` 0.14 has no function for: batches, untyped copies, a link's
+//! interface. The only unsafe code of the controller's datapath.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+
+/// `BPF_NOEXIST` of bpf(2): create, never replace.
+pub const NOEXIST: u64 = 1;
+
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttr {
+    map_fd: u32,
+    _pad: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct InfoAttr {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// Calls bpf(2).
+///
+/// # Safety
+/// `attr` must be the layout of `command`, and the pointers in it valid for what the command does.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
+    // SAFETY: the caller vouches for the contents, the reference for the memory.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<T>())
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+fn fd(map: BorrowedFd<'_>) -> u32 {
+    map.as_raw_fd().cast_unsigned()
+}
+
+/// Copies the value of `key` to `value`, which must have the map's value size. `false`: no such key.
+pub fn lookup(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
+    let mut attr = ElementAttr {
+        map_fd: fd(map),
+        key: key.as_ptr() as u64,
+        value: value.as_mut_ptr() as u64,
+        ..ElementAttr::default()
+    };
+    // SAFETY: the kernel reads a key and writes a value, of the map's sizes, which the caller gave.
+    match unsafe { bpf(BPF_MAP_LOOKUP_ELEM, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Stores `value` under `key`; both must have the map's sizes.
+pub fn update(map: BorrowedFd<'_>, key: &[u8], value: &[u8], flags: u64) -> io::Result<()> {
+    let mut attr = ElementAttr {
+        map_fd: fd(map),
+        key: key.as_ptr() as u64,
+        value: value.as_ptr() as u64,
+        flags,
+        ..ElementAttr::default()
+    };
+    // SAFETY: the kernel reads a key and a value.
+    unsafe { bpf(BPF_MAP_UPDATE_ELEM, &mut attr) }.map(drop)
+}
+
+/// Removes `key`. `false`: there was none.
+pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
+    let mut attr =
+        ElementAttr { map_fd: fd(map), key: key.as_ptr() as u64, ..ElementAttr::default() };
+    // SAFETY: the kernel reads a key.
+    match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attr) } {
+        Ok(_) => Ok(true),
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
+/// Stores `count` values at the keys; the slices hold them one after the other.
+pub fn update_batch(
+    map: BorrowedFd<'_>,
+    keys: &[u8],
+    values: &[u8],
+    count: u32,
+) -> io::Result<()> {
+    let mut attr = BatchAttr {
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count,
+        map_fd: fd(map),
+        ..BatchAttr::default()
+    };
+    // SAFETY: the kernel reads `count` keys and values.
+    unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attr) }.map(drop)
+}
+
+/// A walk through all elements of a map, in slices.
+pub struct Walk {
+    key_size: usize,
+    value_size: usize,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+    /// Where the kernel goes on; opaque.
+    cursor: Option<[u8; 64]>,
+}
+
+/// What is left of a [`Walk`] after a slice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    More,
+    /// The next slice starts from the beginning.
+    Complete,
+}
+
+impl Walk {
+    /// Walks maps with these sizes, up to `slice` elements at a time. `value_size` is as bpf(2) copies
+    /// it: of per-CPU maps all CPUs together.
+    pub fn new(key_size: usize, value_size: usize, slice: usize) -> Self {
+        Self {
+            key_size,
+            value_size,
+            keys: vec![0; key_size * slice],
+            values: vec![0; value_size * slice],
+            cursor: None,
+        }
+    }
+
+    /// Hands the next elements to `each`. Elements that come or go meanwhile may be missed.
+    pub fn slice(
+        &mut self,
+        map: BorrowedFd<'_>,
+        mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
+    ) -> io::Result<Progress> {
+        let mut next = [0u8; 64];
+        let mut attr = BatchAttr {
+            in_batch: self.cursor.as_ref().map_or(0, |cursor| cursor.as_ptr() as u64),
+            out_batch: next.as_mut_ptr() as u64,
+            keys: self.keys.as_mut_ptr() as u64,
+            values: self.values.as_mut_ptr() as u64,
+            count: u32::try_from(self.keys.len() / self.key_size).unwrap_or(u32::MAX),
+            map_fd: fd(map),
+            ..BatchAttr::default()
+        };
+        // SAFETY: the buffers hold `count` keys and values; a cursor is a key or a bucket number, both
+        // below 64 bytes.
+        let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
+        let progress = match result {
+            Ok(_) => Progress::More,
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Progress::Complete,
+            Err(error) => {
+                self.cursor = None;
+                return Err(error);
+            }
+        };
+        self.cursor = (progress == Progress::More).then_some(next);
+        let keys = self.keys.chunks(self.key_size);
+        for (key, value) in keys.zip(self.values.chunks(self.value_size)).take(attr.count as usize) {
+            each(key, value)?;
+        }
+        Ok(progress)
+    }
+
+    /// Hands all elements to `each`.
+    pub fn all(
+        &mut self,
+        map: BorrowedFd<'_>,
+        mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.cursor = None;
+        while self.slice(map, &mut each)? == Progress::More {}
+        Ok(())
+    }
+}
+
+/// A descriptor of the map with this identifier.
+pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
+    let mut attr = ElementAttr { map_fd: id, ..ElementAttr::default() };
+    // SAFETY: the command reads one identifier, at the place of `map_fd`.
+    let fd = unsafe { bpf(BPF_MAP_GET_FD_BY_ID, &mut attr) }?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ObjectAttr {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
+/// A descriptor of what is pinned at `path`.
+pub fn pinned_object(path: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    let mut attr = ObjectAttr { pathname: path.as_ptr() as u64, ..ObjectAttr::default() };
+    // SAFETY: the kernel reads a string that ends with NUL.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Identifies the network namespace for as long as the machine runs (Linux 5.14).
+pub fn namespace_cookie() -> io::Result<u64> {
+    let socket = std::os::unix::net::UnixDatagram::unbound()?;
+    let mut cookie = 0u64;
+    let mut length = libc::socklen_t::try_from(size_of_val(&cookie)).unwrap_or(0);
+    // SAFETY: the kernel writes at most `length` bytes to `cookie`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_NETNS_COOKIE,
+            (&raw mut cookie).cast(),
+            &raw mut length,
+        )
+    };
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+/// What the kernel says of an XDP link: its program, and its interface (0: that is gone).
+pub struct XdpLinkInfo {
+    pub program: u32,
+    pub ifindex: u32,
+}
+
+pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
+    // struct bpf_link_info: type, id, prog_id, padding, then a union that starts with the interface.
+    let mut info = [0u32; 16];
+    let mut attr = InfoAttr {
+        bpf_fd: fd(link),
+        info_len: u32::try_from(size_of_val(&info)).unwrap_or(0),
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(XdpLinkInfo { program: info[2], ifindex: info[4] })
+}
+
+/// Reads a plain value out of a map's bytes.
+pub fn from_bytes<T: aya::Pod>(bytes: &[u8]) -> Option<T> {
+    (bytes.len() >= size_of::<T>()).then(|| {
+        // SAFETY: `Pod` accepts every bit pattern, and the length was checked.
+        unsafe { core::ptr::read_unaligned(bytes.as_ptr().cast::<T>()) }
+    })
+}
+
+/// The bytes of a plain value.
+pub fn as_bytes<T: aya::Pod>(value: &T) -> &[u8] {
+    // SAFETY: our `Pod` types have no padding (asserted beside each), so all bytes are initialised.
+    unsafe { core::slice::from_raw_parts(core::ptr::from_ref(value).cast(), size_of::<T>()) }
+}
