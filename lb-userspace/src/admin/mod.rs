@@ -1,0 +1,33 @@
+//! The administrative API: HTTP over a Unix socket. `api` serves it, `client` is its client,
+//! `model` is what both say. I/O.
+
+use std::sync::Arc;
+
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub mod model;
+
+use model::{Admin, Status};
+
+/// What a client asks of the controller. Who gave up waiting has dropped the receiver of `reply`.
+#[derive(Debug)]
+pub enum Command {
+    /// Read the configuration again; the answer is what changed, or what is wrong with it.
+    Reload { reply: oneshot::Sender<Result<Vec<String>, String>> },
+    /// End. With `handover` the datapath goes on.
+    Stop { handover: bool },
+    /// Change what is not `None`; refused with the reason if there is no such backend.
+    SetBackend {
+        service: String,
+        backend: String,
+        admin: Option<Admin>,
+        weight: Option<u16>,
+        reply: oneshot::Sender<Result<(), String>>,
+    },
+}
+
+/// Where [`Command`]s go. Bounded: what finds it full waits, then fails.
+pub type Commands = mpsc::Sender<Command>;
+
+/// The latest status; reading it disturbs nobody.
+pub type StatusReader = watch::Receiver<Arc<Status>>;

@@ -1,0 +1,233 @@
+//! What `status --json` and the API say: the published contract, to which keys may be added. The
+//! controller fills it, `api` serves it, `cli` reads it back. Pure.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use crate::health::Health;
+
+/// All there is to know about a running controller.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pid: u32,
+    /// When the controller was started.
+    pub started: String,
+    pub configuration: Configuration,
+    pub xdp: Vec<Xdp>,
+    pub services: Vec<Service>,
+    pub vips: Vec<Vip>,
+    /// VRRP instances. Empty: there is no VRRP.
+    pub vrrp: Vec<serde_json::Value>,
+    /// Packets by verdict, under the names of `lb_common::counters`.
+    pub counters: BTreeMap<String, u64>,
+    pub flows: Flows,
+}
+
+/// Which configuration applies.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Configuration {
+    pub path: String,
+    /// When it was last read successfully.
+    pub loaded: String,
+}
+
+/// How XDP is attached to an interface.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Xdp {
+    pub interface: String,
+    /// `native` or `generic`.
+    pub mode: String,
+    /// Why it is not native, when `auto` had to choose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// One service and its backends.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    pub name: String,
+    pub vips: Vec<IpAddr>,
+    pub port: u16,
+    pub mode: String,
+    /// No backend is up, and new connections go to those that last were.
+    pub panic: bool,
+    pub backends: Vec<Backend>,
+}
+
+/// One backend of one service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backend {
+    pub name: String,
+    pub address: SocketAddr,
+    /// What traffic sees; `health` and `admin` are its causes.
+    pub state: State,
+    #[serde(with = "HealthName")]
+    pub health: Health,
+    pub admin: Admin,
+    /// What the probe found that decided.
+    pub reason: String,
+    /// When `state` last changed.
+    pub since: String,
+    /// As configured, or as set by a command.
+    pub weight: u16,
+    /// What the selection uses: 0 unless it takes new connections.
+    pub effective_weight: u16,
+    /// Established flows.
+    pub connections: u64,
+    pub requests: Traffic,
+    pub replies: Traffic,
+    /// Absent until the way to the backend is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_hop: Option<NextHop>,
+}
+
+/// Whether a backend gets connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// Too few probes to tell.
+    Unknown,
+    Up,
+    /// Up, but its probes have begun to fail.
+    Degraded,
+    /// Keeps its connections, gets no new ones.
+    Draining,
+    Down,
+    /// Taken out by a command.
+    Disabled,
+}
+
+impl State {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Unknown => "unknown",
+            Self::Up => "up",
+            Self::Degraded => "degraded",
+            Self::Draining => "draining",
+            Self::Down => "down",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// What an operator wants of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admin {
+    #[default]
+    Enabled,
+    Draining,
+    Disabled,
+}
+
+impl Admin {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Enabled => "enabled",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
+/// The names of [`Health`] in JSON.
+#[derive(Serialize, Deserialize)]
+#[serde(remote = "Health", rename_all = "lowercase")]
+enum HealthName {
+    Unknown,
+    Up,
+    Down,
+}
+
+/// Packets and bytes in one direction.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// Where frames to a backend go.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NextHop {
+    /// The kernel's name for the neighbour's state, such as `reachable`.
+    pub state: String,
+    pub mac: Option<String>,
+    pub interface: String,
+}
+
+/// An address that this node owns, or would.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Vip {
+    pub address: IpAddr,
+    pub owner: bool,
+    /// How long the datapath goes on without the controller; null: for ever.
+    pub lease_ms: Option<u64>,
+}
+
+/// How full the flow maps are, in flows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Flows {
+    pub established: u64,
+    pub half_open: u64,
+    pub capacity: FlowCapacity,
+}
+
+/// The configured limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FlowCapacity {
+    pub established: u64,
+    pub half_open: u64,
+}
+
+/// Who answers: `GET /v1/version`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Version {
+    pub version: String,
+    pub pid: u32,
+}
+
+/// Body of `POST /v1/stop`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Stop {
+    /// Leave the datapath pinned for a successor.
+    #[serde(default)]
+    pub handover: bool,
+}
+
+/// Body of `POST /v1/services/{service}/backends/{backend}`: at least one of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BackendChange {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub admin: Option<Admin>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<u16>,
+}
+
+/// Answer to a successful `POST /v1/reload`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reloaded {
+    pub changes: Vec<String>,
+}
+
+/// Every answer that is not a success.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    pub error: String,
+}
+
+/// RFC 3339 in UTC, to the millisecond.
+pub fn rfc3339(time: SystemTime) -> String {
+    // A clock beyond year 9999 is broken; any time will do.
+    let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    format!("{timestamp:.3}")
+}
+
+#[cfg(test)]
+mod tests;

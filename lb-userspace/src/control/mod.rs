@@ -1,0 +1,16 @@
+//! What the maps should hold, and the writes that get them there.
+//!
+//! ```text
+//! config ──┐
+//! health ──┼─► desired ──► plan ──► MapOps ──► maps
+//! admin  ──┘                ▲                   │
+//!                           └─── Installed ◄────┘
+//! ```
+//!
+//! `desired` says which backends take new flows, `maglev` how flows spread over them, `plan` which
+//! writes are missing and in which order they are safe. These three are pure: they may be tried with
+//! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
+
+pub mod desired;
+pub mod maglev;
+pub mod plan;

@@ -1,0 +1,198 @@
+//! The maps as they should be, with an identifier for everything. Pure.
+//!
+//! Identifiers outlive names: a service is known by its (VIP, port) pairs, a backend by its service
+//! and endpoint, so that flows keep their backend over a restart and a renaming.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+
+use lb_common::IPPROTO_TCP;
+use lb_common::addr::{Endpoint, Ipv4Be, PortBe};
+use lb_common::backend::{Backend, BackendId, State};
+use lb_common::nat::Kind;
+use lb_common::service::{MAX_SNAT_ADDRESSES, SNAT_PORTS, Service, ServiceKey, SnatAddress};
+
+use super::{Installed, PlanError, filter};
+use crate::control::desired::{Desired, DesiredBackend, DesiredService};
+use crate::control::maglev::{self, Entry};
+
+/// What the maps should hold.
+///
+/// # Errors
+/// It does not fit beside what they hold.
+pub(super) fn target(desired: &Desired, installed: &Installed) -> Result<Installed, PlanError> {
+    let vips = vips(desired, installed)?;
+    let mut target = Installed {
+        filter: filter(vips.keys()),
+        vips,
+        referenced: installed.referenced.clone(),
+        capacity: installed.capacity,
+        ..Installed::default()
+    };
+    let ids = service_ids(desired, installed)?;
+    let services = || desired.services.iter().zip(ids.iter().copied());
+    let backends = backend_ids(services(), installed)?;
+    for (service, id) in services() {
+        add_service(&mut target, service, id);
+        add_backends(&mut target, installed, service, id, &backends);
+    }
+    keep_referenced(&mut target, installed);
+    target.endpoints = target.backends.values().map(|backend| backend.endpoint).collect();
+    Ok(target)
+}
+
+/// Indices that VIPs have they keep; those of VIPs that go are not given away at once.
+fn vips(desired: &Desired, installed: &Installed) -> Result<BTreeMap<Ipv4Addr, u32>, PlanError> {
+    let capacity = installed.capacity.vips;
+    let taken: BTreeSet<u32> = installed.vips.values().copied().collect();
+    let mut free = (0..capacity).filter(|index| !taken.contains(index));
+    let services = desired.services.iter();
+    let addressed = services.flat_map(|service| service.vips.iter().chain(&service.snat));
+    let addresses: BTreeSet<Ipv4Addr> = desired.vips.iter().chain(addressed).copied().collect();
+    let needed = addresses.iter().chain(installed.vips.keys()).collect::<BTreeSet<_>>().len();
+    let index = |address| installed.vips.get(address).copied().or_else(|| free.next());
+    let mut index = index;
+    addresses
+        .iter()
+        .map(|address| Some((*address, index(address)?)))
+        .collect::<Option<_>>()
+        .ok_or(PlanError::Vips { needed, capacity })
+}
+
+fn keys(service: &DesiredService) -> impl Iterator<Item = ServiceKey<Ipv4Be>> {
+    service.vips.iter().map(|vip| endpoint(*vip, service.port))
+}
+
+const fn endpoint(address: Ipv4Addr, port: u16) -> Endpoint<Ipv4Be> {
+    Endpoint::new(Ipv4Be::new(address), PortBe::new(port), IPPROTO_TCP)
+}
+
+/// An identifier for each service in turn: that of its first installed key which no service before
+/// it took, else a free one.
+fn service_ids(desired: &Desired, installed: &Installed) -> Result<Vec<u32>, PlanError> {
+    let capacity = installed.capacity.services;
+    let mut claimed = BTreeSet::new();
+    let kept: Vec<Option<u32>> = desired
+        .services
+        .iter()
+        .map(|service| {
+            let ids = keys(service).filter_map(|key| installed.services.get(&key));
+            ids.map(|service| service.id).find(|id| claimed.insert(*id))
+        })
+        .collect();
+
+    let mut taken: BTreeSet<u32> = installed.services.values().map(|service| service.id).collect();
+    taken.extend(installed.tables.keys());
+    taken.extend(installed.backends.values().map(|backend| backend.service));
+    let new = kept.iter().filter(|id| id.is_none()).count();
+    let all_keys = desired.services.iter().flat_map(keys).chain(installed.services.keys().copied());
+    let needed = all_keys.collect::<BTreeSet<_>>().len().max(taken.len() + new);
+    let no_room = PlanError::Services { needed, capacity };
+
+    let mut free = (1..capacity).filter(|id| !taken.contains(id));
+    let ids = kept.into_iter().map(|id| id.or_else(|| free.next())).collect::<Option<Vec<_>>>();
+    let fits = u32::try_from(needed).is_ok_and(|needed| needed <= capacity);
+    ids.filter(|_| fits).ok_or(no_room)
+}
+
+/// What identifies a backend: its service and where it listens.
+type Identity = (u32, Endpoint<Ipv4Be>);
+
+fn identity(service: u32, backend: &DesiredBackend) -> Identity {
+    (service, endpoint(backend.address, backend.port))
+}
+
+/// An identifier for each backend: the one it has, else one that is free and that no flow refers to.
+fn backend_ids<'a>(
+    services: impl Iterator<Item = (&'a DesiredService, u32)>,
+    installed: &Installed,
+) -> Result<BTreeMap<Identity, BackendId>, PlanError> {
+    let capacity = installed.capacity.backends;
+    let mut known = BTreeMap::new();
+    for (id, backend) in &installed.backends {
+        known.entry((backend.service, backend.endpoint)).or_insert(*id);
+    }
+    let wanted: BTreeSet<Identity> = services
+        .flat_map(|(service, id)| service.backends.iter().map(move |b| identity(id, b)))
+        .collect();
+
+    let taken: BTreeSet<BackendId> =
+        installed.backends.keys().chain(&installed.referenced).copied().collect();
+    let new = wanted.iter().filter(|identity| !known.contains_key(identity)).count();
+    let no_room = PlanError::Backends { needed: taken.len() + new, capacity };
+    let mut free = (1..capacity).filter(|id| !taken.contains(id));
+    wanted
+        .into_iter()
+        .map(|identity| Some((identity, known.get(&identity).copied().or_else(|| free.next())?)))
+        .collect::<Option<_>>()
+        .ok_or(no_room)
+}
+
+/// The service under each of its VIPs.
+fn add_service(target: &mut Installed, service: &DesiredService, id: u32) {
+    for (vip, key) in service.vips.iter().zip(keys(service)) {
+        let addressed = [*vip];
+        let sources = if service.snat.is_empty() { &addressed[..] } else { &service.snat };
+        let mut value = Service {
+            id,
+            vip: lease_index(target, vip),
+            kind: Kind::Nat as u8,
+            snat_port_min: *SNAT_PORTS.start(),
+            snat_port_max: *SNAT_PORTS.end(),
+            timeouts: service.timeouts,
+            ..Service::default()
+        };
+        for (slot, source) in value.snat.iter_mut().zip(sources) {
+            let vip = lease_index(target, source);
+            *slot = SnatAddress { address: Ipv4Be::new(*source), vip };
+            value.snat_count += 1;
+        }
+        target.services.insert(key, value);
+    }
+}
+
+const _: () = assert!(MAX_SNAT_ADDRESSES <= u8::MAX as usize);
+
+fn lease_index(target: &Installed, vip: &Ipv4Addr) -> u32 {
+    // `vips` gave an index to every address of a service.
+    target.vips[vip]
+}
+
+/// The backends of a service, and its table.
+fn add_backends(
+    target: &mut Installed,
+    installed: &Installed,
+    service: &DesiredService,
+    service_id: u32,
+    ids: &BTreeMap<Identity, BackendId>,
+) {
+    let mut entries = Vec::new();
+    for desired in &service.backends {
+        let identity = identity(service_id, desired);
+        // `backend_ids` went through the same backends.
+        let id = ids[&identity];
+        let before = installed.backends.get(&id).copied().unwrap_or_default();
+        let backend = Backend {
+            endpoint: identity.1,
+            // A neighbour that cannot be resolved is most likely where it was.
+            next_hop: desired.next_hop.unwrap_or(before.next_hop),
+            epoch: before.epoch,
+            service: service_id,
+            state: desired.state as u8,
+            ..Backend::default()
+        };
+        target.backends.insert(id, backend);
+        entries.push(Entry { name: &desired.name, id, weight: desired.effective_weight });
+    }
+    target.tables.insert(service_id, maglev::build(&entries));
+}
+
+/// Backends that are gone stay for as long as flows go there.
+fn keep_referenced(target: &mut Installed, installed: &Installed) {
+    for (id, backend) in &installed.backends {
+        if !target.backends.contains_key(id) && installed.referenced.contains(id) {
+            let kept = Backend { state: State::Removed as u8, ..*backend };
+            target.backends.insert(*id, kept);
+        }
+    }
+}
