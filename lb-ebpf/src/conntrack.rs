@@ -316,8 +316,13 @@ pub(crate) fn create(new: &NewFlow<'_>, packet: &Packet) -> Result<&'static Flow
         maps::count_flow(new.id);
         return Ok(half);
     }
-    // Another CPU made this flow at the same time: its halves win.
+    // Another CPU made this flow at the same time: its halves win. Or it is what an established flow
+    // that is gone left behind.
     let winner = maps::half_open(new.key).ok_or(Verdict::Drop(DropReason::FlowInsert))?;
+    if winner.has(flag::PROMOTED) {
+        *winner = *half;
+        return Ok(winner);
+    }
     if winner.translation != half.translation {
         maps::remove_half(&reply_key);
     }

@@ -3,4 +3,11 @@
 pub mod admin;
 pub mod config;
 pub mod control;
+pub mod daemon;
+pub mod datapath;
 pub mod health;
+pub mod netlink;
+pub mod preflight;
+pub mod record;
+pub mod vips;
+pub mod vrrp;

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod error;
+pub mod diff;
 pub mod file;
 pub mod load;
 

@@ -12,5 +12,7 @@
 //! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
 
 pub mod desired;
+pub mod driver;
 pub mod maglev;
 pub mod plan;
+pub mod status;

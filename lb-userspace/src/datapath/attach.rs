@@ -84,11 +84,7 @@ fn attachment(interface: &Interface, mode: Mode, reason: Option<String>) -> Atta
 }
 
 /// Puts the program into the link that a predecessor pinned. `None`: there is none that is alive.
-fn replace(
-    program: &mut Xdp,
-    pins: &Pins,
-    interface: &Interface,
-) -> anyhow::Result<Option<Mode>> {
+fn replace(program: &mut Xdp, pins: &Pins, interface: &Interface) -> anyhow::Result<Option<Mode>> {
     let path = pins.link(&interface.name);
     if !path.exists() {
         return Ok(None);
@@ -99,9 +95,8 @@ fn replace(
         fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         return Ok(None);
     }
-    let link: FdLink = PinnedLink::from_pin(&path)
-        .with_context(|| format!("opening {}", path.display()))?
-        .into();
+    let link: FdLink =
+        PinnedLink::from_pin(&path).with_context(|| format!("opening {}", path.display()))?.into();
     program
         .attach_to_link(XdpLink::try_from(link).context("adopting the link")?)
         .with_context(|| format!("replacing the program of {}", interface.name))?;
@@ -139,7 +134,9 @@ fn explain(error: ProgramError, interface: &Interface) -> anyhow::Error {
         Some(libc::EOPNOTSUPP) => "its driver has no XDP in this mode",
         Some(libc::EBUSY) => "another XDP program is attached to it",
         Some(libc::EPERM | libc::EACCES) => "not permitted: CAP_BPF and CAP_NET_ADMIN are needed",
-        Some(libc::EINVAL | libc::ERANGE) => "refused; is its MTU above what the driver's XDP takes?",
+        Some(libc::EINVAL | libc::ERANGE) => {
+            "refused; is its MTU above what the driver's XDP takes?"
+        }
         _ => "refused",
     };
     anyhow::Error::new(error).context(format!("attaching to {name}: {why}"))

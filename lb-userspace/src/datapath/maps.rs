@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData, PerCpuArray};
+use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, PerCpuArray, PerCpuValues};
 use lb_common::addr::{Endpoint, Ipv4Be, NextHop, Route};
 use lb_common::backend::{Backend, BackendCounters, BackendId, State};
 use lb_common::counters::Counter;
@@ -51,8 +51,9 @@ pub struct Maps {
 impl Maps {
     /// Takes the maps of `ebpf`, which are pinned in `dir`.
     pub fn take(ebpf: &mut Ebpf, dir: &std::path::Path) -> anyhow::Result<Self> {
-        let mut take =
-            |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no map {name}"));
+        let mut take = |name: &str| {
+            ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
+        };
         Ok(Self {
             services: take(map::SERVICES)?.try_into()?,
             backends: take(map::BACKENDS)?.try_into()?,
@@ -96,6 +97,7 @@ impl Maps {
             tables,
             backends: self.read_backends()?,
             endpoints,
+            filter: self.filter.get(&0, 0).context("reading the VIP filter")?,
             referenced: BTreeSet::new(),
             capacity: Capacity {
                 backends: self.backends.len(),
@@ -146,11 +148,9 @@ impl Maps {
     }
 
     fn clear_counters(&mut self, id: BackendId) -> anyhow::Result<()> {
-        let mut values = self.backend_counters.get(&id, 0)?;
-        for value in values.iter_mut() {
-            *value = BackendCounters::default();
-        }
-        Ok(self.backend_counters.set(id, values, 0)?)
+        let cpus = self.backend_counters.get(&id, 0)?.len();
+        let zeros = PerCpuValues::try_from(vec![BackendCounters::default(); cpus])?;
+        Ok(self.backend_counters.set(id, zeros, 0)?)
     }
 
     /// Sum over all CPUs of every counter.

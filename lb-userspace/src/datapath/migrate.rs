@@ -19,8 +19,7 @@ const SLICE: usize = 4096;
 
 /// What describes services, and is replaced whole: in this order, so that nothing names what is not
 /// there yet.
-const STATE: [&str; 5] =
-    [map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::SERVICES];
+const STATE: [&str; 5] = [map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::SERVICES];
 
 /// Copies services, backends, tables and flows. The old program still runs.
 pub fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
@@ -37,8 +36,7 @@ pub fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
 pub fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
     let mut copied = 0;
     for name in [map::ESTABLISHED, map::HALF_OPEN] {
-        copied +=
-            copy(from, to, name, sys::NOEXIST).with_context(|| format!("copying {name}"))?;
+        copied += copy(from, to, name, sys::NOEXIST).with_context(|| format!("copying {name}"))?;
     }
     Ok(copied)
 }
@@ -55,8 +53,7 @@ fn copy(from: &Path, to: &Path, name: &str, flags: u64) -> anyhow::Result<usize>
             Ok(()) => copied += 1,
             // It is there already, or the new map is smaller: arrays say E2BIG beyond their end,
             // hashes when they are full.
-            Err(error)
-                if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => {}
             Err(error) => return Err(error),
         }
         Ok(())

@@ -19,8 +19,7 @@ use super::pins::MapDir;
 use crate::config::Limits;
 
 /// The program for XDP, as `build.rs` made it.
-pub static OBJECT: &[u8] =
-    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead-xdp.o"));
+pub static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead-xdp.o"));
 
 /// Capacities of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,18 +48,26 @@ impl Sizes {
     /// Key size, value size and capacity of a map, by its name.
     fn layout(&self, name: &str) -> (usize, usize, u32) {
         let (key, value, entries) = match name {
-            map::ESTABLISHED => (size_of::<FlowKey<Ipv4Be>>(), size_of::<FlowHalf<Ipv4Be>>(), self.flows * 2),
-            map::HALF_OPEN => (size_of::<FlowKey<Ipv4Be>>(), size_of::<FlowHalf<Ipv4Be>>(), self.half_open * 2),
+            map::ESTABLISHED => {
+                (size_of::<FlowKey<Ipv4Be>>(), size_of::<FlowHalf<Ipv4Be>>(), self.flows * 2)
+            }
+            map::HALF_OPEN => {
+                (size_of::<FlowKey<Ipv4Be>>(), size_of::<FlowHalf<Ipv4Be>>(), self.half_open * 2)
+            }
             map::BACKENDS => (4, size_of::<Backend<Ipv4Be>>(), self.backends),
             map::BACKEND_COUNTERS => (4, size_of::<BackendCounters>(), self.backends),
             map::ENDPOINTS => (size_of::<Endpoint<Ipv4Be>>(), 4, self.backends),
             map::COUNTERS => (4, 8, COUNTERS),
-            map::SERVICES => (size_of::<ServiceKey<Ipv4Be>>(), size_of::<Service<Ipv4Be>>(), MAX_SERVICES),
+            map::SERVICES => {
+                (size_of::<ServiceKey<Ipv4Be>>(), size_of::<Service<Ipv4Be>>(), MAX_SERVICES)
+            }
             map::TABLES => (4, 4, MAX_SERVICES),
             map::VIPS => (4, 4, MAX_VIPS),
             map::LEASES => (4, size_of::<Lease>(), MAX_VIPS),
             map::VIP_FILTER => (4, size_of::<VipFilter>(), 1),
-            map::ROUTES => (4 + size_of::<Ipv4Be>(), size_of::<Route<Ipv4Be>>(), super::maps::MAX_ROUTES),
+            map::ROUTES => {
+                (4 + size_of::<Ipv4Be>(), size_of::<Route<Ipv4Be>>(), super::maps::MAX_ROUTES)
+            }
             map::NEIGHBOURS => (4, size_of::<NextHop>(), super::maps::MAX_NEIGHBOURS),
             _ => (4, 4, super::maps::MAX_DEVICES),
         };

@@ -115,7 +115,8 @@ impl Pins {
             used.extend(maps_of_link(&self.link(&interface)).unwrap_or_default());
         }
         let dirs = self.map_dirs();
-        let in_use = dirs.iter().find(|dir| dir.id(map::ESTABLISHED).is_some_and(|id| used.contains(&id)));
+        let in_use =
+            dirs.iter().find(|dir| dir.id(map::ESTABLISHED).is_some_and(|id| used.contains(&id)));
         Ok(in_use.or_else(|| dirs.iter().rev().find(|dir| dir.is_complete())).cloned())
     }
 
@@ -127,10 +128,7 @@ impl Pins {
         }
         if let Some(parent) = self.root.parent()
             && let Err(error) = fs::remove_dir(parent)
-            && !matches!(
-                error.kind(),
-                io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty
-            )
+            && !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty)
         {
             log::debug!("leaving {}: {error}", parent.display());
         }

@@ -77,8 +77,7 @@ impl Sweep {
     ) -> anyhow::Result<Option<Census>> {
         let capacity = u64::from(maps.established.info()?.max_entries()) / 2;
         let rules = Rules { timeouts, squeeze: squeeze(self.last.established, capacity), now };
-        let (established, half_open) =
-            (maps.established.fd().as_fd(), maps.half_open.fd().as_fd());
+        let (established, half_open) = (maps.established.fd().as_fd(), maps.half_open.fd().as_fd());
         let (stage, census) = (self.stage, &mut self.census);
         let progress = match stage {
             Stage::Established => self.walk.slice(established, |key, value| {
@@ -210,9 +209,7 @@ impl Rules<'_> {
 
 fn find(map: BorrowedFd<'_>, key: &Key) -> io::Result<Option<Half>> {
     let mut value = [0; size_of::<Half>()];
-    Ok(sys::lookup(map, sys::as_bytes(key), &mut value)?
-        .then(|| sys::from_bytes(&value))
-        .flatten())
+    Ok(sys::lookup(map, sys::as_bytes(key), &mut value)?.then(|| sys::from_bytes(&value)).flatten())
 }
 
 #[cfg(test)]

@@ -56,9 +56,8 @@ struct InfoAttr {
 /// `attr` must be the layout of `command`, and the pointers in it valid for what the command does.
 unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
     // SAFETY: the caller vouches for the contents, the reference for the memory.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<T>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
 }
 
@@ -108,12 +107,7 @@ pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
 }
 
 /// Stores `count` values at the keys; the slices hold them one after the other.
-pub fn update_batch(
-    map: BorrowedFd<'_>,
-    keys: &[u8],
-    values: &[u8],
-    count: u32,
-) -> io::Result<()> {
+pub fn update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32) -> io::Result<()> {
     let mut attr = BatchAttr {
         keys: keys.as_ptr() as u64,
         values: values.as_ptr() as u64,
@@ -185,7 +179,8 @@ impl Walk {
         };
         self.cursor = (progress == Progress::More).then_some(next);
         let keys = self.keys.chunks(self.key_size);
-        for (key, value) in keys.zip(self.values.chunks(self.value_size)).take(attr.count as usize) {
+        for (key, value) in keys.zip(self.values.chunks(self.value_size)).take(attr.count as usize)
+        {
             each(key, value)?;
         }
         Ok(progress)

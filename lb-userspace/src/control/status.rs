@@ -1,0 +1,116 @@
+//! Puts together what `status` prints. Pure.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::SystemTime;
+
+use lb_common::backend::{BackendCounters, State as InstalledState};
+
+use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override};
+use crate::admin::model;
+use crate::health::{HealthTable, Report};
+
+/// What the datapath and the kernel say of a backend.
+#[derive(Clone, Debug, Default)]
+pub struct Measured {
+    pub connections: u64,
+    pub counters: BackendCounters,
+    pub next_hop: Option<model::NextHop>,
+}
+
+/// Everything that `services` is made of.
+pub struct Sources<'a> {
+    pub desired: &'a Desired,
+    pub health: &'a HealthTable,
+    pub overrides: &'a BTreeMap<(String, String), Override>,
+    pub measured: &'a BTreeMap<(String, String), Measured>,
+    /// When what traffic sees of a backend last changed.
+    pub since: &'a BTreeMap<(String, String), (InstalledState, SystemTime)>,
+}
+
+impl Sources<'_> {
+    pub fn services(&self) -> Vec<model::Service> {
+        self.desired.services.iter().map(|service| self.service(service)).collect()
+    }
+
+    fn service(&self, service: &DesiredService) -> model::Service {
+        model::Service {
+            name: service.name.clone(),
+            vips: service.vips.iter().copied().map(IpAddr::V4).collect(),
+            port: service.port,
+            mode: "nat".to_owned(),
+            panic: service.panic,
+            backends: service
+                .backends
+                .iter()
+                .map(|backend| self.backend(&service.name, backend))
+                .collect(),
+        }
+    }
+
+    fn backend(&self, service: &str, backend: &DesiredBackend) -> model::Backend {
+        let name = (service.to_owned(), backend.name.clone());
+        let report = self.report(&name);
+        let measured = self.measured.get(&name).cloned().unwrap_or_default();
+        let counters = measured.counters;
+        let since = self.since.get(&name).map(|(_, since)| *since);
+        model::Backend {
+            name: backend.name.clone(),
+            address: SocketAddr::new(IpAddr::V4(backend.address), backend.port),
+            state: state(backend.state),
+            health: report.map_or(crate::health::Health::Unknown, |report| report.health),
+            admin: admin(self.overrides.get(&name).map(|change| change.admin)),
+            reason: report.map_or_else(|| "not probed".to_owned(), |report| report.reason.to_string()),
+            since: model::rfc3339(
+                since.or(report.map(|report| report.since)).unwrap_or(SystemTime::UNIX_EPOCH),
+            ),
+            weight: backend.weight,
+            effective_weight: backend.effective_weight,
+            connections: measured.connections,
+            requests: model::Traffic {
+                packets: counters.request_packets,
+                bytes: counters.request_bytes,
+            },
+            replies: model::Traffic {
+                packets: counters.reply_packets,
+                bytes: counters.reply_bytes,
+            },
+            next_hop: measured.next_hop,
+        }
+    }
+
+    fn report(&self, (service, backend): &(String, String)) -> Option<&Report> {
+        self.health
+            .iter()
+            .find(|(key, _)| key.service == *service && key.backend == *backend)
+            .map(|(_, report)| report)
+    }
+}
+
+/// The VIPs, of which this node owns those in `owned`.
+pub fn vips(desired: &Desired, owned: impl Fn(Ipv4Addr) -> bool) -> Vec<model::Vip> {
+    desired
+        .vips
+        .iter()
+        .map(|vip| model::Vip { address: IpAddr::V4(*vip), owner: owned(*vip), lease_ms: None })
+        .collect()
+}
+
+const fn state(state: InstalledState) -> model::State {
+    match state {
+        InstalledState::Free | InstalledState::Unknown => model::State::Unknown,
+        InstalledState::Up => model::State::Up,
+        InstalledState::Draining | InstalledState::Removed => model::State::Draining,
+        InstalledState::Down => model::State::Down,
+        InstalledState::Disabled => model::State::Disabled,
+    }
+}
+
+fn admin(admin: Option<Admin>) -> model::Admin {
+    match admin.unwrap_or(Admin::Enabled) {
+        Admin::Enabled => model::Admin::Enabled,
+        Admin::Draining => model::Admin::Draining,
+        Admin::Disabled => model::Admin::Disabled,
+    }
+}
+

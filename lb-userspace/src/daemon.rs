@@ -1,0 +1,241 @@
+//! Wires the subsystems, owns start and stop; the only place that spawns tasks.
+//!
+//! ```text
+//! signals ─┐
+//! admin  ──┤ Command          ┌─► maps, links (datapath)
+//! netlink ─┼────────► main loop (Controller) ─► addresses (vips)
+//! health ──┤                  └─► watch<Status> ─► admin
+//! ticks  ──┘
+//! ```
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use anyhow::{Context as _, bail};
+use tokio::sync::{mpsc, watch};
+
+use crate::admin::model::{self, Status, rfc3339};
+use crate::admin::{self, Command};
+use crate::config::{self, Config};
+use crate::control::driver::Controller;
+use crate::datapath::{self, Datapath, Pins, Sizes};
+use crate::netlink::Netlink;
+use crate::netlink::snapshot::Snapshot;
+use crate::preflight;
+use crate::record::Record;
+use crate::vips::Vips;
+
+mod events;
+
+/// What the command line says.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    pub config: PathBuf,
+    /// In place of the configuration's `interfaces`, if not empty.
+    pub interfaces: Vec<String>,
+}
+
+impl RunOptions {
+    /// Reads the configuration as the command line modifies it.
+    pub(crate) fn load(&self) -> anyhow::Result<Config> {
+        let mut config = config::load(&self.config)?;
+        if !self.interfaces.is_empty() {
+            config.interfaces.clone_from(&self.interfaces);
+        }
+        if config.interfaces.is_empty() {
+            bail!(
+                "no interface to attach to: name one in {} (interfaces: [eth0]) or with --iface eth0",
+                self.config.display()
+            );
+        }
+        Ok(config)
+    }
+}
+
+/// How a controller ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Everything of ours is removed.
+    Release,
+    /// The datapath stays, for a successor.
+    Handover,
+}
+
+/// Runs the controller until it is told to stop.
+///
+/// # Errors
+/// Something is missing; then nothing was changed.
+pub fn run(options: &RunOptions) -> anyhow::Result<()> {
+    let config = options.load()?;
+    preflight::check_capabilities()?;
+    let pins = Pins::open()?;
+    let _lock = preflight::lock()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(control(options, config, pins))
+}
+
+async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Result<()> {
+    let signals = events::Signals::new()?;
+    let listener = admin::socket::bind(&config.admin.socket)?;
+    let netlink = Netlink::open()?;
+    let changes = Netlink::watch()?;
+    let snapshot = netlink.snapshot().await.context("asking the kernel for its interfaces")?;
+    check_interfaces(&config, &snapshot, &pins)?;
+
+    let is_successor = pins.exists();
+    let backends = config.services.iter().map(|service| service.backends.len()).sum();
+    let mut vips = Vips::new(Record::load()?);
+    let started = start(options, config, &pins, netlink, &mut vips, backends).await;
+    let mut controller = match started {
+        Ok(controller) => controller,
+        Err(error) => {
+            if !is_successor {
+                undo(&pins, &snapshot).await;
+            }
+            return Err(error);
+        }
+    };
+
+    let (status_sender, status) = watch::channel(controller.status()?);
+    let (commands, command_receiver) = mpsc::channel(64);
+    let (shutdown, stopping) = watch::channel(false);
+    let server = tokio::spawn(admin::server::serve(listener, status, commands, stopping));
+    let ending = events::Loop {
+        options,
+        controller: &mut controller,
+        signals,
+        changes,
+        commands: command_receiver,
+        status: status_sender,
+    }
+    .run()
+    .await;
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    if ending == Ending::Release {
+        release(controller).await?;
+    }
+    // Its receivers are the server's: it ends once the answers under way are sent.
+    let _ = shutdown.send(true);
+    let _ = server.await;
+    Ok(())
+}
+
+async fn start(
+    options: &RunOptions,
+    config: Config,
+    pins: &Pins,
+    netlink: Netlink,
+    vips: &mut Vips,
+    backends: usize,
+) -> anyhow::Result<Controller> {
+    let datapath = Datapath::load(pins.clone(), &Sizes::new(&config.limits, backends))?;
+    let vips = std::mem::replace(vips, Vips::new(Record::default()));
+    let status = first_status(options);
+    let mut controller = Controller::new(config, datapath, netlink, vips, status)?;
+    controller.refresh().await?;
+    controller.datapath.finish_migration()?;
+    Ok(controller)
+}
+
+/// What can be known to fail before anything is changed.
+fn check_interfaces(config: &Config, snapshot: &Snapshot, pins: &Pins) -> anyhow::Result<()> {
+    for name in &config.interfaces {
+        let Some(link) = snapshot.link_by_name(name) else {
+            let known: Vec<&str> =
+                snapshot.links.values().map(|link| link.name.as_str()).collect();
+            bail!("there is no interface {name}; this machine has {}", known.join(", "));
+        };
+        if let Some(xdp) = &link.xdp
+            && !datapath::attach::is_attached(pins, name, link.index)
+        {
+            bail!(
+                "{name} already carries XDP program {} of another owner; Fairlead replaces no one \
+                 else's program: remove it (ip link set dev {name} xdp off) or leave the interface \
+                 out",
+                xdp.program_id
+            );
+        }
+    }
+    Ok(())
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
+fn first_status(options: &RunOptions) -> Status {
+    let now = rfc3339(SystemTime::now());
+    Status {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        started: now.clone(),
+        configuration: model::Configuration {
+            path: options.config.display().to_string(),
+            loaded: now,
+        },
+        ..Status::default()
+    }
+}
+
+/// Gives up what this node holds: addresses first, so that the kernel answers for none of them when
+/// the program is gone.
+async fn release(mut controller: Controller) -> anyhow::Result<()> {
+    controller.snapshot = controller.netlink.snapshot().await?;
+    controller.vips.release(&controller.netlink, &controller.snapshot).await?;
+    controller.datapath.remove()?;
+    controller.vips.restore_offloads()?;
+    log::info!("released everything");
+    Ok(())
+}
+
+/// Removes what a failed start or a killed controller left behind.
+async fn undo(pins: &Pins, snapshot: &Snapshot) {
+    let undone = async {
+        let mut vips = Vips::new(Record::load()?);
+        vips.release(&Netlink::open()?, snapshot).await?;
+        vips.restore_offloads()?;
+        pins.remove_all()
+    };
+    if let Err(error) = undone.await {
+        log::error!("cleaning up: {error:#}; try: fairlead cleanup");
+    }
+}
+
+/// `fairlead cleanup`: removes what a killed controller left.
+///
+/// # Errors
+/// A controller runs, or something cannot be removed.
+pub fn cleanup() -> anyhow::Result<Vec<String>> {
+    preflight::check_capabilities()?;
+    let _lock = preflight::lock()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(async {
+        let record = Record::load()?;
+        let mut removed: Vec<String> =
+            record.vips.iter().map(|(interface, vip)| format!("VIP {vip} on {interface}")).collect();
+        let netlink = Netlink::open()?;
+        let snapshot = netlink.snapshot().await?;
+        let mut vips = Vips::new(record);
+        vips.release(&netlink, &snapshot).await?;
+        vips.restore_offloads()?;
+        if let Ok(pins) = Pins::open()
+            && pins.exists()
+        {
+            removed.extend(pins.linked().into_iter().map(|name| format!("XDP program on {name}")));
+            pins.remove_all()?;
+            removed.push("pinned maps".to_owned());
+        }
+        Ok(removed)
+    })
+}
+
+/// The status as it is published.
+type Published = Arc<Status>;
+
+/// A command of the API and what came of it.
+type Commands = mpsc::Receiver<Command>;

@@ -1,0 +1,248 @@
+//! The main loop: what happens, and what the controller does about it.
+
+use std::time::{Duration, SystemTime};
+
+use anyhow::Context as _;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
+
+use super::{Commands, Ending, Published, RunOptions};
+use crate::admin::Command;
+use crate::admin::model::{Admin, rfc3339};
+use crate::config::{Config, diff};
+use crate::control::desired;
+use crate::control::driver::Controller;
+use crate::netlink::watch::Changes;
+
+/// Neighbours change their state all the time; what changes within it is looked at once.
+const COALESCE: Duration = Duration::from_millis(50);
+const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+/// Everything in the maps is compared with what it should be.
+const RESYNC_INTERVAL: Duration = Duration::from_secs(10);
+/// Between two slices of a sweep, and between the starts of two passes.
+const SLICE_INTERVAL: Duration = Duration::from_millis(20);
+const PASS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Signals that an operator or a service manager sends.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hangup: Signal,
+    user1: Signal,
+}
+
+impl Signals {
+    pub(super) fn new() -> anyhow::Result<Self> {
+        let on = |kind| signal(kind).context("handling signals");
+        Ok(Self {
+            terminate: on(SignalKind::terminate())?,
+            interrupt: on(SignalKind::interrupt())?,
+            hangup: on(SignalKind::hangup())?,
+            user1: on(SignalKind::user_defined1())?,
+        })
+    }
+
+    async fn next(&mut self) -> Wish {
+        tokio::select! {
+            _ = self.terminate.recv() => Wish::End(Ending::Release),
+            _ = self.interrupt.recv() => Wish::End(Ending::Release),
+            _ = self.user1.recv() => Wish::End(Ending::Handover),
+            _ = self.hangup.recv() => Wish::Reload,
+        }
+    }
+}
+
+/// What a signal asks for.
+enum Wish {
+    End(Ending),
+    Reload,
+}
+
+/// What the loop runs on.
+pub(super) struct Loop<'a> {
+    pub(super) options: &'a RunOptions,
+    pub(super) controller: &'a mut Controller,
+    pub(super) signals: Signals,
+    pub(super) changes: Changes,
+    pub(super) commands: Commands,
+    pub(super) status: watch::Sender<Published>,
+}
+
+impl Loop<'_> {
+    /// Runs until something asks for the end.
+    pub(super) async fn run(mut self) -> Ending {
+        let mut health = self.controller.health_table.clone();
+        let mut status = ticks(STATUS_INTERVAL);
+        let mut resync = ticks(RESYNC_INTERVAL);
+        let mut next_slice = Instant::now();
+        let mut pass_started = next_slice;
+        let mut refresh_at: Option<Instant> = None;
+        notify_ready();
+        loop {
+            tokio::select! {
+                wish = self.signals.next() => match wish {
+                    Wish::End(ending) => return ending,
+                    Wish::Reload => match self.reload().await {
+                        Ok(changes) => log::info!("reloaded: {}", summary(&changes)),
+                        Err(error) => log::error!("not reloaded: {error:#}"),
+                    },
+                },
+                Some(command) = self.commands.recv() => {
+                    if let Some(ending) = self.command(command).await {
+                        return ending;
+                    }
+                }
+                changed = health.changed() => if changed.is_ok() {
+                    report("after a probe", self.controller.reconcile());
+                    self.publish();
+                },
+                changed = self.changes.changed(), if refresh_at.is_none() => match changed {
+                    Ok(()) => refresh_at = Some(Instant::now() + COALESCE),
+                    Err(error) => {
+                        // Without events the resync tick still finds what changed.
+                        log::error!("{error:#}");
+                        refresh_at = Some(Instant::now() + RESYNC_INTERVAL);
+                    }
+                },
+                () = sleep_until(refresh_at.unwrap_or_else(far)), if refresh_at.is_some() => {
+                    refresh_at = None;
+                    report("after a change of the network", self.controller.refresh().await);
+                    self.publish();
+                }
+                () = sleep_until(next_slice) => {
+                    let now = Instant::now();
+                    next_slice = now + SLICE_INTERVAL;
+                    match self.controller.sweep(monotonic()) {
+                        Ok(true) => {
+                            next_slice = next_slice.max(pass_started + PASS_INTERVAL);
+                            pass_started = next_slice;
+                        }
+                        Ok(false) => {}
+                        Err(error) => report("sweeping flows", Err(error)),
+                    }
+                }
+                _ = status.tick() => {
+                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                    self.publish();
+                }
+                _ = resync.tick() => report("at the resync", self.controller.resync().await),
+            }
+        }
+    }
+
+    fn publish(&mut self) {
+        match self.controller.status() {
+            Ok(status) => drop(self.status.send_replace(status)),
+            Err(error) => report("reading counters", Err(error)),
+        }
+    }
+
+    /// `Some`: the controller is to end.
+    async fn command(&mut self, command: Command) -> Option<Ending> {
+        match command {
+            Command::Stop { handover } => {
+                return Some(if handover { Ending::Handover } else { Ending::Release });
+            }
+            Command::Reload { reply } => {
+                let outcome = self.reload().await.map_err(|error| format!("{error:#}"));
+                // Who asked may have gone.
+                let _ = reply.send(outcome);
+            }
+            Command::SetBackend { service, backend, admin, weight, reply } => {
+                let outcome = self.set_backend((service, backend), admin, weight);
+                let _ = reply.send(outcome.map_err(|error| format!("{error:#}")));
+            }
+        }
+        self.publish();
+        None
+    }
+
+    fn set_backend(
+        &mut self,
+        name: (String, String),
+        admin: Option<Admin>,
+        weight: Option<u16>,
+    ) -> anyhow::Result<()> {
+        let known = self.controller.config.services.iter().any(|service| {
+            service.name == name.0 && service.backends.iter().any(|b| b.name == name.1)
+        });
+        anyhow::ensure!(known, "there is no backend {}/{}", name.0, name.1);
+        let change = self.controller.overrides.entry(name.clone()).or_default();
+        if let Some(admin) = admin {
+            change.admin = match admin {
+                Admin::Enabled => desired::Admin::Enabled,
+                Admin::Draining => desired::Admin::Draining,
+                Admin::Disabled => desired::Admin::Disabled,
+            };
+            log::info!("{}/{}: {} by command", name.0, name.1, admin.as_str());
+        }
+        if let Some(weight) = weight {
+            change.weight = Some(weight);
+            log::info!("{}/{}: weight {weight} by command", name.0, name.1);
+        }
+        self.controller.reconcile()
+    }
+
+    /// Reads the configuration again. What is wrong with it leaves everything as it was.
+    async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
+        let new = self.options.load()?;
+        let changes = diff::diff(&self.controller.config, &new);
+        self.controller.check_reload(&new).await?;
+        let old = std::mem::replace(&mut self.controller.config, new);
+        if let Err(error) = self.adopt(&old).await {
+            self.controller.config = old;
+            report("going back to the old configuration", self.controller.refresh().await);
+            return Err(error);
+        }
+        self.controller.configuration_loaded(now());
+        Ok(changes)
+    }
+
+    async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
+        self.controller.reconcile()?;
+        self.controller.drop_interfaces(&old.interfaces)?;
+        self.controller.refresh().await
+    }
+}
+
+fn ticks(period: Duration) -> tokio::time::Interval {
+    let mut ticks = interval(period);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    ticks
+}
+
+/// A time that does not come; for a branch that is switched off.
+fn far() -> Instant {
+    Instant::now() + Duration::from_secs(3600)
+}
+
+/// Something failed that will be tried again.
+fn report(when: &str, outcome: anyhow::Result<()>) {
+    if let Err(error) = outcome {
+        log::error!("{when}: {error:#}");
+    }
+}
+
+fn summary(changes: &[String]) -> String {
+    if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("; ") }
+}
+
+fn notify_ready() {
+    log::info!("ready");
+    if let Err(error) = sd_notify::notify(&[sd_notify::NotifyState::Ready]) {
+        log::warn!("telling the service manager: {error}");
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
+fn now() -> String {
+    rfc3339(SystemTime::now())
+}
+
+/// The clock that the datapath stamps flows with, in nanoseconds.
+fn monotonic() -> u64 {
+    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
+    let now = nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
+    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
+}

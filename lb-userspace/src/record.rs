@@ -1,0 +1,67 @@
+//! What this node changed outside of bpffs, so that whoever stops or cleans up undoes that and no more.
+//!
+//! Kept in `/run`, which a reboot empties as it does interfaces. Written before each change.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::net::Ipv4Addr;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+use crate::datapath::sys;
+
+const DIRECTORY: &str = "/run/fairlead";
+
+/// Changes of one network namespace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Record {
+    /// Addresses that were added, with the interface's name.
+    pub vips: BTreeSet<(String, Ipv4Addr)>,
+    /// Interfaces whose GRO was switched off.
+    pub gro_off: BTreeSet<String>,
+}
+
+/// The file of this network namespace.
+fn path() -> anyhow::Result<PathBuf> {
+    let cookie = sys::namespace_cookie().context("asking which network namespace this is")?;
+    Ok(PathBuf::from(format!("{DIRECTORY}/changes-{cookie}.json")))
+}
+
+impl Record {
+    /// What a predecessor left, or nothing.
+    pub fn load() -> anyhow::Result<Self> {
+        let path = path()?;
+        match fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes)
+                .with_context(|| format!("{} is damaged; remove it", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
+    /// Replaces the file in one step; without changes there is none.
+    pub fn save(&self) -> anyhow::Result<()> {
+        let path = path()?;
+        if *self == Self::default() {
+            return match fs::remove_file(&path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    Err(error).with_context(|| format!("removing {}", path.display()))
+                }
+                _ => {
+                    // Also the directory, if nobody else uses it.
+                    let _ = fs::remove_dir(DIRECTORY);
+                    Ok(())
+                }
+            };
+        }
+        fs::create_dir_all(DIRECTORY).with_context(|| format!("creating {DIRECTORY}"))?;
+        let new = path.with_extension("new");
+        let bytes = serde_json::to_vec(self).context("writing down what was changed")?;
+        fs::write(&new, bytes).with_context(|| format!("writing {}", new.display()))?;
+        fs::rename(&new, &path).with_context(|| format!("replacing {}", path.display()))
+    }
+}

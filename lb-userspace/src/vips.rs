@@ -1,0 +1,138 @@
+//! Holds the VIPs of this node: adds them, announces them, adds them again when someone took them
+//! away, removes those that it added itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use lb_common::addr::Mac;
+
+use crate::netlink::{Netlink, garp, offload, snapshot::Snapshot};
+use crate::record::Record;
+use crate::vrrp::announce;
+
+/// When a VIP is announced after it was added: switches and neighbours lose frames.
+const ANNOUNCEMENTS: [Duration; 3] =
+    [Duration::ZERO, Duration::from_millis(100), Duration::from_secs(1)];
+
+/// The VIPs, and what was changed for them.
+pub struct Vips {
+    record: Record,
+}
+
+impl Vips {
+    pub fn new(record: Record) -> Self {
+        Self { record }
+    }
+
+    /// Switches GRO off for generic XDP, which would see merged frames.
+    pub fn switch_gro_off(&mut self, interface: &str) -> anyhow::Result<()> {
+        if !offload::gro(interface)? {
+            return Ok(());
+        }
+        self.record.gro_off.insert(interface.to_owned());
+        self.record.save()?;
+        offload::set_gro(interface, false)?;
+        log::info!("{interface}: GRO is off, as generic XDP needs it");
+        Ok(())
+    }
+
+    /// Switches GRO on again where it was switched off.
+    pub fn restore_offloads(&mut self) -> anyhow::Result<()> {
+        for interface in std::mem::take(&mut self.record.gro_off) {
+            // The interface may be gone.
+            if let Err(error) = offload::set_gro(&interface, true) {
+                log::warn!("{interface}: GRO stays off: {error:#}");
+            }
+        }
+        self.record.save()
+    }
+
+    /// Makes the addresses that this node added those in `wanted`, each on the interface of
+    /// `interfaces` whose subnet it belongs to.
+    pub async fn hold(
+        &mut self,
+        netlink: &Netlink,
+        snapshot: &Snapshot,
+        wanted: &BTreeSet<Ipv4Addr>,
+        interfaces: &[String],
+    ) -> anyhow::Result<()> {
+        let stale: Vec<_> =
+            self.record.vips.iter().filter(|(_, vip)| !wanted.contains(vip)).cloned().collect();
+        for (interface, vip) in stale {
+            self.give_up(netlink, snapshot, &interface, vip).await?;
+        }
+        let present: BTreeMap<Ipv4Addr, u32> = snapshot
+            .addresses
+            .iter()
+            .map(|address| (address.address, address.ifindex))
+            .collect();
+        for vip in wanted {
+            if !present.contains_key(vip) {
+                self.take(netlink, snapshot, *vip, interfaces).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn take(
+        &mut self,
+        netlink: &Netlink,
+        snapshot: &Snapshot,
+        vip: Ipv4Addr,
+        interfaces: &[String],
+    ) -> anyhow::Result<()> {
+        let Some(link) =
+            snapshot.interface_for(vip, interfaces).and_then(|index| snapshot.links.get(&index))
+        else {
+            // Its interface is gone; it is added when that comes back.
+            return Ok(());
+        };
+        self.record.vips.insert((link.name.clone(), vip));
+        self.record.save()?;
+        netlink
+            .add_vip(link.index, vip)
+            .await
+            .with_context(|| format!("adding VIP {vip} to {}", link.name))?;
+        log::info!("VIP {vip} is on {}", link.name);
+        announce(link.index, link.mac, vip);
+        Ok(())
+    }
+
+    async fn give_up(
+        &mut self,
+        netlink: &Netlink,
+        snapshot: &Snapshot,
+        interface: &str,
+        vip: Ipv4Addr,
+    ) -> anyhow::Result<()> {
+        if let Some(link) = snapshot.link_by_name(interface) {
+            netlink
+                .remove_vip(link.index, vip)
+                .await
+                .with_context(|| format!("removing VIP {vip} from {interface}"))?;
+            log::info!("VIP {vip} is no longer on {interface}");
+        }
+        self.record.vips.remove(&(interface.to_owned(), vip));
+        self.record.save()
+    }
+
+    /// Removes every VIP that was added.
+    pub async fn release(&mut self, netlink: &Netlink, snapshot: &Snapshot) -> anyhow::Result<()> {
+        self.hold(netlink, snapshot, &BTreeSet::new(), &[]).await
+    }
+}
+
+/// Announces a VIP several times, in the background.
+fn announce(ifindex: u32, mac: Mac, vip: Ipv4Addr) {
+    tokio::spawn(async move {
+        let frame = announce::garp(mac, vip);
+        for delay in ANNOUNCEMENTS {
+            tokio::time::sleep(delay).await;
+            if let Err(error) = garp::send_frame(ifindex, &frame) {
+                log::warn!("announcing VIP {vip}: {error}");
+            }
+        }
+    });
+}
