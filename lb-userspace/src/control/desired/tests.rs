@@ -1,1 +1,194 @@
+use std::path::PathBuf;
+
+use rstest::rstest;
+
 use super::*;
+use crate::config::{
+    Backend, HealthCheck, Limits, Mode, Probe, Service, Timeouts as ConfiguredTimeouts, XdpMode,
+};
+
+use Admin::{Disabled, Draining, Enabled};
+use Health::{Down, Unknown, Up};
+
+#[rstest]
+#[case(Enabled, Unknown, State::Unknown)]
+#[case(Enabled, Up, State::Up)]
+#[case(Enabled, Down, State::Down)]
+#[case(Draining, Up, State::Draining)]
+#[case(Draining, Down, State::Draining)]
+#[case(Disabled, Up, State::Disabled)]
+#[case(Disabled, Unknown, State::Disabled)]
+fn operators_overrule_probes(
+    #[case] admin: Admin,
+    #[case] health: Health,
+    #[case] expected: State,
+) {
+    let view = view([health, Up, Up]).admin(1, admin);
+    let service = only(&config(OnAllDown::FailOpen), &view);
+    assert_eq!(service.backends[0].state, expected);
+    assert_eq!(service.backends[0].effective_weight > 0, expected == State::Up);
+}
+
+/// Healths of cp1 to cp3, who was up before, who takes new flows, whether in panic.
+#[rstest]
+#[case::all_up([Up, Up, Up], &[], &[1, 2, 3], false)]
+#[case::the_others_of_one_down([Down, Up, Up], &[1, 2, 3], &[2, 3], false)]
+#[case::unknown_gets_nothing([Unknown, Up, Unknown], &[1, 2, 3], &[2], false)]
+#[case::cold_start([Unknown, Unknown, Unknown], &[], &[], false)]
+#[case::never_up([Down, Down, Down], &[], &[], false)]
+#[case::all_down([Down, Down, Down], &[1, 2, 3], &[1, 2, 3], true)]
+#[case::the_last_set([Down, Down, Down], &[2], &[2], true)]
+#[case::unknown_never_gets_traffic([Unknown, Down, Down], &[1, 2], &[2], true)]
+fn new_flows_go_to(
+    #[case] healths: [Health; 3],
+    #[case] before: &[u8],
+    #[case] expected: &[u8],
+    #[case] panic: bool,
+) {
+    let mut view = view(healths);
+    view.last_up = last_up(before);
+    let service = only(&config(OnAllDown::FailOpen), &view);
+    assert_eq!(taking(&service), expected);
+    assert_eq!(service.panic, panic);
+}
+
+#[test]
+fn reject_leaves_no_backend() {
+    let mut view = view([Down, Down, Down]);
+    view.last_up = last_up(&[1, 2, 3]);
+    let service = only(&config(OnAllDown::Reject), &view);
+    assert!(taking(&service).is_empty() && !service.panic);
+}
+
+#[test]
+fn fail_open_respects_operators() {
+    let mut view = view([Down, Down, Down]).admin(1, Draining).admin(2, Disabled);
+    view.last_up = last_up(&[1, 2, 3]);
+    assert_eq!(taking(&only(&config(OnAllDown::FailOpen), &view)), [3]);
+}
+
+#[test]
+fn a_drained_backend_is_not_used_because_the_others_are_down() {
+    let mut view = view([Up, Down, Down]).admin(1, Draining);
+    view.last_up = last_up(&[1, 2]);
+    let service = only(&config(OnAllDown::FailOpen), &view);
+    assert_eq!(taking(&service), [2]);
+    assert!(service.panic);
+}
+
+#[test]
+fn a_weight_of_an_operator_replaces_the_configured_one() {
+    let mut view = view([Up, Up, Up]);
+    let key = name(1);
+    view.overrides.insert(key.clone(), Override { weight: Some(7), ..Override::default() });
+    let service = only(&config(OnAllDown::FailOpen), &view);
+    assert_eq!((service.backends[0].weight, service.backends[0].effective_weight), (7, 7));
+    view.overrides.insert(key, Override { weight: Some(0), ..Override::default() });
+    assert_eq!(taking(&only(&config(OnAllDown::FailOpen), &view)), [2, 3]);
+}
+
+#[test]
+fn the_set_that_was_up_is_remembered_while_all_are_down() {
+    let config = config(OnAllDown::FailOpen);
+    let first = last_up_after(&desired(&config, &view([Up, Down, Up])), &LastUp::new());
+    assert_eq!(first, last_up(&[1, 3]));
+
+    let mut all_down = view([Down, Down, Down]);
+    all_down.last_up.clone_from(&first);
+    let panicking = desired(&config, &all_down);
+    assert_eq!(last_up_after(&panicking, &first), first);
+    let next = desired(&config, &view([Down, Up, Down]));
+    assert_eq!(last_up_after(&next, &first), last_up(&[2]));
+}
+
+#[test]
+fn what_is_no_longer_configured_is_forgotten() {
+    let mut config = config(OnAllDown::FailOpen);
+    config.services[0].backends.remove(0);
+    let all_down = desired(&config, &view([Down, Down, Down]));
+    assert_eq!(last_up_after(&all_down, &last_up(&[1, 2])), last_up(&[2]));
+    assert_eq!(last_up_after(&Desired::default(), &last_up(&[1, 2])), LastUp::new());
+}
+
+#[test]
+fn the_rest_is_taken_from_the_configuration() {
+    let mut view = view([Up, Up, Up]);
+    let next_hop = NextHop { ifindex: 3, ..NextHop::default() };
+    view.next_hops.insert(Ipv4Addr::new(10, 0, 0, 1), next_hop);
+    let desired = desired(&config(OnAllDown::FailOpen), &view);
+    let vips = [Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 1, 0, 100)];
+    assert_eq!(desired.vips, BTreeSet::from(vips));
+    let service = &desired.services[0];
+    assert_eq!((&service.vips[..], &service.snat[..]), (&vips[..1], &vips[1..]));
+    assert_eq!(service.timeouts, Timeouts::default());
+    let next_hops: Vec<_> = service.backends.iter().map(|backend| backend.next_hop).collect();
+    assert_eq!(next_hops, [Some(next_hop), None, None]);
+}
+
+fn name(number: u8) -> BackendName {
+    ("api".to_owned(), format!("cp{number}"))
+}
+
+fn view(healths: [Health; 3]) -> View {
+    View { health: (1..).map(name).zip(healths).collect(), ..View::default() }
+}
+
+impl View {
+    fn admin(mut self, number: u8, admin: Admin) -> Self {
+        self.overrides.insert(name(number), Override { admin, weight: None });
+        self
+    }
+}
+
+fn last_up(numbers: &[u8]) -> LastUp {
+    if numbers.is_empty() {
+        return LastUp::new();
+    }
+    LastUp::from([("api".to_owned(), numbers.iter().map(|number| name(*number).1).collect())])
+}
+
+fn only(config: &Config, view: &View) -> DesiredService {
+    desired(config, view).services.remove(0)
+}
+
+/// Numbers of the backends that take new flows.
+fn taking(service: &DesiredService) -> Vec<u8> {
+    let backends = (1..).zip(&service.backends);
+    backends.filter(|(_, backend)| backend.effective_weight > 0).map(|(n, _)| n).collect()
+}
+
+fn config(on_all_down: OnAllDown) -> Config {
+    let backend = |number| Backend {
+        name: format!("cp{number}"),
+        address: Ipv4Addr::new(10, 0, 0, number),
+        port: 6443,
+        weight: 100,
+    };
+    let service = Service {
+        name: "api".to_owned(),
+        vips: vec![Ipv4Addr::new(10, 0, 0, 100)],
+        port: 6443,
+        mode: Mode::Nat,
+        snat_addresses: vec![Ipv4Addr::new(10, 1, 0, 100)],
+        on_all_down,
+        drain_timeout: Duration::ZERO,
+        reset_delay: Duration::ZERO,
+        timeouts: ConfiguredTimeouts::default(),
+        backends: (1..=3).map(backend).collect(),
+        health: HealthCheck {
+            probe: Probe::Tcp,
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_secs(1),
+            timeout: Duration::from_secs(1),
+            rise: 1,
+            fall: 1,
+        },
+    };
+    Config {
+        interfaces: Vec::new(),
+        xdp_mode: XdpMode::Auto,
+        limits: Limits::default(),
+        services: vec![service],
+        admin: config::Admin { socket: PathBuf::new(), listen: None },
+    }
+}

@@ -3,6 +3,7 @@
 //! Identifiers outlive names: a service is known by its (VIP, port) pairs, a backend by its service
 //! and endpoint, so that flows keep their backend over a restart and a renaming.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
@@ -50,8 +51,7 @@ fn vips(desired: &Desired, installed: &Installed) -> Result<BTreeMap<Ipv4Addr, u
     let addressed = services.flat_map(|service| service.vips.iter().chain(&service.snat));
     let addresses: BTreeSet<Ipv4Addr> = desired.vips.iter().chain(addressed).copied().collect();
     let needed = addresses.iter().chain(installed.vips.keys()).collect::<BTreeSet<_>>().len();
-    let index = |address| installed.vips.get(address).copied().or_else(|| free.next());
-    let mut index = index;
+    let mut index = |address| installed.vips.get(address).copied().or_else(|| free.next());
     addresses
         .iter()
         .map(|address| Some((*address, index(address)?)))
@@ -67,19 +67,17 @@ const fn endpoint(address: Ipv4Addr, port: u16) -> Endpoint<Ipv4Be> {
     Endpoint::new(Ipv4Be::new(address), PortBe::new(port), IPPROTO_TCP)
 }
 
-/// An identifier for each service in turn: that of its first installed key which no service before
-/// it took, else a free one.
+/// An identifier for each service: the one it shares most with among those of its installed keys,
+/// else a free one.
 fn service_ids(desired: &Desired, installed: &Installed) -> Result<Vec<u32>, PlanError> {
-    let capacity = installed.capacity.services;
+    let capacity = installed.capacity.services.saturating_sub(1);
+    let mut kept = vec![None; desired.services.len()];
     let mut claimed = BTreeSet::new();
-    let kept: Vec<Option<u32>> = desired
-        .services
-        .iter()
-        .map(|service| {
-            let ids = keys(service).filter_map(|key| installed.services.get(&key));
-            ids.map(|service| service.id).find(|id| claimed.insert(*id))
-        })
-        .collect();
+    for (position, id) in candidates(desired, installed) {
+        if kept[position].is_none() && claimed.insert(id) {
+            kept[position] = Some(id);
+        }
+    }
 
     let mut taken: BTreeSet<u32> = installed.services.values().map(|service| service.id).collect();
     taken.extend(installed.tables.keys());
@@ -89,10 +87,30 @@ fn service_ids(desired: &Desired, installed: &Installed) -> Result<Vec<u32>, Pla
     let needed = all_keys.collect::<BTreeSet<_>>().len().max(taken.len() + new);
     let no_room = PlanError::Services { needed, capacity };
 
-    let mut free = (1..capacity).filter(|id| !taken.contains(id));
+    let mut free = (1..=capacity).filter(|id| !taken.contains(id));
     let ids = kept.into_iter().map(|id| id.or_else(|| free.next())).collect::<Option<Vec<_>>>();
     let fits = u32::try_from(needed).is_ok_and(|needed| needed <= capacity);
     ids.filter(|_| fits).ok_or(no_room)
+}
+
+/// Services, by their position, and the identifiers that their keys are installed with; those that
+/// have most backends and keys in common come first.
+fn candidates(desired: &Desired, installed: &Installed) -> Vec<(usize, u32)> {
+    let backends: BTreeSet<Identity> =
+        installed.backends.values().map(|backend| (backend.service, backend.endpoint)).collect();
+    let mut candidates = Vec::new();
+    for (position, service) in desired.services.iter().enumerate() {
+        let mut keys_of = BTreeMap::<u32, usize>::new();
+        for known in keys(service).filter_map(|key| installed.services.get(&key)) {
+            *keys_of.entry(known.id).or_default() += 1;
+        }
+        for (id, keys) in keys_of {
+            let shared = service.backends.iter().filter(|b| backends.contains(&identity(id, b)));
+            candidates.push((Reverse((shared.count(), keys)), position, id));
+        }
+    }
+    candidates.sort_unstable();
+    candidates.into_iter().map(|(_, position, id)| (position, id)).collect()
 }
 
 /// What identifies a backend: its service and where it listens.
@@ -107,7 +125,7 @@ fn backend_ids<'a>(
     services: impl Iterator<Item = (&'a DesiredService, u32)>,
     installed: &Installed,
 ) -> Result<BTreeMap<Identity, BackendId>, PlanError> {
-    let capacity = installed.capacity.backends;
+    let capacity = installed.capacity.backends.saturating_sub(1);
     let mut known = BTreeMap::new();
     for (id, backend) in &installed.backends {
         known.entry((backend.service, backend.endpoint)).or_insert(*id);
@@ -120,7 +138,7 @@ fn backend_ids<'a>(
         installed.backends.keys().chain(&installed.referenced).copied().collect();
     let new = wanted.iter().filter(|identity| !known.contains_key(identity)).count();
     let no_room = PlanError::Backends { needed: taken.len() + new, capacity };
-    let mut free = (1..capacity).filter(|id| !taken.contains(id));
+    let mut free = (1..=capacity).filter(|id| !taken.contains(id));
     wanted
         .into_iter()
         .map(|identity| Some((identity, known.get(&identity).copied().or_else(|| free.next())?)))
