@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::model::{self, Status, rfc3339};
 use crate::admin::{self, Command};
@@ -81,7 +81,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
 
 async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Result<()> {
     let signals = events::Signals::new()?;
-    let listener = admin::socket::bind(&config.admin.socket)?;
+    let listener = admin::bind(&config.admin.socket)?;
     let netlink = Netlink::open()?;
     let changes = Netlink::watch()?;
     let snapshot = netlink.snapshot().await.context("asking the kernel for its interfaces")?;
@@ -103,8 +103,11 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 
     let (status_sender, status) = watch::channel(controller.status()?);
     let (commands, command_receiver) = mpsc::channel(64);
-    let (shutdown, stopping) = watch::channel(false);
-    let server = tokio::spawn(admin::server::serve(listener, status, commands, stopping));
+    let (shutdown, stopping) = oneshot::channel::<()>();
+    let server = tokio::spawn(admin::serve(listener, status, commands, async {
+        // Dropped or sent, it is the end.
+        let _ = stopping.await;
+    }));
     let ending = events::Loop {
         options,
         controller: &mut controller,
@@ -119,8 +122,8 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
     if ending == Ending::Release {
         release(controller).await?;
     }
-    // Its receivers are the server's: it ends once the answers under way are sent.
-    let _ = shutdown.send(true);
+    // The server ends once the answers under way are sent.
+    let _ = shutdown.send(());
     let _ = server.await;
     Ok(())
 }

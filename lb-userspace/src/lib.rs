@@ -1,6 +1,7 @@
 //! The controller of Fairlead as a library, so that tests can use its parts.
 
 pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod daemon;

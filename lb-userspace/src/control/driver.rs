@@ -194,10 +194,15 @@ impl Controller {
             .map(|(address, length, route)| ((u32::from(length), address), route))
             .collect();
         self.datapath.maps.set_routes(&routes).context("writing the routes")?;
-        let ifindexes = self.datapath.attachments().values().map(|a| a.ifindex).collect();
+        let ifindexes: Vec<u32> =
+            self.datapath.attachments().values().map(|a| a.ifindex).collect();
         let limit = datapath::maps::MAX_NEIGHBOURS as usize;
-        let neighbours =
-            self.snapshot.neighbours_for_datapath(limit, &ifindexes).into_iter().collect();
+        let neighbours = self
+            .snapshot
+            .neighbours_for_datapath(limit, &ifindexes)
+            .into_iter()
+            .filter(|(_, next_hop)| next_hop.vlan == 0)
+            .collect();
         self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")
     }
 

@@ -13,7 +13,7 @@ use crate::admin::model::{Admin, rfc3339};
 use crate::config::{Config, diff};
 use crate::control::desired;
 use crate::control::driver::Controller;
-use crate::netlink::watch::Changes;
+use crate::netlink::Changes;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
 const COALESCE: Duration = Duration::from_millis(50);

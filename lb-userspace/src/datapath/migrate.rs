@@ -22,7 +22,7 @@ const SLICE: usize = 4096;
 const STATE: [&str; 5] = [map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::SERVICES];
 
 /// Copies services, backends, tables and flows. The old program still runs.
-pub fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
+pub(super) fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
     for name in STATE {
         copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
     }
@@ -33,7 +33,7 @@ pub fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
 
 /// Copies flows that the new maps don't have: once before the program is replaced, and once after, for
 /// those that were made meanwhile.
-pub fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
+pub(super) fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
     let mut copied = 0;
     for name in [map::ESTABLISHED, map::HALF_OPEN] {
         copied += copy(from, to, name, sys::NOEXIST).with_context(|| format!("copying {name}"))?;

@@ -1,0 +1,176 @@
+//! The kernel's network configuration, read, watched and (for VIPs) changed. Called by control. I/O.
+//!
+//! ```text
+//!  kernel ── multicast ──► Changes ──► control: settle, then snapshot()
+//!     ▲                                   │
+//!     │ dump                              ▼
+//!  Netlink ◄──────────────────────── Snapshot ──► routes, neighbours, next hops, sources
+//!     ▲                                   │
+//!     └── add_vip, remove_vip, resolve ◄──┘
+//! ```
+//! `snapshot` is pure and answers the questions; `parse` fills it. `offload` and `garp` are what
+//! else interfaces are asked for: merging of received packets, and sending of raw frames.
+
+use std::io;
+use std::net::Ipv4Addr;
+
+use anyhow::{Context as _, Result};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
+use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
+};
+use rtnetlink::packet_route::route::RouteMessage;
+use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
+use rtnetlink::{AddressMessageBuilder, Handle, new_connection};
+
+pub mod garp;
+pub mod offload;
+mod parse;
+mod request;
+pub mod snapshot;
+mod watch;
+
+pub use snapshot::{Resolution, Snapshot};
+pub use watch::Changes;
+
+use request::{dump, execute};
+
+/// A lifetime without end.
+const FOREVER: u32 = u32::MAX;
+
+/// A connection to the kernel of the network namespace that it was opened in.
+#[derive(Clone, Debug)]
+pub struct Netlink {
+    handle: Handle,
+}
+
+impl Netlink {
+    /// Connects in the current thread's network namespace; needs a tokio runtime.
+    pub fn open() -> Result<Self> {
+        let (mut connection, handle, _) = new_connection().context("open a netlink socket")?;
+        connection.set_forward_done(true);
+        connection.set_forward_ack(true);
+        tokio::spawn(connection);
+        Ok(Self { handle })
+    }
+
+    /// Reads everything. Subscribe first, so that no change falls between.
+    pub async fn snapshot(&self) -> Result<Snapshot> {
+        let mut snapshot = Snapshot::default();
+        let request = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        for message in dump(&self.handle, &request).await.context("list the interfaces")? {
+            if let RouteNetlinkMessage::NewLink(link) = message {
+                snapshot.links.insert(link.header.index, parse::link(&link));
+            }
+        }
+        snapshot.addresses = self.addresses().await?;
+        let mut route = RouteMessage::default();
+        route.header.address_family = AddressFamily::Inet;
+        let request = RouteNetlinkMessage::GetRoute(route);
+        for message in dump(&self.handle, &request).await.context("list the IPv4 routes")? {
+            if let RouteNetlinkMessage::NewRoute(route) = message {
+                snapshot.routes.extend(parse::route(&route));
+            }
+        }
+        let mut neighbour = NeighbourMessage::default();
+        neighbour.header.family = AddressFamily::Inet;
+        let request = RouteNetlinkMessage::GetNeighbour(neighbour);
+        for message in dump(&self.handle, &request).await.context("list the IPv4 neighbours")? {
+            let RouteNetlinkMessage::NewNeighbour(neighbour) = message else { continue };
+            if let Some((ifindex, address, entry)) = parse::neighbour(&neighbour) {
+                snapshot.neighbours.insert((ifindex, address), entry);
+            }
+        }
+        Ok(snapshot)
+    }
+
+    /// Subscribes to changes, in the current thread's network namespace.
+    pub fn watch() -> Result<Changes> {
+        Changes::subscribe()
+    }
+
+    /// Adds a VIP as /32 with preferred lifetime 0, so that no connection of the node itself
+    /// prefers it as a source. Nothing happens if it is there; its lifetime is corrected.
+    pub async fn add_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<()> {
+        let context = || format!("add the VIP {vip} to interface {ifindex}");
+        let added = self.new_vip(ifindex, vip, NLM_F_CREATE | NLM_F_EXCL).await;
+        match added.with_context(context)? {
+            Err(error) if error.raw_os_error() == Some(libc::EEXIST) => {}
+            result => return result.with_context(context),
+        }
+        let is_right = |found: &snapshot::Address| {
+            (found.ifindex, found.address, found.prefix_len) == (ifindex, vip, 32)
+                && found.deprecated
+        };
+        if self.addresses().await?.iter().any(is_right) {
+            return Ok(());
+        }
+        let replaced = self.new_vip(ifindex, vip, NLM_F_CREATE | NLM_F_REPLACE).await;
+        replaced.and_then(|result| Ok(result?)).with_context(context)
+    }
+
+    /// Removes a VIP (as /32: no other address). Nothing happens if it or the interface is gone.
+    pub async fn remove_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<()> {
+        let context = || format!("remove the VIP {vip} from interface {ifindex}");
+        let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip));
+        match execute(&self.handle, request, 0).await.with_context(context)? {
+            Err(error) if is_gone(&error) => Ok(()),
+            result => result.with_context(context),
+        }
+    }
+
+    /// Has the kernel ask for a neighbour's address: one unknown, or one that failed to answer.
+    /// Not for permanent entries, which it would make temporary.
+    pub async fn resolve(&self, ifindex: u32, neighbour: Ipv4Addr) -> Result<()> {
+        let request = RouteNetlinkMessage::NewNeighbour(use_message(ifindex, neighbour));
+        let result = execute(&self.handle, request, NLM_F_CREATE).await;
+        result
+            .and_then(|result| Ok(result?))
+            .with_context(|| format!("resolve the neighbour {neighbour} on interface {ifindex}"))
+    }
+
+    async fn addresses(&self) -> Result<Vec<snapshot::Address>> {
+        let mut message = AddressMessage::default();
+        message.header.family = AddressFamily::Inet;
+        let request = RouteNetlinkMessage::GetAddress(message);
+        let found = dump(&self.handle, &request).await.context("list the IPv4 addresses")?;
+        let parsed = found.into_iter().filter_map(|message| {
+            let RouteNetlinkMessage::NewAddress(address) = message else { return None };
+            parse::address(&address)
+        });
+        Ok(parsed.collect())
+    }
+
+    async fn new_vip(&self, ifindex: u32, vip: Ipv4Addr, flags: u16) -> Result<io::Result<()>> {
+        let request = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip));
+        execute(&self.handle, request, flags).await
+    }
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV))
+}
+
+fn vip_message(ifindex: u32, vip: Ipv4Addr) -> AddressMessage {
+    let mut message =
+        AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(vip, 32).build();
+    let mut lifetime = CacheInfo::default();
+    lifetime.ifa_preferred = 0;
+    lifetime.ifa_valid = FOREVER;
+    message.attributes.push(AddressAttribute::CacheInfo(lifetime));
+    message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+    message
+}
+
+fn use_message(ifindex: u32, neighbour: Ipv4Addr) -> NeighbourMessage {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet;
+    message.header.ifindex = ifindex;
+    message.header.state = NeighbourState::None;
+    message.header.flags = NeighbourFlags::Use;
+    let destination = NeighbourAddress::Inet(neighbour);
+    message.attributes.push(NeighbourAttribute::Destination(destination));
+    message
+}

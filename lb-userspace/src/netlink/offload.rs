@@ -1,0 +1,103 @@
+//! Merging of received packets (GRO, LRO), queried and switched. Called where XDP attaches. I/O.
+//!
+//! Generic XDP sees frames after GRO: merged ones are longer than the link's MTU and could not
+//! be sent on. The kernel switches LRO and hardware GRO off for generic XDP itself, but not GRO.
+
+use std::io;
+use std::os::fd::AsRawFd as _;
+
+use anyhow::{Context as _, Result};
+use socket2::{Domain, Socket, Type};
+
+// linux/ethtool.h
+const ETHTOOL_GFLAGS: u32 = 0x25;
+const ETHTOOL_SFLAGS: u32 = 0x26;
+const ETHTOOL_GGRO: u32 = 0x2b;
+const ETHTOOL_SGRO: u32 = 0x2c;
+const ETH_FLAG_LRO: u32 = 1 << 15;
+
+/// Whether the kernel merges received segments.
+pub fn gro(ifname: &str) -> Result<bool> {
+    let value = ethtool(ifname, ETHTOOL_GGRO, 0);
+    Ok(value.with_context(|| format!("read whether {ifname} has GRO on"))? != 0)
+}
+
+pub fn set_gro(ifname: &str, on: bool) -> Result<()> {
+    let done = ethtool(ifname, ETHTOOL_SGRO, u32::from(on));
+    done.map(drop).with_context(|| format!("switch GRO of {ifname} {}", on_off(on)))
+}
+
+/// Whether the hardware merges received segments.
+pub fn lro(ifname: &str) -> Result<bool> {
+    let flags = ethtool(ifname, ETHTOOL_GFLAGS, 0);
+    Ok(flags.with_context(|| format!("read whether {ifname} has LRO on"))? & ETH_FLAG_LRO != 0)
+}
+
+pub fn set_lro(ifname: &str, on: bool) -> Result<()> {
+    let switch = || {
+        let flags = ethtool(ifname, ETHTOOL_GFLAGS, 0)?;
+        let wanted = if on { flags | ETH_FLAG_LRO } else { flags & !ETH_FLAG_LRO };
+        if wanted != flags {
+            ethtool(ifname, ETHTOOL_SFLAGS, wanted)?;
+        }
+        io::Result::Ok(())
+    };
+    switch().with_context(|| format!("switch LRO of {ifname} {}", on_off(on)))
+}
+
+fn on_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
+}
+
+/// The kernel's `struct ethtool_value`.
+#[repr(C)]
+struct EthtoolValue {
+    command: u32,
+    data: u32,
+}
+
+/// Executes a command whose argument and result is one number.
+fn ethtool(ifname: &str, command: u32, data: u32) -> io::Result<u32> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
+    let mut value = EthtoolValue { command, data };
+    let mut request = libc::ifreq {
+        ifr_name: name(ifname)?,
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
+    };
+    // SAFETY: the request is an ifreq whose data points to the ethtool_value that these commands
+    // read and write; both outlive the call, and the socket is open.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
+    if result == 0 { Ok(value.data) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The name with the zero at its end that the kernel wants.
+fn name(ifname: &str) -> io::Result<[libc::c_char; libc::IFNAMSIZ]> {
+    let mut name = [0; libc::IFNAMSIZ];
+    if ifname.is_empty() || ifname.len() >= name.len() || ifname.contains('\0') {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "not a name of an interface"));
+    }
+    for (to, from) in name.iter_mut().zip(ifname.bytes()) {
+        *to = from.cast_signed();
+    }
+    Ok(name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_the_kernel_cannot_have_are_refused() {
+        for bad in ["", "abcdefghijklmnop", "a\0b"] {
+            assert_eq!(name(bad).unwrap_err().kind(), io::ErrorKind::InvalidInput, "{bad:?}");
+        }
+        let longest = name("abcdefghijklmno").unwrap();
+        assert_eq!((longest[14], longest[15]), (b'o'.cast_signed(), 0));
+    }
+
+    #[test]
+    fn an_error_says_what_was_done_to_what() {
+        let error = gro("no-such-link").unwrap_err();
+        assert_eq!(error.to_string(), "read whether no-such-link has GRO on");
+    }
+}

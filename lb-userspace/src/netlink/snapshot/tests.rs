@@ -1,0 +1,256 @@
+use lb_common::addr::Ipv4Be;
+
+use super::*;
+
+const LO: u32 = 1;
+const ETH0: u32 = 2;
+const ETH1: u32 = 3;
+const VLAN: u32 = 4;
+const PEER: Mac = Mac([2, 0, 0, 0, 1, 1]);
+
+#[test]
+fn the_longest_prefix_wins_and_then_the_lowest_metric() {
+    let cases = [
+        ("10.0.0.7", Some((ETH0, None))),
+        ("192.168.3.3", Some((ETH1, Some(ip("10.1.0.1"))))),
+        ("8.8.8.8", Some((ETH0, Some(ip("10.0.0.1"))))),
+    ];
+    for (dst, expected) in cases {
+        let found = node().route_to(ip(dst)).map(|route| (route.ifindex, route.gateway));
+        assert_eq!(found, expected, "{dst}");
+    }
+    assert_eq!(Snapshot::default().route_to(ip("8.8.8.8")), None);
+}
+
+#[test]
+fn next_hops() {
+    let unresolved =
+        |neighbour, ifindex| Resolution::Unresolved { neighbour: ip(neighbour), ifindex };
+    let known = |ifindex, mac, vlan| {
+        let source_mac = if vlan == 0 { own_mac(ifindex) } else { own_mac(VLAN) };
+        Resolution::Known(NextHop { ifindex, mac, source_mac, vlan, inner_vlan: 0 })
+    };
+    let cases = [
+        ("10.0.0.11", known(ETH0, PEER, 0)),
+        ("8.8.8.8", known(ETH0, Mac([2, 0, 0, 0, 1, 0]), 0)),
+        ("10.0.0.12", unresolved("10.0.0.12", ETH0)),
+        ("10.0.0.13", unresolved("10.0.0.13", ETH0)),
+        ("10.0.0.14", Resolution::Failed { neighbour: ip("10.0.0.14"), ifindex: ETH0 }),
+        ("10.0.0.255", unresolved("10.0.0.255", ETH0)),
+        ("192.168.3.3", unresolved("10.1.0.1", ETH1)),
+        ("10.2.0.5", known(ETH0, PEER, 100)),
+        ("172.16.0.1", Resolution::NoRoute),
+        ("10.0.0.2", Resolution::Local),
+        ("10.0.0.100", Resolution::Local),
+        ("127.0.0.53", Resolution::Local),
+    ];
+    for (dst, expected) in cases {
+        assert_eq!(node().next_hop(ip(dst)), expected, "{dst}");
+    }
+    assert_eq!(Snapshot::default().next_hop(ip("8.8.8.8")), Resolution::NoRoute);
+}
+
+#[test]
+fn every_state_in_which_the_kernel_sends_is_usable() {
+    use NeighbourState::*;
+    for state in [Reachable, Stale, Delay, Probe, Permanent, NoArp] {
+        let mut node = node();
+        node.neighbours.insert((ETH0, ip("10.0.0.11")), Neighbour { mac: Some(PEER), state });
+        assert!(matches!(node.next_hop(ip("10.0.0.11")), Resolution::Known(_)), "{state:?}");
+    }
+    for state in [None, Incomplete, Failed] {
+        assert_eq!(Neighbour { mac: Some(PEER), state }.usable_mac(), Option::None, "{state:?}");
+    }
+}
+
+#[test]
+fn two_tags_stack_and_three_do_not_fit() {
+    let mut node = node();
+    node.links.insert(5, link(5, "inner", LinkKind::Vlan { id: 200, parent: VLAN }));
+    node.links.insert(6, link(6, "third", LinkKind::Vlan { id: 300, parent: 5 }));
+    let hop = node.hop_through(5, PEER).unwrap();
+    assert_eq!((hop.ifindex, hop.vlan, hop.inner_vlan), (ETH0, 100, 200));
+    assert_eq!(hop.source_mac, own_mac(5));
+    assert_eq!(node.hop_through(6, PEER), None);
+    assert_eq!(node.hop_through(7, PEER), None);
+}
+
+#[test]
+fn sources_are_never_vips() {
+    let vips = BTreeSet::from([ip("10.0.0.100")]);
+    let mut node = node();
+    assert_eq!(node.source_for(ip("10.0.0.11"), &vips), Some(ip("10.0.0.2")));
+    assert_eq!(node.source_for(ip("8.8.8.8"), &vips), Some(ip("10.0.0.2")));
+    assert_eq!(node.source_for(ip("192.168.3.3"), &vips), Some(ip("10.1.0.2")));
+    assert_eq!(node.source_for(ip("172.16.0.1"), &vips), None);
+
+    node.routes[0].prefsrc = Some(ip("10.0.0.3"));
+    assert_eq!(node.source_for(ip("10.0.0.11"), &vips), Some(ip("10.0.0.3")));
+    node.routes[0].prefsrc = Some(ip("10.0.0.100"));
+    assert_eq!(node.source_for(ip("10.0.0.11"), &vips), Some(ip("10.0.0.2")));
+
+    node.addresses.retain(|address| address.ifindex != ETH0);
+    assert_eq!(node.source_for(ip("10.0.0.11"), &vips), Some(ip("10.1.0.2")), "unnumbered");
+    node.addresses.clear();
+    assert_eq!(node.source_for(ip("10.0.0.11"), &vips), None);
+}
+
+#[test]
+fn the_subnet_of_the_gateway_decides_between_sources_of_an_interface() {
+    let mut node = node();
+    node.addresses.insert(0, address(ETH0, "192.0.2.1", 24, false));
+    assert_eq!(node.source_for(ip("8.8.8.8"), &BTreeSet::new()), Some(ip("10.0.0.2")));
+    node.addresses.retain(|address| address.address != ip("10.0.0.2"));
+    assert_eq!(
+        node.source_for(ip("8.8.8.8"), &BTreeSet::new()),
+        Some(ip("192.0.2.1")),
+        "an address that is not deprecated, rather than the VIP"
+    );
+}
+
+#[test]
+fn a_vip_goes_where_its_subnet_is() {
+    let node = node();
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+    let cases: [(&str, &[&str], Option<u32>); 6] = [
+        ("10.1.0.50", &["eth0", "eth1"], Some(ETH1)),
+        ("10.0.0.100", &["eth1", "eth0"], Some(ETH0)),
+        ("203.0.113.9", &["eth1", "eth0"], Some(ETH1)),
+        ("203.0.113.9", &["gone", "eth0"], Some(ETH0)),
+        ("10.0.0.100", &["gone"], None),
+        ("10.0.0.100", &[], None),
+    ];
+    for (vip, candidates, expected) in cases {
+        assert_eq!(node.interface_for(ip(vip), &names(candidates)), expected, "{vip}");
+    }
+}
+
+#[test]
+fn a_vip_that_is_there_already_does_not_count_as_its_subnet() {
+    let mut node = node();
+    node.addresses.push(address(ETH1, "10.0.0.101", 32, true));
+    let candidates = ["eth1".to_owned(), "eth0".to_owned()];
+    assert_eq!(node.interface_for(ip("10.0.0.101"), &candidates), Some(ETH0));
+}
+
+#[test]
+fn the_datapath_gets_unicast_routes_longest_first() {
+    let (entries, omitted) = node().routes_for_datapath(10);
+    let found: Vec<_> =
+        entries.iter().map(|(dst, len, r)| (dst.to_string(), *len, r.ifindex)).collect();
+    let expected = [
+        ("10.0.0.0".to_owned(), 24, ETH0),
+        ("10.1.0.0".to_owned(), 24, ETH1),
+        ("10.2.0.0".to_owned(), 24, VLAN),
+        ("192.168.0.0".to_owned(), 16, ETH1),
+        ("0.0.0.0".to_owned(), 0, ETH0),
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(omitted, 0);
+    assert_eq!(entries[0].2.gateway, Ipv4Be::UNSPECIFIED);
+    assert_eq!(entries[4].2.gateway, Ipv4Be::new(ip("10.0.0.1")));
+
+    let (entries, omitted) = node().routes_for_datapath(4);
+    assert_eq!((entries.len(), omitted), (4, 1));
+    assert!(entries.iter().all(|(_, prefix_len, _)| *prefix_len > 0));
+}
+
+#[test]
+fn the_datapath_gets_usable_neighbours_gateways_first() {
+    let mut node = node();
+    // The same address on a link that its route does not take.
+    let stray = Neighbour { mac: Some(Mac([2, 9, 9, 9, 9, 9])), state: NeighbourState::Stale };
+    node.neighbours.insert((LO, ip("10.0.0.11")), stray);
+    node.neighbours.insert((ETH1, ip("10.0.0.11")), stray);
+    node.neighbours.insert((ETH0, ip("9.9.9.9")), stray);
+
+    let entries = node.neighbours_for_datapath(10, &[ETH0, ETH1]);
+    let found: Vec<_> = entries.iter().map(|(a, hop)| (a.to_string(), hop.ifindex)).collect();
+    let expected = ["10.0.0.1", "9.9.9.9", "10.0.0.11", "10.2.0.5"];
+    assert_eq!(found, expected.map(|address| (address.to_owned(), ETH0)));
+    assert_eq!(entries[2].1.mac, PEER);
+    assert_eq!(entries[3].1.vlan, 100);
+
+    assert_eq!(node.neighbours_for_datapath(1, &[ETH0]), entries[..1]);
+    assert_eq!(node.neighbours_for_datapath(10, &[]), []);
+}
+
+/// Two interfaces and a VLAN; a gateway on each network; a VIP.
+fn node() -> Snapshot {
+    let mut lo = link(LO, "lo", LinkKind::Other(String::new()));
+    lo.loopback = true;
+    let links = [
+        lo,
+        link(ETH0, "eth0", LinkKind::Other(String::new())),
+        link(ETH1, "eth1", LinkKind::Other(String::new())),
+        link(VLAN, "eth0.100", LinkKind::Vlan { id: 100, parent: ETH0 }),
+    ];
+    let mut multicast = route("224.0.0.0", 4, None, ETH0, 0);
+    multicast.kind = RouteKind::Unicast;
+    let mut blocked = route("172.16.0.0", 12, None, 0, 0);
+    blocked.kind = RouteKind::Blocked;
+    let neighbour = |ifindex, address, mac, state| {
+        ((ifindex, ip(address)), Neighbour { mac: Some(mac), state })
+    };
+    Snapshot {
+        links: links.map(|link| (link.index, link)).into(),
+        addresses: vec![
+            address(LO, "127.0.0.1", 8, false),
+            address(ETH0, "10.0.0.100", 32, true),
+            address(ETH0, "10.0.0.2", 24, false),
+            address(ETH1, "10.1.0.2", 24, false),
+        ],
+        routes: vec![
+            route("10.0.0.0", 24, None, ETH0, 0),
+            route("10.1.0.0", 24, None, ETH1, 0),
+            route("10.2.0.0", 24, None, VLAN, 0),
+            route("0.0.0.0", 0, Some("10.1.0.1"), ETH1, 200),
+            route("0.0.0.0", 0, Some("10.0.0.1"), ETH0, 100),
+            route("192.168.0.0", 16, Some("10.1.0.1"), ETH1, 0),
+            route("127.0.0.0", 8, None, LO, 0),
+            multicast,
+            blocked,
+        ],
+        neighbours: [
+            neighbour(ETH0, "10.0.0.1", Mac([2, 0, 0, 0, 1, 0]), NeighbourState::Reachable),
+            neighbour(ETH0, "10.0.0.11", PEER, NeighbourState::Stale),
+            neighbour(ETH0, "10.0.0.13", PEER, NeighbourState::Incomplete),
+            neighbour(ETH0, "10.0.0.14", PEER, NeighbourState::Failed),
+            neighbour(ETH0, "10.0.0.255", Mac([0xff; 6]), NeighbourState::NoArp),
+            neighbour(VLAN, "10.2.0.5", PEER, NeighbourState::Permanent),
+        ]
+        .into(),
+    }
+}
+
+fn link(index: u32, name: &str, kind: LinkKind) -> Link {
+    Link {
+        name: name.to_owned(),
+        index,
+        mac: own_mac(index),
+        up: true,
+        mtu: 1500,
+        loopback: false,
+        xdp: None,
+        kind,
+        master: None,
+    }
+}
+
+fn own_mac(index: u32) -> Mac {
+    Mac([2, 0, 0, 0, 0, u8::try_from(index).unwrap()])
+}
+
+fn address(ifindex: u32, address: &str, prefix_len: u8, deprecated: bool) -> Address {
+    Address { ifindex, address: ip(address), prefix_len, deprecated }
+}
+
+fn route(dst: &str, prefix_len: u8, gateway: Option<&str>, ifindex: u32, metric: u32) -> Route {
+    let kind = RouteKind::Unicast;
+    let gateway = gateway.map(ip);
+    Route { dst: ip(dst), prefix_len, gateway, ifindex, metric, prefsrc: None, kind }
+}
+
+fn ip(text: &str) -> Ipv4Addr {
+    text.parse().unwrap()
+}
