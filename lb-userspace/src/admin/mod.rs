@@ -1,11 +1,22 @@
-//! The administrative API: HTTP over a Unix socket. `api` serves it, `client` is its client,
-//! `model` is what both say. I/O.
+//! The administrative API: HTTP over a Unix socket. I/O.
+//!
+//! ```text
+//! cli ── client ──► socket ── server ── api ──┬─ Command (mpsc) ──► daemon, control
+//!            └─────── model ───────┘          └◄ Status (watch) ◄── control
+//! ```
 
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub mod api;
+pub mod client;
 pub mod model;
+mod server;
+mod socket;
+
+pub use server::serve;
+pub use socket::{Listener, bind};
 
 use model::{Admin, Status};
 
@@ -31,3 +42,6 @@ pub type Commands = mpsc::Sender<Command>;
 
 /// The latest status; reading it disturbs nobody.
 pub type StatusReader = watch::Receiver<Arc<Status>>;
+
+#[cfg(test)]
+mod tests;

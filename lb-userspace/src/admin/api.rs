@@ -1,0 +1,173 @@
+//! The routes of the API: JSON in, JSON out, errors included. Called by `server`, for each request.
+//! I/O: it sends commands and waits for their answers.
+
+use std::error::Error;
+use std::time::Duration;
+
+use axum::body::{Body, to_bytes};
+use axum::extract::rejection::PathRejection;
+use axum::extract::{Path, Request, State};
+use axum::http::StatusCode;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use bytes::Bytes;
+use http_body_util::LengthLimitError;
+use serde::de::DeserializeOwned;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+
+use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
+use super::{Command, Commands, StatusReader};
+
+/// No request is larger.
+pub(super) const MAX_BODY: usize = 64 * 1024;
+
+/// For a client to send its request.
+pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the controller to take a command.
+const ACCEPT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// For the controller to carry a command out.
+pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What the routes need.
+#[derive(Clone, Debug)]
+pub struct Api {
+    pub status: StatusReader,
+    pub commands: Commands,
+}
+
+type Answer = Result<Response, Refusal>;
+
+/// An answer that is not a success.
+struct Refusal(StatusCode, String);
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        (self.0, Json(Failure { error: self.1 })).into_response()
+    }
+}
+
+/// Every route.
+pub fn router(api: Api) -> Router {
+    Router::new()
+        .route("/v1/version", get(version))
+        .route("/v1/status", get(status))
+        .route("/v1/reload", post(reload))
+        .route("/v1/stop", post(stop))
+        .route("/v1/services/{service}/backends/{backend}", post(set_backend))
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(wrong_method)
+        .layer(from_fn(read_body))
+        .with_state(api)
+}
+
+async fn version(State(api): State<Api>) -> Json<Version> {
+    let status = api.status.borrow();
+    Json(Version { version: status.version.clone(), pid: std::process::id() })
+}
+
+async fn status(State(api): State<Api>) -> Response {
+    // Not held while serializing: the controller must not wait to publish.
+    let status = api.status.borrow().clone();
+    Json(&*status).into_response()
+}
+
+async fn reload(State(api): State<Api>) -> Answer {
+    let changes = api.ask(|reply| Command::Reload { reply }).await?;
+    Ok(Json(Reloaded { changes }).into_response())
+}
+
+async fn stop(State(api): State<Api>, body: Bytes) -> Answer {
+    let Stop { handover } = if body.is_empty() { Stop::default() } else { parse(&body)? };
+    api.send(Command::Stop { handover }).await?;
+    Ok((StatusCode::ACCEPTED, Json(Stop { handover })).into_response())
+}
+
+async fn set_backend(
+    State(api): State<Api>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    body: Bytes,
+) -> Answer {
+    let Path((service, backend)) =
+        path.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
+    let change: BackendChange = parse(&body)?;
+    let BackendChange { admin, weight } = change;
+    if admin.is_none() && weight.is_none() {
+        let message = "nothing to change: give `admin`, `weight` or both";
+        return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
+    }
+    api.ask(|reply| Command::SetBackend { service, backend, admin, weight, reply }).await?;
+    Ok(Json(change).into_response())
+}
+
+async fn unknown_route() -> Refusal {
+    Refusal(StatusCode::NOT_FOUND, "there is no such path; the API begins at /v1/".to_owned())
+}
+
+async fn wrong_method() -> Refusal {
+    let message = "this path has another method: GET to read, POST to change";
+    Refusal(StatusCode::METHOD_NOT_ALLOWED, message.to_owned())
+}
+
+/// Reads the body, for all routes alike, so that a slow or endless one is refused everywhere.
+async fn read_body(request: Request, next: Next) -> Response {
+    let (head, body) = request.into_parts();
+    let refusal = match timeout(READ_TIMEOUT, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(bytes)) => return next.run(Request::from_parts(head, Body::from(bytes))).await,
+        Ok(Err(error)) if error.source().is_some_and(|cause| cause.is::<LengthLimitError>()) => {
+            let message = format!("the body is larger than {} KiB", MAX_BODY / 1024);
+            Refusal(StatusCode::PAYLOAD_TOO_LARGE, message)
+        }
+        Ok(Err(error)) => Refusal(StatusCode::BAD_REQUEST, format!("reading the body: {error}")),
+        Err(_) => {
+            let message = format!("no whole request within {} s", READ_TIMEOUT.as_secs());
+            Refusal(StatusCode::REQUEST_TIMEOUT, message)
+        }
+    };
+    refusal.into_response()
+}
+
+fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    serde_json::from_slice(body)
+        .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not a valid body: {error}")))
+}
+
+impl Api {
+    async fn send(&self, command: Command) -> Result<(), Refusal> {
+        let sent = self.commands.send_timeout(command, ACCEPT_TIMEOUT).await;
+        sent.map_err(|error| {
+            let message = match error {
+                tokio::sync::mpsc::error::SendTimeoutError::Timeout(_) => {
+                    "the controller is busy; try again"
+                }
+                tokio::sync::mpsc::error::SendTimeoutError::Closed(_) => "the controller is ending",
+            };
+            Refusal(StatusCode::SERVICE_UNAVAILABLE, message.to_owned())
+        })
+    }
+
+    /// Sends a command and waits for its answer.
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T, String>>) -> Command,
+    ) -> Result<T, Refusal> {
+        let (reply, answer) = oneshot::channel();
+        self.send(command(reply)).await?;
+        match timeout(REPLY_TIMEOUT, answer).await {
+            Ok(Ok(Ok(answer))) => Ok(answer),
+            Ok(Ok(Err(refused))) => Err(Refusal(StatusCode::UNPROCESSABLE_ENTITY, refused)),
+            Ok(Err(_)) => {
+                let message = "the controller is ending; nobody knows whether it was done";
+                Err(Refusal(StatusCode::SERVICE_UNAVAILABLE, message.to_owned()))
+            }
+            Err(_) => {
+                let message = format!("no answer within {} s", REPLY_TIMEOUT.as_secs());
+                Err(Refusal(StatusCode::GATEWAY_TIMEOUT, message))
+            }
+        }
+    }
+}
