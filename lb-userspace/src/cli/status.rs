@@ -1,0 +1,170 @@
+//! `fairlead status`. I/O, but for [`table`].
+
+use std::fmt::Write as _;
+
+use anyhow::{Context, Result};
+use clap::Args;
+use jiff::Timestamp;
+
+use super::{SocketOption, ask, print};
+use crate::admin::model::{Backend, Service, Status};
+
+/// Show services, backends, VIPs and what was dropped.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Everything, as JSON; its keys stay as they are, and others may come.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    socket: SocketOption,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    let answer = ask(&arguments.socket.socket, async |client| client.status().await)?;
+    if arguments.json {
+        return print(&(serde_json::to_string_pretty(&answer)? + "\n"));
+    }
+    let status: Status = serde_json::from_value(answer)
+        .context("the controller's status is another version's; use --json")?;
+    print(&table(&status, Timestamp::now()))
+}
+
+fn table(status: &Status, now: Timestamp) -> String {
+    let mut text = format!(
+        "fairlead {}, process {}, up {}; {} read {} ago\n",
+        status.version,
+        status.pid,
+        age(&status.started, now),
+        status.configuration.path,
+        age(&status.configuration.loaded, now),
+    );
+    for xdp in &status.xdp {
+        let reason = xdp.reason.as_ref().map(|reason| format!(" ({reason})"));
+        let reason = reason.unwrap_or_default();
+        push(&mut text, format_args!("xdp {}: {}{reason}", xdp.interface, xdp.mode));
+    }
+    for service in &status.services {
+        text += &describe(service, now);
+    }
+    text += "\n";
+    for vip in &status.vips {
+        let owner = if vip.owner { "owned" } else { "not owned" };
+        let lease = vip.lease_ms.map(|lease| format!(", lease {lease} ms")).unwrap_or_default();
+        push(&mut text, format_args!("vip {}: {owner}{lease}", vip.address));
+    }
+    let flows = &status.flows;
+    push(
+        &mut text,
+        format_args!(
+            "flows: {} of {} established, {} of {} half-open",
+            flows.established,
+            flows.capacity.established,
+            flows.half_open,
+            flows.capacity.half_open
+        ),
+    );
+    for (name, count) in &status.counters {
+        if *count > 0 && (name.starts_with("drop_") || name.starts_with("reset_")) {
+            push(&mut text, format_args!("{name}: {count}"));
+        }
+    }
+    text
+}
+
+fn describe(service: &Service, now: Timestamp) -> String {
+    let Service { name, port, mode, .. } = service;
+    let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();
+    let panic = if service.panic { " - NO BACKEND IS UP, using the last that were" } else { "" };
+    let mut text = format!("\n{name}  {} port {port}, {mode}{panic}\n", vips.join(", "));
+    let head = ["BACKEND", "ADDRESS", "STATE", "SINCE", "WEIGHT", "CONNECTIONS", "REASON"];
+    let mut rows = vec![head.map(str::to_owned)];
+    rows.extend(service.backends.iter().map(|backend| row(backend, now)));
+    let widths: Vec<usize> = (0..head.len())
+        .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
+        .collect();
+    for row in rows {
+        let cells: Vec<String> = row
+            .iter()
+            .zip(&widths)
+            .map(|(cell, width)| format!("{cell:width$}", width = *width))
+            .collect();
+        push(&mut text, format_args!("  {}", cells.join("  ").trim_end()));
+    }
+    text
+}
+
+fn row(backend: &Backend, now: Timestamp) -> [String; 7] {
+    let weight = if backend.weight == backend.effective_weight {
+        backend.weight.to_string()
+    } else {
+        format!("{} ({})", backend.effective_weight, backend.weight)
+    };
+    [
+        backend.name.clone(),
+        backend.address.to_string(),
+        backend.state.as_str().to_owned(),
+        age(&backend.since, now),
+        weight,
+        backend.connections.to_string(),
+        backend.reason.clone(),
+    ]
+}
+
+/// How long ago, in its two largest units.
+fn age(since: &str, now: Timestamp) -> String {
+    let Ok(since) = since.parse::<Timestamp>() else {
+        return "?".to_owned();
+    };
+    let seconds = now.as_second().saturating_sub(since.as_second()).max(0);
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{}s", seconds / 60, seconds % 60),
+        3600..86_400 => format!("{}h{}m", seconds / 3600, seconds % 3600 / 60),
+        _ => format!("{}d{}h", seconds / 86_400, seconds % 86_400 / 3600),
+    }
+}
+
+fn push(text: &mut String, line: std::fmt::Arguments<'_>) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "{line}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_shows_what_an_operator_looks_for() {
+        let status: Status =
+            serde_json::from_str(include_str!("../admin/model/status.json")).unwrap();
+        let table = table(&status, "2026-01-02T03:06:05Z".parse().unwrap());
+        for expected in [
+            "xdp eth1: generic (the driver has no XDP)",
+            "kube-apiserver  10.0.0.100 port 6443, nat\n",
+            "  cp1      10.0.0.11:6443  up        2m0s   100      12           200\n",
+            "  cp2      10.0.0.12:6443  draining  2m0s   0 (100)  0            connection refused\n",
+            "vip 10.0.0.100: owned, lease 2400 ms\n",
+            "vip 10.1.0.100: owned\n",
+            "flows: 12 of 131072 established, 0 of 65536 half-open\n",
+            "drop_malformed: 3\n",
+        ] {
+            assert!(table.contains(expected), "{expected}\n{table}");
+        }
+        assert!(!table.contains("forward_request"), "{table}");
+    }
+
+    #[test]
+    fn ages_are_short() {
+        let now: Timestamp = "2026-01-02T00:00:00Z".parse().unwrap();
+        for (since, expected) in [
+            ("2026-01-01T23:59:59Z", "1s"),
+            ("2026-01-01T23:58:30Z", "1m30s"),
+            ("2026-01-01T20:30:00Z", "3h30m"),
+            ("2025-12-30T22:00:00Z", "2d2h"),
+            ("2026-01-02T00:00:09Z", "0s"),
+            ("yesterday", "?"),
+        ] {
+            assert_eq!(age(since, now), expected);
+        }
+    }
+}

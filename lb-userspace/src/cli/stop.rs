@@ -1,0 +1,76 @@
+//! `fairlead stop`. I/O.
+
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use clap::Args;
+use tokio::time::{sleep, timeout};
+
+use super::{SocketOption, ask};
+
+/// For the controller to end.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+const POLL: Duration = Duration::from_millis(20);
+
+/// End the controller in order, and wait up to 30 s until it has.
+#[derive(Debug, Args)]
+pub(super) struct Arguments {
+    /// Leave the datapath running for a successor: for restarts and upgrades.
+    #[arg(long)]
+    handover: bool,
+    #[command(flatten)]
+    socket: SocketOption,
+}
+
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    ask(&arguments.socket.socket, async |client| {
+        let pid = client.version().await?.pid;
+        let before = start_time(pid);
+        client.stop(arguments.handover).await?;
+        let gone = async {
+            while before.is_some() && start_time(pid) == before {
+                sleep(POLL).await;
+            }
+        };
+        if timeout(TIMEOUT, gone).await.is_err() {
+            bail!("process {pid} has not ended within {} s; see its log", TIMEOUT.as_secs());
+        }
+        Ok(())
+    })
+}
+
+/// Tells a process from a later one with its number; none if it has ended, though its parent may not
+/// have noticed.
+fn start_time(pid: u32) -> Option<u64> {
+    parse_stat(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Of proc_pid_stat(5), fields 3 (state) and 22. Field 2 is a name in parentheses, of any characters.
+fn parse_stat(stat: &str) -> Option<u64> {
+    let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace();
+    let state = fields.next()?;
+    if matches!(state, "Z" | "X" | "x") { None } else { fields.nth(18)?.parse().ok() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn zombies_have_ended() {
+        let rest = "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20";
+        assert_eq!(parse_stat(&format!("7 (a) b) S {rest}")), Some(4242));
+        assert_eq!(parse_stat(&format!("7 (fairlead) Z {rest}")), None);
+        assert_eq!(parse_stat("7 (fairlead) S 1"), None);
+        assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn a_living_process_has_a_start_time() {
+        let own = start_time(std::process::id());
+        assert!(own.is_some());
+        assert_eq!(own, start_time(std::process::id()));
+    }
+}
