@@ -149,8 +149,7 @@ async fn start(
 fn check_interfaces(config: &Config, snapshot: &Snapshot, pins: &Pins) -> anyhow::Result<()> {
     for name in &config.interfaces {
         let Some(link) = snapshot.link_by_name(name) else {
-            let known: Vec<&str> =
-                snapshot.links.values().map(|link| link.name.as_str()).collect();
+            let known: Vec<&str> = snapshot.links.values().map(|link| link.name.as_str()).collect();
             bail!("there is no interface {name}; this machine has {}", known.join(", "));
         };
         if let Some(xdp) = &link.xdp
@@ -219,8 +218,11 @@ pub fn cleanup() -> anyhow::Result<Vec<String>> {
         .context("starting the runtime")?;
     runtime.block_on(async {
         let record = Record::load()?;
-        let mut removed: Vec<String> =
-            record.vips.iter().map(|(interface, vip)| format!("VIP {vip} on {interface}")).collect();
+        let mut removed: Vec<String> = record
+            .vips
+            .iter()
+            .map(|(interface, vip)| format!("VIP {vip} on {interface}"))
+            .collect();
         let netlink = Netlink::open()?;
         let snapshot = netlink.snapshot().await?;
         let mut vips = Vips::new(record);

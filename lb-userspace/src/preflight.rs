@@ -16,13 +16,14 @@ const NEEDED: [(Capability, &str); 3] = [
 /// # Errors
 /// Names every capability that is missing, and what it would be for.
 pub fn check_capabilities() -> anyhow::Result<()> {
-    let held = caps::read(None, CapSet::Effective).context("reading this process's capabilities")?;
+    let held =
+        caps::read(None, CapSet::Effective).context("reading this process's capabilities")?;
     let missing: Vec<String> = NEEDED
         .iter()
         .filter(|(capability, _)| {
             // Before Linux 5.8 CAP_SYS_ADMIN included CAP_BPF, and it still implies it.
-            let implied = *capability == Capability::CAP_BPF
-                && held.contains(&Capability::CAP_SYS_ADMIN);
+            let implied =
+                *capability == Capability::CAP_BPF && held.contains(&Capability::CAP_SYS_ADMIN);
             !held.contains(capability) && !implied
         })
         .map(|(capability, purpose)| format!("{capability} ({purpose})"))

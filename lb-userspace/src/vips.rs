@@ -63,11 +63,8 @@ impl Vips {
         for (interface, vip) in stale {
             self.give_up(netlink, snapshot, &interface, vip).await?;
         }
-        let present: BTreeMap<Ipv4Addr, u32> = snapshot
-            .addresses
-            .iter()
-            .map(|address| (address.address, address.ifindex))
-            .collect();
+        let present: BTreeMap<Ipv4Addr, u32> =
+            snapshot.addresses.iter().map(|address| (address.address, address.ifindex)).collect();
         for vip in wanted {
             if !present.contains_key(vip) {
                 self.take(netlink, snapshot, *vip, interfaces).await?;

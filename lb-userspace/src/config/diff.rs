@@ -78,7 +78,10 @@ mod tests {
         new.services[0].name = "other".to_owned();
         assert_eq!(
             diff(&old, &new),
-            [format!("service {}: removed", old.services[0].name), "service other: added".to_owned()]
+            [
+                format!("service {}: removed", old.services[0].name),
+                "service other: added".to_owned()
+            ]
         );
 
         let mut new = old.clone();

@@ -7,8 +7,8 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub mod error;
 pub mod diff;
+pub mod error;
 pub mod file;
 pub mod load;
 

@@ -145,7 +145,8 @@ impl Controller {
             };
             let mode = self.config.xdp_mode;
             let attachment = self.datapath.attach(&interface, mode)?.clone();
-            let because = attachment.reason.map(|why| format!(", because {why}")).unwrap_or_default();
+            let because =
+                attachment.reason.map(|why| format!(", because {why}")).unwrap_or_default();
             log::info!("{name}: {} XDP{because}", attachment.mode.as_str());
             if attachment.mode == datapath::Mode::Generic {
                 self.vips.switch_gro_off(&name)?;
@@ -194,8 +195,7 @@ impl Controller {
             .map(|(address, length, route)| ((u32::from(length), address), route))
             .collect();
         self.datapath.maps.set_routes(&routes).context("writing the routes")?;
-        let ifindexes: Vec<u32> =
-            self.datapath.attachments().values().map(|a| a.ifindex).collect();
+        let ifindexes: Vec<u32> = self.datapath.attachments().values().map(|a| a.ifindex).collect();
         let limit = datapath::maps::MAX_NEIGHBOURS as usize;
         let neighbours = self
             .snapshot
@@ -298,7 +298,10 @@ impl Controller {
         let mut since = BTreeMap::new();
         for service in &desired.services {
             if service.panic && previous.get(&service.name) != Some(&true) {
-                log::error!("{}: no backend is up; going on with those that last were", service.name);
+                log::error!(
+                    "{}: no backend is up; going on with those that last were",
+                    service.name
+                );
             }
             for backend in &service.backends {
                 let name = (service.name.clone(), backend.name.clone());
@@ -393,9 +396,7 @@ impl Controller {
     fn backend_id(&self, service: &crate::config::Service, at: SocketAddr) -> Option<BackendId> {
         let id = installed_service(&self.installed, service)?;
         let mut backends = self.installed.backends.iter();
-        backends
-            .find(|(_, backend)| backend.service == id && is_at(backend, at))
-            .map(|(id, _)| *id)
+        backends.find(|(_, backend)| backend.service == id && is_at(backend, at)).map(|(id, _)| *id)
     }
 
     fn next_hop(&self, address: Ipv4Addr) -> Option<model::NextHop> {

@@ -60,7 +60,8 @@ impl Sources<'_> {
             state: state(backend.state),
             health: report.map_or(crate::health::Health::Unknown, |report| report.health),
             admin: admin(self.overrides.get(&name).map(|change| change.admin)),
-            reason: report.map_or_else(|| "not probed".to_owned(), |report| report.reason.to_string()),
+            reason: report
+                .map_or_else(|| "not probed".to_owned(), |report| report.reason.to_string()),
             since: model::rfc3339(
                 since.or(report.map(|report| report.since)).unwrap_or(SystemTime::UNIX_EPOCH),
             ),
@@ -113,4 +114,3 @@ fn admin(admin: Option<Admin>) -> model::Admin {
         Admin::Disabled => model::Admin::Disabled,
     }
 }
-

@@ -8,7 +8,9 @@ use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMapHash;
-use aya::maps::{Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{
+    Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, PerCpuArray, PerCpuValues,
+};
 use lb_common::addr::{Endpoint, Ipv4Be, NextHop, Route};
 use lb_common::backend::{Backend, BackendCounters, BackendId, State};
 use lb_common::counters::Counter;

@@ -89,7 +89,7 @@ fn xdp(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
         XdpAttached::SocketBuffer => AttachMode::Generic,
         XdpAttached::Hardware => AttachMode::Hardware,
         XdpAttached::Multiple => AttachMode::Multiple,
-        _ => return None,
+        XdpAttached::None | XdpAttached::Other(_) | _ => return None,
     };
     Some(AttachedXdp { program_id: attributes.iter().find_map(id).unwrap_or(0), mode })
 }
@@ -176,7 +176,15 @@ fn route_kind(kind: RouteType) -> RouteKind {
         RouteType::Local => RouteKind::Local,
         RouteType::Broadcast | RouteType::Anycast => RouteKind::Broadcast,
         RouteType::Multicast => RouteKind::Multicast,
-        _ => RouteKind::Blocked,
+        RouteType::Unspec
+        | RouteType::BlackHole
+        | RouteType::Unreachable
+        | RouteType::Prohibit
+        | RouteType::Throw
+        | RouteType::Nat
+        | RouteType::ExternalResolve
+        | RouteType::Other(_)
+        | _ => RouteKind::Blocked,
     }
 }
 
@@ -205,7 +213,7 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(u32, Ipv4Addr, Ne
         KernelState::Failed => NeighbourState::Failed,
         KernelState::Noarp => NeighbourState::NoArp,
         KernelState::Permanent => NeighbourState::Permanent,
-        _ => NeighbourState::None,
+        KernelState::None | KernelState::Other(_) | _ => NeighbourState::None,
     };
     Some((header.ifindex, address, Neighbour { mac, state }))
 }

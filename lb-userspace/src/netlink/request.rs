@@ -43,7 +43,7 @@ async fn collect(answer: impl Stream<Item = Message>) -> Result<Option<Vec<Route
             NetlinkPayload::Done(_) => return Ok((!interrupted).then_some(found)),
             NetlinkPayload::Error(error) => return Err(error.to_io().into()),
             NetlinkPayload::Overrun(_) => return Ok(None),
-            _ => {}
+            NetlinkPayload::Noop | _ => {}
         }
     }
     bail!("the netlink connection ended")

@@ -13,6 +13,8 @@ mod datapath;
 #[cfg(test)]
 mod tests;
 
+pub use datapath::RouteEntry;
+
 /// All that was found. Two that are equal need no work of the controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Snapshot {

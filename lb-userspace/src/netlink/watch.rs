@@ -69,7 +69,7 @@ fn is_change(message: &Message) -> bool {
         | NetlinkPayload::Overrun(_)
         | NetlinkPayload::Error(_)
         | NetlinkPayload::Done(_) => true,
-        _ => false,
+        NetlinkPayload::Noop | _ => false,
     }
 }
 

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use lb_tests::apiserver::{CONTROL, Mode, set_mode};
+use lb_tests::apiserver::CONTROL;
 use lb_tests::command::Process;
 use lb_tests::eventually::{Seen, eventually};
 use lb_tests::http::request_inside;
@@ -56,10 +56,6 @@ impl<'lab> Servers<'lab> {
         let mut server =
             self.running.remove(name).with_context(|| format!("{name} is not running"))?;
         server.kill()
-    }
-
-    pub(super) fn set_mode(&self, name: &str, mode: Mode) -> Result<()> {
-        set_mode(&self.lab.backend(name)?.netns, mode)
     }
 
     /// Leaves them all running.

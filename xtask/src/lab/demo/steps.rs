@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use lb_tests::apiserver::Mode;
 
 use super::stage::Stage;
 
@@ -85,8 +84,9 @@ fn drain_server(stage: &mut Stage<'_>) -> Result<()> {
     stage.step(&name.clone(), |stage, step| {
         let streams = stage.load()?.watches.of_server(&server);
         let drained = stage.now()?;
-        stage.servers.set_mode(&server, Mode::Drain)?;
-        stage.display.say(&format!("       {server}: /readyz red, /livez green"));
+        let backend = format!("kube-apiserver/{server}");
+        stage.controller()?.cli(&["backend", "drain", &backend])?;
+        stage.display.say(&format!("       fairlead backend drain {backend}"));
         let seen = stage.until(&name, "the server to be seen draining", |stage| {
             stage.has_state(&server, "draining")
         })?;
@@ -100,7 +100,7 @@ fn drain_server(stage: &mut Stage<'_>) -> Result<()> {
         let still = stage.load()?.watches.of_server(&server);
         let kept = streams.iter().filter(|stream| still.contains(stream)).count();
         step.note(format!("{kept} of {} watch streams went on", streams.len()));
-        stage.servers.set_mode(&server, Mode::Ok)?;
+        stage.controller()?.cli(&["backend", "enable", &backend])?;
         let back = until_served(stage, &name, &server)?;
         step.note(format!("serves {:.1} s after its end", back.as_secs_f64()));
         Ok(())
