@@ -1,0 +1,4 @@
+//! Real traffic through the real controller, between namespaces: one file per promise.
+
+mod restart;
+mod traffic;
