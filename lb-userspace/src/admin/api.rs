@@ -24,6 +24,9 @@ use super::{Command, Commands, StatusReader};
 /// No request is larger.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
+/// As in the configuration.
+const MAX_WEIGHT: u16 = 1000;
+
 /// For a client to send its request.
 pub(super) const READ_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -99,6 +102,10 @@ async fn set_backend(
     if admin.is_none() && weight.is_none() {
         let message = "nothing to change: give `admin`, `weight` or both";
         return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
+    }
+    if weight.is_some_and(|weight| weight > MAX_WEIGHT) {
+        let message = format!("the weight must be from 0 to {MAX_WEIGHT}");
+        return Err(Refusal(StatusCode::BAD_REQUEST, message));
     }
     api.ask(|reply| Command::SetBackend { service, backend, admin, weight, reply }).await?;
     Ok(Json(change).into_response())

@@ -56,6 +56,8 @@ pub fn bind(path: &Path) -> Result<Listener> {
         Some(_) => Path::new("."),
         None => bail!("the admin socket cannot be {shown}; name a file in a directory"),
     };
+    // It is bound under another name, so nothing else would notice.
+    SockAddr::unix(path).with_context(|| format!("{shown} is no address of a socket"))?;
     make_directory(directory)?;
     // Two that start at once must not remove each other's sockets.
     let opened =
