@@ -124,15 +124,18 @@ impl Client {
 
     fn unreachable(&self, error: io::Error) -> Error {
         let shown = self.socket.display();
-        match error.kind() {
-            io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => anyhow!(
+        let kind = error.kind();
+        if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
+            return anyhow!(
                 "no controller answers at {shown}: is `fairlead run` running? another socket: --socket"
-            ),
-            io::ErrorKind::PermissionDenied => {
-                anyhow!("not allowed to use {shown}: run as the controller's user, mostly root")
-            }
-            _ => Error::new(error).context(format!("connecting to {shown}")),
+            );
         }
+        if kind == io::ErrorKind::PermissionDenied {
+            return anyhow!(
+                "not allowed to use {shown}: run as the controller's user, mostly root"
+            );
+        }
+        Error::new(error).context(format!("connecting to {shown}"))
     }
 }
 
