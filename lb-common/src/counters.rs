@@ -73,6 +73,7 @@ counters! {
 }
 
 /// Size of the counter map.
+#[expect(clippy::cast_possible_truncation, reason = "there are few")]
 pub const COUNTERS: u32 = Counter::ALL.len() as u32;
 
 #[cfg(test)]

@@ -73,6 +73,7 @@ pub const PORT_PROBES: u32 = 16;
 /// The step is odd and differs between clients, so that those with the same first choice part at the
 /// second.
 #[inline(always)]
+#[expect(clippy::cast_possible_truncation, reason = "parts of a hash, and a port within its range")]
 pub const fn port_candidate(client_hash: u64, attempt: u32, min: u16, count: u32) -> PortBe {
     let step = ((client_hash >> 16) as u32 & 0x3fff) | 1;
     let offset = (client_hash as u32 & 0xffff).wrapping_add(attempt * step);

@@ -63,7 +63,9 @@ impl Sources<'_> {
             reason: report
                 .map_or_else(|| "not probed".to_owned(), |report| report.reason.to_string()),
             since: model::rfc3339(
-                since.or(report.map(|report| report.since)).unwrap_or(SystemTime::UNIX_EPOCH),
+                since
+                    .or_else(|| report.map(|report| report.since))
+                    .unwrap_or(SystemTime::UNIX_EPOCH),
             ),
             weight: backend.weight,
             effective_weight: backend.effective_weight,

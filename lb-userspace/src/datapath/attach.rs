@@ -125,9 +125,10 @@ fn attach_new(
 
 /// The kernel's answers to an attachment, in words.
 fn explain(error: ProgramError, interface: &Interface) -> anyhow::Error {
-    let code = match &error {
-        ProgramError::SyscallError(error) => error.io_error.raw_os_error(),
-        _ => None,
+    let code = if let ProgramError::SyscallError(error) = &error {
+        error.io_error.raw_os_error()
+    } else {
+        None
     };
     let name = &interface.name;
     let why = match code {
