@@ -16,6 +16,7 @@ pub mod eventually;
 pub mod http;
 pub mod load;
 pub mod netns;
+pub mod packet;
 pub mod pki;
 pub mod recorder;
 pub mod server_thread;

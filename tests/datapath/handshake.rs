@@ -1,0 +1,216 @@
+//! How a flow is made and confirmed.
+
+use lb_common::conntrack::{TcpState, flag};
+use lb_common::map;
+use lb_tests::packet::{ACK, PSH, RST, SYN};
+
+use crate::harness::{
+    CLIENT, Connection, Harness, IRS, ISS, SERVICE, Sizes, from_client, key, syn,
+};
+
+const SECOND: u64 = 1_000_000_000;
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_handshake_promotes_both_halves() {
+    let mut harness = Harness::new();
+    let connection = Connection::syn(&mut harness, CLIENT);
+    let (original, reply) = connection.half_open(&harness);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::SynSent);
+    assert_eq!(harness.flows(), (0, 2));
+
+    connection.reply(&mut harness, &connection.syn_ack());
+    let (original, reply) = connection.half_open(&harness);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::SynReceived);
+    assert_eq!(harness.flows(), (0, 2));
+
+    connection.request(&mut harness, &connection.of_client(ACK));
+    let (original, reply) = connection.halves(&harness);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::Established);
+    assert!(original.is_original() && !reply.is_original());
+    assert_eq!((original.seq_end, original.ack), (ISS.wrapping_add(1), IRS + 1));
+    assert_eq!(reply.ack, ISS.wrapping_add(1));
+    assert_eq!((original.backend, reply.backend), (connection.id, connection.id));
+    assert_eq!(original.translation.peer_key(), connection.reply_key());
+    assert_eq!(reply.translation.peer_key(), connection.original_key());
+    assert!(!original.has(flag::PROMOTED) && !reply.has(flag::PROMOTED));
+
+    let (original, reply) = connection.half_open(&harness);
+    assert!(original.has(flag::PROMOTED) && reply.has(flag::PROMOTED));
+    assert_eq!(harness.flows(), (2, 2));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn data_in_the_third_segment_promotes_as_well() {
+    let mut harness = Harness::new();
+    let connection = Connection::syn(&mut harness, CLIENT);
+    connection.reply(&mut harness, &connection.syn_ack());
+    let hello = connection.of_client(ACK | PSH).payload(b"client hello");
+    connection.request(&mut harness, &hello);
+    connection.halves(&harness);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_acknowledgement_before_the_syn_ack_promotes_nothing() {
+    let mut harness = Harness::new();
+    let connection = Connection::syn(&mut harness, CLIENT);
+    connection.request(&mut harness, &connection.of_client(ACK));
+    assert_eq!(harness.flows(), (0, 2));
+    connection.reply(&mut harness, &connection.syn_ack());
+    // Not what the backend sent.
+    connection.request(&mut harness, &connection.of_client(ACK).ack(IRS + (1 << 20)));
+    assert_eq!(harness.flows(), (0, 2));
+    connection.request(&mut harness, &connection.of_client(ACK));
+    connection.halves(&harness);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_syn_sent_again_keeps_backend_and_port() {
+    let mut harness = Harness::new();
+    let connection = Connection::syn(&mut harness, CLIENT);
+    let before = harness.snapshot();
+    connection.request(&mut harness, &syn(CLIENT));
+    assert_eq!(harness.snapshot(), before);
+    connection.reply(&mut harness, &connection.syn_ack());
+    connection.request(&mut harness, &syn(CLIENT));
+    connection.reply(&mut harness, &connection.syn_ack());
+    connection.request(&mut harness, &connection.of_client(ACK));
+    connection.halves(&harness);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_unanswered_syn_goes_to_another_backend() {
+    // Whether the second choice differs is a matter of the hash: one of these clients has luck.
+    let mut moved = 0;
+    for port in 40_000..40_010 {
+        let mut harness = Harness::new();
+        let client = std::net::SocketAddrV4::new(*CLIENT.ip(), port);
+        let first = Connection::syn(&mut harness, client);
+        harness.age(&first.original_key(), 900_000_000);
+        let second = Connection::syn(&mut harness, client);
+        assert_eq!(harness.flows(), (0, 2));
+        let (original, reply) = second.half_open(&harness);
+        assert_eq!((original.attempts, reply.attempts), (1, 1));
+        moved += usize::from(first.backend != second.backend);
+        second.reply(&mut harness, &second.syn_ack());
+        second.request(&mut harness, &second.of_client(ACK));
+        second.halves(&harness);
+        if first.backend != second.backend {
+            // The first backend was only slow: its answer must not reach the client.
+            harness.expect(&first.syn_ack(), "drop_stale_reply");
+        }
+    }
+    assert!(moved >= 3, "{moved} of 10");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_answered_syn_stays_with_its_backend_however_late_it_is_sent_again() {
+    let mut harness = Harness::new();
+    let connection = Connection::syn(&mut harness, CLIENT);
+    connection.reply(&mut harness, &connection.syn_ack());
+    harness.age(&connection.original_key(), 3 * SECOND);
+    connection.request(&mut harness, &syn(CLIENT));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_syn_on_an_established_flow_changes_nothing() {
+    let mut harness = Harness::new();
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    harness.age(&connection.original_key(), 5 * SECOND);
+    let before = harness.snapshot();
+    connection.request(&mut harness, &syn(CLIENT).seq(123_456));
+    assert_eq!(harness.snapshot(), before);
+    // The backend's challenge (RFC 5961 section 4.2).
+    connection.reply(&mut harness, &connection.of_backend(ACK));
+    connection.exchange(&mut harness, b"question", b"answer");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_forged_syn_ack_changes_nothing_in_an_established_flow() {
+    let mut harness = Harness::new();
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    let before = harness.snapshot();
+    connection.reply(&mut harness, &connection.syn_ack().seq(99));
+    assert_eq!(harness.snapshot(), before);
+    connection.exchange(&mut harness, b"question", b"answer");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_refused_syn_is_told_and_the_next_one_starts_anew() {
+    let mut harness = Harness::new();
+    let connection = Connection::syn(&mut harness, CLIENT);
+    connection.reply(&mut harness, &connection.of_backend(RST | ACK).seq(0));
+    let (original, reply) = connection.half_open(&harness);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::Closed);
+    let again = Connection::establish(&mut harness, CLIENT);
+    assert_eq!(again.snat, connection.snat);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_flood_of_syns_leaves_an_established_flow_alone() {
+    let sizes = Sizes { established: 64, half_open: 256 };
+    let mut harness = Harness::sized(&sizes, &crate::harness::BACKENDS);
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    for host in 0..2000u32 {
+        let address = std::net::Ipv4Addr::from_bits(0xc612_0000 + host);
+        let flood = std::net::SocketAddrV4::new(address, 1024);
+        assert_eq!(harness.send(&syn(flood)).counter, "forward_request");
+    }
+    assert!(harness.flows().1 <= 256);
+    connection.exchange(&mut harness, b"question", b"answer");
+    assert_eq!(harness.flows().0, 2);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_flood_of_acknowledgements_leaves_an_established_flow_alone() {
+    let sizes = Sizes { established: 64, half_open: 256 };
+    let mut harness = Harness::sized(&sizes, &crate::harness::BACKENDS);
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    for host in 0..2000u32 {
+        let address = std::net::Ipv4Addr::from_bits(0xc612_0000 + host);
+        let flood = from_client(std::net::SocketAddrV4::new(address, 1024), ACK);
+        assert_eq!(harness.send(&flood.seq(host)).counter, "forward_request");
+    }
+    connection.exchange(&mut harness, b"question", b"answer");
+    assert_eq!(harness.flows().0, 2);
+}
+
+/// The established map is swept, the half-open one is left to its own eviction.
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_flow_that_was_swept_can_be_opened_again() {
+    let mut harness = Harness::new();
+    let first = Connection::establish(&mut harness, CLIENT);
+    harness.forget(map::ESTABLISHED, &first.original_key());
+    harness.forget(map::ESTABLISHED, &first.reply_key());
+
+    let mut second = Connection::establish(&mut harness, CLIENT);
+    second.halves(&harness);
+    second.exchange(&mut harness, b"question", b"answer");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_lost_reply_half_is_restored_within_a_second() {
+    let mut harness = Harness::new();
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    harness.forget(map::ESTABLISHED, &connection.reply_key());
+    harness.forget(map::HALF_OPEN, &connection.reply_key());
+    connection.request(&mut harness, &connection.of_client(ACK));
+    harness.expect(&connection.of_backend(ACK), "drop_stale_reply");
+    harness.age(&connection.original_key(), SECOND);
+    connection.request(&mut harness, &connection.of_client(ACK));
+    connection.exchange(&mut harness, b"question", b"answer");
+    assert_eq!(key(CLIENT, SERVICE), connection.original_key());
+    assert_eq!(harness.send(&connection.of_client(SYN)).counter, "forward_request");
+}

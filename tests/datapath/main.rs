@@ -1,0 +1,19 @@
+//! The XDP program, frame by frame, through `BPF_PROG_TEST_RUN`.
+//!
+//! The maps are filled as the controller fills them. Each frame must move exactly one counter; what
+//! passes or drops must be untouched, and what is rewritten must be, byte for byte, the frame that
+//! `lb_tests::packet` builds with checksums of its own.
+
+#![expect(clippy::unwrap_used, reason = "all of this is a test")]
+
+mod close;
+mod forward;
+mod handshake;
+mod harness;
+mod malformed;
+mod midstream;
+mod pass;
+mod random;
+mod reset;
+mod select;
+mod snat;

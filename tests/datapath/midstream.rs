@@ -1,0 +1,126 @@
+//! Flows of which this node has no state: a guess that the backend confirms or not.
+
+use lb_common::conntrack::{TcpState, flag};
+use lb_tests::packet::{ACK, FIN, Frame, PSH, RST, SYN};
+use rstest::rstest;
+
+use crate::harness::{
+    BACKENDS, CLIENT, CLIENT_MAC, Connection, Harness, LB_MAC, Sizes, from_client, rst_to,
+};
+
+const SEQ: u32 = 0x7fff_ff00;
+const ACKED: u32 = 0xffff_fff0;
+
+fn data() -> Frame {
+    from_client(CLIENT, ACK | PSH).seq(SEQ).ack(ACKED).payload(b"question")
+}
+
+/// The client's data was forwarded: what the backend expects next.
+fn guess(harness: &mut Harness) -> Connection {
+    let mut connection = Connection::open_with(harness, &data());
+    connection.client_next = SEQ + 8;
+    connection
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_fitting_reply_confirms_the_guess() {
+    let mut harness = Harness::new();
+    let mut connection = guess(&mut harness);
+    let (original, reply) = connection.half_open(&harness);
+    assert!(original.has(flag::MID_STREAM) && reply.has(flag::MID_STREAM));
+    connection.reply(&mut harness, &connection.of_backend(ACK).payload(b"answer"));
+    connection.backend_next = connection.backend_next.wrapping_add(6);
+    let (original, reply) = connection.halves(&harness);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::Established);
+    connection.exchange(&mut harness, b"another question", b"another answer");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_successor_finds_backend_and_port_of_its_predecessor() {
+    let mut before = Harness::new();
+    let mut connection = Connection::establish(&mut before, CLIENT);
+    connection.exchange(&mut before, b"question", b"answer");
+    let mut after = Harness::new();
+    let guess = Connection::open_with(&mut after, &connection.of_client(ACK));
+    assert_eq!((guess.backend, guess.snat), (connection.backend, connection.snat));
+    connection.reply(&mut after, &connection.of_backend(ACK));
+    connection.exchange(&mut after, b"question", b"answer");
+    connection.halves(&after);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_fin_in_reply_confirms_and_closes() {
+    let mut harness = Harness::new();
+    let connection = guess(&mut harness);
+    connection.reply(&mut harness, &connection.of_backend(FIN | ACK));
+    let (original, reply) = connection.halves(&harness);
+    assert_eq!(TcpState::of(&original, &reply), TcpState::FinWait1);
+}
+
+#[rstest]
+#[case::acknowledges_the_future(ACK, 0, 1)]
+#[case::acknowledges_the_far_past(ACK, 0, 0x8000_0000)]
+#[case::starts_elsewhere(ACK, 0x0100_0000, 0)]
+#[case::syn_ack(SYN | ACK, 0, 0)]
+#[case::acknowledges_nothing(PSH, 0, 0)]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_unfitting_reply_gives_the_client_a_rst(
+    #[case] flags: u8,
+    #[case] seq_off: u32,
+    #[case] ack_off: u32,
+) {
+    let mut harness = Harness::new();
+    let connection = guess(&mut harness);
+    let reply = connection
+        .of_backend(flags)
+        .seq(ACKED.wrapping_add(seq_off))
+        .ack(connection.client_next.wrapping_add(ack_off))
+        .payload(b"of another connection");
+    // Exactly where the client expects the next byte (RFC 5961 section 3.2).
+    harness.expect_frame(&reply, "reset_unconfirmed", &rst_to(CLIENT, ACKED, 0, RST));
+    assert_eq!(harness.flows(), (0, 0));
+    // Nothing is left of it: the next answer is stale.
+    harness.expect(&reply, "drop_stale_reply");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_rst_in_reply_reaches_the_client() {
+    let mut harness = Harness::new();
+    let connection = guess(&mut harness);
+    connection.reply(&mut harness, &connection.of_backend(RST).seq(ACKED).ack(0));
+    assert_eq!(harness.flows(), (0, 2));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_confirmation_without_room_gives_the_client_a_rst_that_it_accepts() {
+    let sizes = Sizes { established: 2, half_open: 4096 };
+    let mut harness = Harness::sized(&sizes, &BACKENDS);
+    Connection::establish(&mut harness, crate::harness::OTHER_CLIENT);
+    let connection = guess(&mut harness);
+    let reply = connection.of_backend(ACK).payload(b"answer");
+    // The payload is not delivered: the client expects its first byte.
+    harness.expect_frame(&reply, "reset_table_full", &rst_to(CLIENT, ACKED, 0, RST));
+    assert_eq!(reply.eth_dst, LB_MAC);
+    assert_eq!(data().eth_src, CLIENT_MAC);
+}
+
+#[rstest]
+#[case::fin_ack(FIN | ACK, RST, 77, 0)]
+#[case::fin(FIN, RST | ACK, 0, 2001)]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_fin_of_no_flow_is_answered_with_a_rst(
+    #[case] flags: u8,
+    #[case] answer: u8,
+    #[case] seq: u32,
+    #[case] ack: u32,
+) {
+    let mut harness = Harness::new();
+    let fin = from_client(CLIENT, flags).seq(2000).ack(77);
+    harness.expect_frame(&fin, "reset_no_flow", &rst_to(CLIENT, seq, ack, answer));
+    assert_eq!(harness.flows(), (0, 0));
+}

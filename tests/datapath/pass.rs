@@ -1,0 +1,134 @@
+//! What is not for a service passes untouched.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use lb_common::addr::Ipv4Be;
+use lb_common::service::VipFilter;
+use lb_tests::packet::{ACK, ARP, FIN, Frame, IPV6, L4, PSH, QINQ, RST, SYN, VLAN};
+use rstest::rstest;
+
+use crate::harness::{BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, syn};
+
+const ELSEWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 6443);
+
+fn ssh(address: SocketAddrV4) -> SocketAddrV4 {
+    SocketAddrV4::new(*address.ip(), 22)
+}
+
+fn ephemeral(address: SocketAddrV4) -> SocketAddrV4 {
+    SocketAddrV4::new(*address.ip(), 50_000)
+}
+
+#[rstest]
+#[case::arp(syn(CLIENT).ether_type(ARP), "pass_not_ipv4")]
+#[case::ipv6(syn(CLIENT).ether_type(IPV6), "pass_not_ipv4")]
+#[case::lldp(syn(CLIENT).ether_type(0x88cc), "pass_not_ipv4")]
+#[case::length_field_of_802_3(syn(CLIENT).ether_type(0x0040), "pass_not_ipv4")]
+#[case::vlan(syn(CLIENT).tag(VLAN, 10), "pass_not_ipv4")]
+#[case::priority_tag(syn(CLIENT).tag(VLAN, 0xe000), "pass_not_ipv4")]
+#[case::qinq(syn(CLIENT).tag(QINQ, 10).tag(VLAN, 20), "pass_not_ipv4")]
+#[case::syn_to_another_address(syn(CLIENT).to(ELSEWHERE), "pass_not_vip")]
+#[case::data_to_another_address(from_client(CLIENT, ACK | PSH).payload(b"x").to(ELSEWHERE), "pass_not_vip")]
+#[case::fin_to_another_address(from_client(CLIENT, FIN | ACK).to(ELSEWHERE), "pass_not_vip")]
+#[case::rst_to_another_address(from_client(CLIENT, RST).to(ELSEWHERE), "pass_not_vip")]
+#[case::from_the_service_to_a_client(Frame::tcp(SERVICE, CLIENT).flags(SYN | ACK), "pass_not_vip")]
+#[case::broadcast(syn(CLIENT).to(SocketAddrV4::new(Ipv4Addr::BROADCAST, 6443)), "pass_not_vip")]
+#[case::vrrp(Frame::raw(*CLIENT.ip(), Ipv4Addr::new(224, 0, 0, 18), 112, &[0x21; 20]), "pass_not_vip")]
+#[case::ttl_0_elsewhere(syn(CLIENT).to(ELSEWHERE).ttl(0), "pass_not_vip")]
+#[case::ttl_1_elsewhere(syn(CLIENT).to(ELSEWHERE).ttl(1), "pass_not_vip")]
+#[case::options_elsewhere(syn(CLIENT).to(ELSEWHERE).ip_options(&[1; 8]), "pass_not_vip")]
+#[case::first_fragment_elsewhere(syn(CLIENT).to(ELSEWHERE).frags(0x2000), "pass_not_vip")]
+#[case::middle_fragment_elsewhere(syn(CLIENT).to(ELSEWHERE).frags(0x2005), "pass_not_vip")]
+#[case::last_fragment_elsewhere(syn(CLIENT).to(ELSEWHERE).frags(0x0005), "pass_not_vip")]
+#[case::short_ihl_elsewhere(syn(CLIENT).to(ELSEWHERE).ihl(4), "pass_not_vip")]
+#[case::long_total_elsewhere(syn(CLIENT).to(ELSEWHERE).total_len(9000), "pass_not_vip")]
+#[case::short_data_offset_elsewhere(syn(CLIENT).to(ELSEWHERE).data_offset(4), "pass_not_vip")]
+#[case::udp_to_the_service_port(Frame::udp(CLIENT, SERVICE, b"?"), "pass_not_tcp")]
+#[case::udp_fragment(Frame::udp(CLIENT, SERVICE, b"?").frags(0x2000), "pass_not_tcp")]
+#[case::echo(Frame::echo(*CLIENT.ip(), *SERVICE.ip()), "pass_not_tcp")]
+#[case::sctp(Frame::raw(*CLIENT.ip(), *SERVICE.ip(), 132, &[0; 12]), "pass_not_tcp")]
+#[case::ipip(Frame::raw(*CLIENT.ip(), *SERVICE.ip(), 4, &[0x45; 40]), "pass_not_tcp")]
+#[case::ssh_to_the_vip(syn(CLIENT).to(ssh(SERVICE)), "pass_not_service")]
+#[case::ssh_with_options(syn(CLIENT).to(ssh(SERVICE)).ip_options(&[1; 4]), "pass_not_service")]
+#[case::ssh_with_ttl_1(syn(CLIENT).to(ssh(SERVICE)).ttl(1), "pass_not_service")]
+#[case::high_port_of_the_vip(syn(CLIENT).to(ephemeral(SERVICE)), "pass_not_service")]
+#[case::rst_to_another_port(from_client(CLIENT, RST).to(ephemeral(SERVICE)), "pass_not_service")]
+#[case::null_flags_to_another_port(from_client(CLIENT, 0).to(ssh(SERVICE)), "pass_not_service")]
+#[case::ssh_from_a_backend(syn(ephemeral(BACKENDS[0])).to(ssh(SERVICE)), "pass_not_service")]
+#[case::ssh_from_a_backend_endpoint(syn(BACKENDS[0]).to(ssh(SERVICE)), "pass_not_service")]
+#[case::ssh_answer_of_a_backend(
+    Frame::tcp(ssh(BACKENDS[0]), ephemeral(SERVICE)).flags(SYN | ACK), "pass_not_service"
+)]
+#[case::backend_endpoint_to_the_last_port_below_the_range(
+    Frame::tcp(BACKENDS[0], SocketAddrV4::new(*SERVICE.ip(), 1023)).flags(ACK), "pass_not_service"
+)]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn what_is_not_for_a_service_passes_untouched(#[case] frame: Frame, #[case] counter: &str) {
+    let mut harness = Harness::new();
+    harness.expect(&frame, counter);
+    assert_eq!(harness.flows(), (0, 0));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn frames_cut_above_the_ip_header_pass() {
+    let mut harness = Harness::new();
+    let frame = syn(CLIENT).bytes();
+    for length in 14..34 {
+        let outcome = harness.send_bytes(&frame[..length]);
+        assert_eq!(outcome.counter, "pass_not_ipv4", "{length} bytes");
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn the_hosts_own_frames_pass_beside_a_flow() {
+    let mut harness = Harness::new();
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    harness.expect(&syn(CLIENT).to(ssh(SERVICE)), "pass_not_service");
+    harness.expect(&connection.of_client(RST).to(ELSEWHERE), "pass_not_vip");
+    // From the backend's address to the flow's SNAT port, but of another program there.
+    let other = connection.of_backend(SYN | ACK).from(ssh(connection.backend));
+    harness.expect(&other, "pass_not_service");
+    connection.exchange(&mut harness, b"question", b"answer");
+}
+
+/// An address that the filter takes for a VIP.
+fn look_alike() -> Ipv4Addr {
+    let mut filter = VipFilter::EMPTY;
+    filter.insert(Ipv4Be::new(*SERVICE.ip()));
+    (0x0a01_0000u32..)
+        .map(Ipv4Addr::from_bits)
+        .find(|address| filter.may_contain(Ipv4Be::new(*address)))
+        .unwrap()
+}
+
+#[rstest]
+#[case::syn(syn(CLIENT), "pass_not_vip")]
+#[case::rst(from_client(CLIENT, RST), "pass_not_vip")]
+#[case::fin(from_client(CLIENT, FIN | ACK), "pass_not_vip")]
+#[case::fragment(syn(CLIENT).frags(0x2000), "pass_not_vip")]
+#[case::last_fragment(syn(CLIENT).frags(0x0010), "pass_not_vip")]
+#[case::short_ihl(syn(CLIENT).ihl(4), "pass_not_vip")]
+#[case::wrong_version(syn(CLIENT).version(5), "pass_not_vip")]
+#[case::long_total(syn(CLIENT).total_len(9000), "pass_not_vip")]
+#[case::short_data_offset(syn(CLIENT).data_offset(4), "pass_not_vip")]
+#[case::ttl_1(syn(CLIENT).ttl(1), "pass_not_vip")]
+#[case::of_a_backend(Frame::tcp(BACKENDS[0], SERVICE).flags(ACK), "pass_not_vip")]
+// Not a VIP, but the counter cannot know: the protocol is looked at before the VIPs are.
+#[case::not_tcp(
+    Frame { protocol: 17, l4: L4::Raw(vec![0; 8]), ..syn(CLIENT) }, "pass_not_tcp"
+)]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_address_that_looks_like_a_vip_passes(#[case] frame: Frame, #[case] counter: &str) {
+    let mut harness = Harness::new();
+    let address = SocketAddrV4::new(look_alike(), SERVICE.port());
+    let frame = Frame { dst: *address.ip(), ..frame };
+    harness.expect(&frame, counter);
+    // Cut anywhere behind the IP header, which it is too short to be counted by otherwise.
+    let bytes = frame.bytes();
+    for length in 34..bytes.len() {
+        let outcome = harness.send_bytes(&bytes[..length]);
+        assert_eq!(outcome.counter, counter, "{length} bytes");
+    }
+}

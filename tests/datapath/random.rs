@@ -1,0 +1,155 @@
+//! Frames that nobody thought of.
+
+use std::net::{Ipv4Addr, SocketAddrV4};
+
+use lb_tests::packet::{ACK, FIN, Frame, PSH, RST, SYN, URG};
+use proptest::prelude::*;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+
+use crate::harness::{Action, BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, syn};
+
+fn words(most: usize) -> impl Strategy<Value = Vec<u8>> {
+    proptest::collection::vec(any::<[u8; 4]>(), 0..=most).prop_map(|words| words.concat())
+}
+
+/// A segment in mid-flow with any contents.
+fn contents() -> impl Strategy<Value = Frame> {
+    let ip = (any::<u8>(), any::<u16>(), 2..=255u8, words(10), any::<bool>());
+    let flags = prop_oneof![Just(ACK), Just(ACK | PSH), Just(ACK | URG), Just(ACK | 0xc0)];
+    let tcp = (any::<u32>(), any::<u32>(), flags, any::<u16>(), any::<u16>(), words(10));
+    let payload = proptest::collection::vec(any::<u8>(), 0..1400);
+    (ip, tcp, payload, proptest::collection::vec(any::<u8>(), 0..8)).prop_map(
+        |((tos, id, ttl, ip_options, may_fragment), tcp, payload, padding)| {
+            let (seq, ack, flags, window, urgent, options) = tcp;
+            from_client(CLIENT, flags)
+                .tos(tos)
+                .id(id)
+                .ttl(ttl)
+                .frags(if may_fragment { 0 } else { 0x4000 })
+                .ip_options(&ip_options)
+                .seq(seq)
+                .ack(ack)
+                .window(window)
+                .urgent(urgent)
+                .options(&options)
+                .payload(&payload)
+                .padding(&padding)
+        },
+    )
+}
+
+fn runner(cases: u32) -> TestRunner {
+    let config = Config { cases, failure_persistence: None, ..Config::default() };
+    TestRunner::new_with_rng(config, TestRng::deterministic_rng(RngAlgorithm::ChaCha))
+}
+
+/// An echo server that copies all fields: what comes back is what was sent.
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn there_and_back_all_but_ttl_macs_and_checksums_is_the_same() {
+    let harness = std::cell::RefCell::new(Harness::new());
+    let client = (any::<u32>(), 1..=65_535u16)
+        .prop_map(|(bits, port)| SocketAddrV4::new(Ipv4Addr::from_bits(bits), port));
+    let strategy = (client, contents());
+    let result = runner(500).run(&strategy, |(client, contents)| {
+        let harness = &mut *harness.borrow_mut();
+        let sent = contents.from(client);
+        let connection = Connection::open_with(harness, &sent.clone().flags(ACK));
+        let there = connection.forwarded(&sent);
+        let echo = there.from(connection.backend).to(connection.snat);
+        // It must fit the client's window, to confirm the guess.
+        let tcp = sent.segment().unwrap();
+        let next = tcp.seq.wrapping_add(u32::try_from(tcp.payload.len()).unwrap());
+        let echo = echo.seq(tcp.ack).ack(next).flags(ACK).ttl(64);
+        let outcome = harness.send(&echo);
+        prop_assert_eq!(outcome.counter, "forward_reply");
+        let back = outcome.frame();
+        prop_assert_eq!((back.source(), back.destination()), (SERVICE, client));
+        let restored = back
+            .macs(sent.eth_src, sent.eth_dst)
+            .from(client)
+            .to(SERVICE)
+            .ttl(sent.ttl)
+            .seq(tcp.seq)
+            .ack(tcp.ack)
+            .flags(tcp.flags);
+        prop_assert_eq!(restored, sent);
+        Ok(())
+    });
+    result.unwrap();
+}
+
+/// Frames that reach every stage, for their bytes to be changed.
+fn seeds(connection: &Connection) -> Vec<Vec<u8>> {
+    let elsewhere = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 6443);
+    [
+        syn(CLIENT),
+        syn(CLIENT).ip_options(&[1; 12]),
+        syn(CLIENT).to(elsewhere),
+        from_client(CLIENT, ACK | PSH).payload(b"data"),
+        from_client(CLIENT, FIN | ACK),
+        connection.of_client(ACK).payload(&[7; 300]),
+        connection.of_client(RST),
+        connection.of_backend(ACK).payload(&[7; 300]),
+        connection.of_backend(FIN | ACK),
+        connection.of_backend(SYN | ACK).from(BACKENDS[0]),
+        Frame::udp(CLIENT, SERVICE, b"question"),
+        Frame::echo(*CLIENT.ip(), *SERVICE.ip()),
+    ]
+    .iter()
+    .map(Frame::bytes)
+    .collect()
+}
+
+/// A number less than `limit`.
+fn below(rng: &mut TestRng, limit: usize) -> usize {
+    usize::try_from(rng.next_u32()).unwrap() % limit
+}
+
+fn mutate(rng: &mut TestRng, frame: &mut Vec<u8>) {
+    for _ in 0..=below(rng, 4) {
+        // Mostly the headers.
+        let range = if below(rng, 10) != 0 { frame.len().min(74) } else { frame.len() };
+        let at = below(rng, range);
+        frame[at] = if below(rng, 2) == 0 {
+            rng.next_u32().to_le_bytes()[0]
+        } else {
+            frame[at] ^ 1 << (at % 8)
+        };
+    }
+    if below(rng, 5) == 0 {
+        frame.truncate(14 + below(rng, frame.len() - 13));
+    } else if below(rng, 10) == 0 {
+        let more = 1 + below(rng, 59);
+        frame.resize(frame.len() + more, 0xee);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_hundred_thousand_mutated_frames() {
+    const FRAMES: u64 = 100_000;
+    let mut harness = Harness::new();
+    let connection = Connection::establish(&mut harness, CLIENT);
+    let seeds = seeds(&connection);
+    let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
+    let before: u64 = harness.counters().iter().sum();
+    for _ in 0..FRAMES {
+        let mut frame = seeds[below(&mut rng, seeds.len())].clone();
+        mutate(&mut rng, &mut frame);
+        let (action, out) = harness.run(&frame);
+        let to_vip =
+            frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&SERVICE.ip().octets());
+        let known = matches!(action, Action::Pass | Action::Drop | Action::Tx | Action::Redirect);
+        assert!(known, "{action:?} of {frame:02x?}");
+        assert!(out.len() <= frame.len(), "{frame:02x?} grew to {out:02x?}");
+        if !to_vip {
+            assert_eq!(action, Action::Pass, "{frame:02x?}");
+        }
+        if action == Action::Pass || !to_vip {
+            assert_eq!(out, frame);
+        }
+    }
+    let after: u64 = harness.counters().iter().sum();
+    assert_eq!(after - before, FRAMES);
+}
