@@ -47,6 +47,7 @@ fn process(ctx: &XdpContext) -> Result<Verdict, Verdict> {
 #[inline(always)]
 fn request(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Verdict> {
     let now = clock::now();
+    forward::check_lease(found.half.vip, now)?;
     if packet.segment.is_syn() {
         return match conntrack::on_syn(&found, now) {
             OnSyn::Forward => forward::request(packet, found.half),
@@ -57,7 +58,6 @@ fn request(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, 
             }
         };
     }
-    forward::check_lease(found.half.vip, now)?;
     if let Err(reason) = conntrack::request(key, &found, packet, now) {
         return Ok(reset::answer(packet, reason));
     }
@@ -83,6 +83,7 @@ fn reply(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Ve
 #[inline(always)]
 fn first(packet: &Packet, key: &FlowKey<Ip>) -> Result<Verdict, Verdict> {
     let service = service::of(key)?;
+    service::check_lease(service, clock::now())?;
     match conntrack::on_unknown(&packet.segment)? {
         Unknown::Open => Ok(open(packet, key, service, 0)),
         Unknown::Reset(reason) => Ok(reset::answer(packet, reason)),
