@@ -65,10 +65,10 @@ impl Segment {
         self.flags & bits != 0
     }
 
-    /// Opens a connection: SYN without ACK or RST.
+    /// Opens a connection: SYN without ACK, RST or FIN.
     #[inline(always)]
     pub const fn is_syn(&self) -> bool {
-        self.flags & (tcp::SYN | tcp::ACK | tcp::RST) == tcp::SYN
+        self.flags & (tcp::SYN | tcp::ACK | tcp::RST | tcp::FIN) == tcp::SYN
     }
 
     /// Takes part in opening or closing a connection.

@@ -31,12 +31,16 @@ pub(crate) enum OnSyn {
 
 /// A SYN never changes a live flow: whoever sent it may not be the client.
 #[inline(never)]
-pub(crate) fn on_syn(found: &Found, now: u64) -> OnSyn {
+pub(crate) fn on_syn(key: &FlowKey<Ip>, found: &Found, now: u64) -> OnSyn {
     const ANEW: OnSyn = OnSyn::Renew { attempt: 0 };
     let half = &*found.half;
     let Some(reply) = maps::flow_in(found.map, &half.translation.peer_key()) else {
         return ANEW;
     };
+    if reply.translation.peer_key() != *key {
+        // Another flow was given the port.
+        return ANEW;
+    }
     let state = TcpState::of(half, reply);
     if state.gives_way_to_syn() || is_given_up(half) {
         return ANEW;
@@ -89,12 +93,12 @@ pub(crate) fn request(
     // The reference in `found` is the only one in use here: `half` reborrows the map's memory.
     let half = reborrow(found);
     let segment = &packet.segment;
+    if !segment.has(tcp::RST) && is_given_up(half) {
+        return Err(ResetReason::BackendDown);
+    }
     if segment.is_control() || half.has(flag::RST) {
         control(found.map, half, segment, now);
         return Ok(());
-    }
-    if is_given_up(half) {
-        return Err(ResetReason::BackendDown);
     }
     if found.map == FlowMap::HalfOpen && !half.has(flag::MID_STREAM) {
         return handshake(key, half, segment, now);
@@ -165,6 +169,10 @@ fn handshake(
     let Some(peer) = maps::half_open(&peer_key) else {
         return Ok(());
     };
+    if peer.translation.peer_key() != *key {
+        // Another flow was given the port, and this one is lost.
+        return Err(ResetReason::NoFlow);
+    }
     if !completes_handshake(peer, segment) {
         return Ok(());
     }
@@ -226,6 +234,7 @@ pub(crate) fn confirm_guess(
         maps::remove_half(key);
         return Err(ResetReason::Unconfirmed);
     }
+    let expected = original.ack;
     half.seq_end = segment.end();
     half.ack = segment.ack;
     half.last_seen = now;
@@ -233,7 +242,8 @@ pub(crate) fn confirm_guess(
     if segment.has(tcp::FIN) {
         half.close(original, segment, now);
     }
-    promote(&original_key, original, key, half)
+    // What the segment carries is not delivered if there is no room.
+    promote(&original_key, original, key, half).inspect_err(|_| half.seq_end = expected)
 }
 
 /// Once a second: is the other half still there, and does its next hop still hold?
@@ -278,7 +288,13 @@ fn look_after_reply(
 pub(crate) fn remove(key: &FlowKey<Ip>, half: &FlowHalf<Ip>) {
     let reply_key = half.translation.peer_key();
     maps::remove_half(key);
-    maps::remove_half(&reply_key);
+    // The port may be another flow's by now.
+    if maps::established(&reply_key)
+        .or_else(|| maps::half_open(&reply_key))
+        .is_some_and(|reply| reply.translation.peer_key() == *key)
+    {
+        maps::remove_half(&reply_key);
+    }
 }
 
 /// Removes the flow that a reply half belongs to, if its original half still says so.
@@ -316,12 +332,14 @@ pub(crate) fn create(new: &NewFlow<'_>, packet: &Packet) -> Result<&'static Flow
         maps::count_flow(new.id);
         return Ok(half);
     }
-    // Another CPU made this flow at the same time: its halves win. Or it is what an established flow
-    // that is gone left behind.
+    // Another CPU made this flow at the same time: its halves win.
     let winner = maps::half_open(new.key).ok_or(Verdict::Drop(DropReason::FlowInsert))?;
     if winner.has(flag::PROMOTED) {
-        *winner = *half;
-        return Ok(winner);
+        // The copy of a flow that was swept.
+        maps::replace(FlowMap::HalfOpen, new.key, half)
+            .map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
+        maps::count_flow(new.id);
+        return Ok(half);
     }
     if winner.translation != half.translation {
         maps::remove_half(&reply_key);

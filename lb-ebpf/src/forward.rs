@@ -22,30 +22,25 @@ pub(crate) fn request(packet: &Packet, half: &FlowHalf<Ip>) -> Result<Verdict, V
     } else {
         fib(packet, half).ok_or(Verdict::Drop(DropReason::NoNextHop))?
     };
-    send(packet, half, next_hop, Direction::Original)
+    Ok(send(packet, half, next_hop, Direction::Original))
 }
 
 /// Translates a backend's segment and sends it to the flow's client.
 #[inline(always)]
-pub(crate) fn reply(packet: &Packet, half: &FlowHalf<Ip>) -> Result<Verdict, Verdict> {
+pub(crate) fn reply(packet: &Packet, half: &FlowHalf<Ip>) -> Verdict {
     send(packet, half, &half.next_hop, Direction::Reply)
 }
 
 #[inline(always)]
-fn send(
-    packet: &Packet,
-    half: &FlowHalf<Ip>,
-    next_hop: &NextHop,
-    direction: Direction,
-) -> Result<Verdict, Verdict> {
-    check_ttl(packet)?;
+fn send(packet: &Packet, half: &FlowHalf<Ip>, next_hop: &NextHop, direction: Direction) -> Verdict {
     packet.translate(half);
     packet.set_macs(next_hop.source_mac, next_hop.mac);
     maps::count_traffic(half.backend, direction, u64::from(packet.bytes()));
-    Ok(Verdict::Forward { direction, egress: next_hop.ifindex })
+    Verdict::Forward { direction, egress: next_hop.ifindex }
 }
 
-/// The hop count must outlive this hop (RFC 1812 section 5.3.1).
+/// The hop count must outlive this hop (RFC 1812 section 5.3.1). Checked before a flow takes notice:
+/// what is dropped changes no state.
 #[inline(always)]
 pub(crate) fn check_ttl(packet: &Packet) -> Result<(), Verdict> {
     if packet.ttl() > 1 { Ok(()) } else { Err(Verdict::Drop(DropReason::TtlExpired)) }

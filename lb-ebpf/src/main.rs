@@ -2,6 +2,10 @@
 
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "lengths of frames and sizes of headers, all far below 2^16"
+)]
 
 mod clock;
 mod conntrack;
@@ -48,8 +52,9 @@ fn process(ctx: &XdpContext) -> Result<Verdict, Verdict> {
 fn request(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Verdict> {
     let now = clock::now();
     forward::check_lease(found.half.vip, now)?;
+    forward::check_ttl(packet)?;
     if packet.segment.is_syn() {
-        return match conntrack::on_syn(&found, now) {
+        return match conntrack::on_syn(key, &found, now) {
             OnSyn::Forward => forward::request(packet, found.half),
             OnSyn::Renew { attempt } => {
                 conntrack::remove(key, found.half);
@@ -69,6 +74,7 @@ fn request(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, 
 fn reply(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Verdict> {
     let now = clock::now();
     forward::check_lease(found.half.vip, now)?;
+    forward::check_ttl(packet)?;
     if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
         if let Err(reason) = conntrack::confirm_guess(key, &found, packet, now) {
             return Ok(reset::tell_client(packet, found.half, reason));
@@ -76,7 +82,7 @@ fn reply(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Ve
     } else {
         conntrack::reply(&found, packet, now);
     }
-    forward::reply(packet, found.half)
+    Ok(forward::reply(packet, found.half))
 }
 
 /// A segment of no known flow.

@@ -11,6 +11,7 @@ use network_types::ip::Ipv4Hdr;
 use network_types::tcp::TcpHdr;
 
 use crate::maps::{self, Ip};
+use crate::service;
 use crate::verdict::{DropReason, PassReason, Verdict};
 
 const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
@@ -93,7 +94,7 @@ pub(crate) fn parse(ctx: &XdpContext) -> Result<Packet, Verdict> {
         return Err(Verdict::Pass(PassReason::NotVip));
     }
     if ip.proto != IPPROTO_TCP {
-        return Err(Verdict::Pass(PassReason::NotTcp));
+        return Err(service::host_verdict(Ip::from_bytes(ip.dst_addr), PassReason::NotTcp));
     }
 
     let header_len = usize::from(ip.ihl());

@@ -5,6 +5,7 @@ use lb_common::addr::Endpoint;
 use lb_common::flow::FlowKey;
 use lb_common::service::{Service, ServiceKey};
 
+use crate::clock;
 use crate::maps::{self, Ip};
 use crate::verdict::{DropReason, PassReason, Verdict};
 
@@ -18,14 +19,26 @@ pub(crate) fn of(key: &FlowKey<Ip>) -> Result<&'static Service<Ip>, Verdict> {
     if let Some(service) = maps::service(&ServiceKey::new(key.dst, key.dst_port, IPPROTO_TCP)) {
         return Ok(service);
     }
-    if maps::vip(key.dst).is_none() {
-        return Err(Verdict::Pass(PassReason::NotVip));
-    }
     let source = Endpoint::new(key.src, key.src_port, IPPROTO_TCP);
-    if Service::<Ip>::is_snat_port(key.dst_port) && maps::is_backend_endpoint(&source) {
+    let verdict = host_verdict(key.dst, PassReason::NotService);
+    if matches!(verdict, Verdict::Pass(PassReason::NotService))
+        && Service::<Ip>::is_snat_port(key.dst_port)
+        && maps::is_backend_endpoint(&source)
+    {
         return Err(Verdict::Drop(DropReason::StaleReply));
     }
-    Err(Verdict::Pass(PassReason::NotService))
+    Err(verdict)
+}
+
+/// The verdict on what is not balanced: it passes, to a VIP only while that is this node's, for the
+/// kernel owns the address still.
+#[inline(always)]
+pub(crate) fn host_verdict(destination: Ip, reason: PassReason) -> Verdict {
+    match maps::vip(destination) {
+        None => Verdict::Pass(PassReason::NotVip),
+        Some(vip) if maps::lease(vip).may_forward(clock::now()) => Verdict::Pass(reason),
+        Some(_) => Verdict::Drop(DropReason::LeaseExpired),
+    }
 }
 
 /// New flows need a VIP that this node may answer for.

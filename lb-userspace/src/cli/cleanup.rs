@@ -3,6 +3,7 @@
 use anyhow::Result;
 use clap::Args;
 
+use super::print;
 use crate::daemon;
 
 /// Remove what a killed controller left: the XDP program, its maps, the VIPs.
@@ -14,10 +15,7 @@ pub(super) struct Arguments {}
 pub(super) fn run(Arguments {}: &Arguments) -> Result<()> {
     let removed = daemon::cleanup()?;
     if removed.is_empty() {
-        println!("nothing was left behind");
+        return print("nothing was left behind\n");
     }
-    for what in removed {
-        println!("removed {what}");
-    }
-    Ok(())
+    print(&removed.iter().map(|what| format!("removed {what}\n")).collect::<String>())
 }

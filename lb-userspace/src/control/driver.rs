@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use lb_common::addr::Ipv4Be;
@@ -15,7 +15,8 @@ use lb_common::conntrack::Timeouts;
 use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, Override, View};
-use super::plan::{self, Installed};
+use super::give_up::GiveUp;
+use super::plan::{self, Installed, MapOp};
 use super::status::{self, Measured, Sources};
 use crate::admin::model::{self, Status};
 use crate::config::Config;
@@ -43,6 +44,7 @@ pub struct Controller {
     desired: Desired,
     last_up: LastUp,
     since: BTreeMap<Name, (State, SystemTime)>,
+    give_up: GiveUp,
     sweep: Sweep,
     census: Census,
     /// What the pass before the last one found, for backends that were removed in between.
@@ -75,6 +77,7 @@ impl Controller {
             desired: Desired::default(),
             last_up,
             since: BTreeMap::new(),
+            give_up: GiveUp::default(),
             sweep: Sweep::default(),
             census: Census::default(),
             referenced_before: BTreeSet::new(),
@@ -313,6 +316,47 @@ impl Controller {
             }
         }
         self.since = since;
+    }
+
+    /// Resets the clients of backends that are dead or whose drain is over: flows of an older epoch are
+    /// answered with RST.
+    pub fn give_up(&mut self, now: Instant) -> anyhow::Result<()> {
+        let table = self.health_table.borrow().clone();
+        let mut due = Vec::new();
+        for service in &self.desired.services {
+            let Some(config) = self.config.services.iter().find(|c| c.name == service.name) else {
+                continue;
+            };
+            let is_hard = |backend: &str| {
+                let mut reports = table.iter();
+                reports.any(|(key, report)| {
+                    key.service == service.name && key.backend == backend && report.reason.is_hard()
+                })
+            };
+            due.extend(self.give_up.due(config, service, is_hard, now));
+        }
+        for (service, name) in due {
+            log::warn!("{service}/{name}: giving up its connections; their clients are reset");
+            self.bump_epoch(&service, &name)?;
+        }
+        Ok(())
+    }
+
+    fn bump_epoch(&mut self, service: &str, name: &str) -> anyhow::Result<()> {
+        let Some((service, endpoint)) = self.config.services.iter().find_map(|candidate| {
+            let mut backends = candidate.backends.iter();
+            let backend = backends.find(|b| candidate.name == service && b.name == name)?;
+            Some((candidate, backend.endpoint()))
+        }) else {
+            return Ok(());
+        };
+        let Some(id) = self.backend_id(service, endpoint) else { return Ok(()) };
+        if let Some(backend) = self.installed.backends.get_mut(&id) {
+            backend.epoch = backend.epoch.wrapping_add(1);
+            let backend = *backend;
+            self.datapath.maps.apply(&MapOp::SetBackend { id, backend })?;
+        }
+        Ok(())
     }
 
     /// Sweeps one slice of the flow maps; `true`: a pass is complete.

@@ -13,6 +13,7 @@
 
 pub mod desired;
 pub mod driver;
+pub mod give_up;
 pub mod maglev;
 pub mod plan;
 pub mod status;

@@ -124,6 +124,8 @@ impl Loop<'_> {
                 }
                 _ = status.tick() => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+                    let given_up = self.controller.give_up(Instant::now().into_std());
+                    report("giving up connections", given_up);
                     self.publish();
                 }
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),

@@ -1,0 +1,173 @@
+//! When the flows of a backend are given up: their clients are reset at their next segment. Pure.
+//!
+//! A backend that is down hard holds its clients' connections for `reset_delay`, one that drains for
+//! `drain_timeout`. Both only while another backend is up: a RST must lead somewhere.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use lb_common::backend::State;
+
+use super::desired::{BackendName, DesiredBackend, DesiredService};
+use crate::config::Service;
+
+/// Why the clock of a backend runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cause {
+    Down,
+    Draining,
+}
+
+/// A clock that runs, or has run out.
+#[derive(Clone, Copy, Debug)]
+struct Clock {
+    cause: Cause,
+    since: Instant,
+    given_up: bool,
+}
+
+/// The clocks of all backends.
+#[derive(Debug, Default)]
+pub struct GiveUp {
+    clocks: BTreeMap<BackendName, Clock>,
+}
+
+impl GiveUp {
+    /// The backends of one service whose flows are to be given up now; each is named once.
+    ///
+    /// `is_hard`: the last probe found the backend dead, not only unwell.
+    pub fn due(
+        &mut self,
+        config: &Service,
+        service: &DesiredService,
+        is_hard: impl Fn(&str) -> bool,
+        now: Instant,
+    ) -> Vec<BackendName> {
+        let up = service.backends.iter().filter(|backend| backend.takes_flows()).count();
+        let mut due = Vec::new();
+        for backend in &service.backends {
+            let name = (service.name.clone(), backend.name.clone());
+            let Some(cause) = cause(backend, &is_hard) else {
+                self.clocks.remove(&name);
+                continue;
+            };
+            let clock = self.clocks.entry(name.clone()).or_insert(Clock {
+                cause,
+                since: now,
+                given_up: false,
+            });
+            if clock.cause != cause {
+                *clock = Clock { cause, since: now, given_up: false };
+            }
+            let others = up - usize::from(backend.takes_flows());
+            if !clock.given_up && others > 0 && has_run_out(clock, config, now) {
+                clock.given_up = true;
+                due.push(name);
+            }
+        }
+        due
+    }
+}
+
+fn cause(backend: &DesiredBackend, is_hard: impl Fn(&str) -> bool) -> Option<Cause> {
+    match backend.state {
+        State::Down if is_hard(&backend.name) => Some(Cause::Down),
+        State::Draining => Some(Cause::Draining),
+        State::Down
+        | State::Free
+        | State::Unknown
+        | State::Up
+        | State::Disabled
+        | State::Removed => None,
+    }
+}
+
+fn has_run_out(clock: &Clock, config: &Service, now: Instant) -> bool {
+    let limit = match clock.cause {
+        Cause::Down => Some(config.reset_delay),
+        Cause::Draining => Some(config.drain_timeout).filter(|limit| *limit > Duration::ZERO),
+    };
+    limit.is_some_and(|limit| now.saturating_duration_since(clock.since) >= limit)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::{EXAMPLE, file};
+    use crate::control::desired::{Admin, Override, View, desired};
+    use crate::health::Health;
+
+    const START: Duration = Duration::from_secs(1000);
+
+    struct Case {
+        config: Service,
+        service: DesiredService,
+        now: Instant,
+        give_up: GiveUp,
+    }
+
+    impl Case {
+        /// The first backend in the state given, the others up.
+        fn new(health: Health, admin: Admin) -> Self {
+            let mut config = file::parse(EXAMPLE, Path::new("example")).unwrap();
+            config.services[0].drain_timeout = Duration::from_secs(10);
+            let mut view = View::default();
+            let service = &config.services[0];
+            for (index, backend) in service.backends.iter().enumerate() {
+                let name = (service.name.clone(), backend.name.clone());
+                view.health.insert(name.clone(), if index == 0 { health } else { Health::Up });
+                if index == 0 {
+                    view.overrides.insert(name, Override { admin, weight: None });
+                }
+            }
+            let service = desired(&config, &view).services.remove(0);
+            #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+            let now = Instant::now() + START;
+            Self { config: config.services.remove(0), service, now, give_up: GiveUp::default() }
+        }
+
+        fn due_after(&mut self, after: Duration, hard: bool) -> usize {
+            self.give_up.due(&self.config, &self.service, |_| hard, self.now + after).len()
+        }
+    }
+
+    #[test]
+    fn a_dead_backend_is_given_up_once_after_the_delay() {
+        let mut case = Case::new(Health::Down, Admin::Enabled);
+        let delay = case.config.reset_delay;
+        assert_eq!(case.due_after(Duration::ZERO, true), 0);
+        assert_eq!(case.due_after(delay - Duration::from_millis(1), true), 0);
+        assert_eq!(case.due_after(delay, true), 1);
+        assert_eq!(case.due_after(delay * 2, true), 0);
+    }
+
+    #[test]
+    fn an_unwell_backend_keeps_its_flows() {
+        let mut case = Case::new(Health::Down, Admin::Enabled);
+        case.due_after(Duration::ZERO, false);
+        assert_eq!(case.due_after(Duration::from_secs(100), false), 0);
+    }
+
+    #[test]
+    fn nobody_is_reset_when_nobody_else_is_up() {
+        let mut case = Case::new(Health::Down, Admin::Enabled);
+        case.service.backends.truncate(1);
+        case.due_after(Duration::ZERO, true);
+        assert_eq!(case.due_after(Duration::from_secs(100), true), 0);
+    }
+
+    #[test]
+    fn a_draining_backend_is_given_up_at_its_deadline_or_never() {
+        let mut case = Case::new(Health::Up, Admin::Draining);
+        case.due_after(Duration::ZERO, false);
+        assert_eq!(case.due_after(Duration::from_secs(9), false), 0);
+        assert_eq!(case.due_after(Duration::from_secs(10), false), 1);
+
+        let mut case = Case::new(Health::Up, Admin::Draining);
+        case.config.drain_timeout = Duration::ZERO;
+        case.due_after(Duration::ZERO, false);
+        assert_eq!(case.due_after(Duration::from_secs(100_000), false), 0);
+    }
+}
