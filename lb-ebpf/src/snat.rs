@@ -13,8 +13,10 @@ use crate::verdict::{DropReason, Verdict};
 
 /// A candidate is free, or its occupant is of no more use to anyone.
 const FREE: u64 = 0;
-/// A candidate has a live flow. Every other value is when a flow in TIME_WAIT was last seen.
+/// A candidate has a live flow. Other values are when a flow in TIME_WAIT was last seen.
 const LIVE: u64 = u64::MAX;
+/// A candidate has a flow that no reply has confirmed.
+const UNCONFIRMED: u64 = LIVE - 1;
 
 /// Claims a port for a new flow: the first choice of its client, then a bounded number of others,
 /// then the one that has been in TIME_WAIT longest, then one that no reply has confirmed. Fills
@@ -49,7 +51,8 @@ pub(crate) fn claim(
     Ok(reply_key)
 }
 
-/// The attempt to take, and what occupies it: the first free one, else the longest in TIME_WAIT.
+/// The attempt to take, and what occupies it: the first free one, else the longest in TIME_WAIT,
+/// else an unconfirmed one.
 #[inline(always)]
 fn choose(new: &NewFlow<'_>, hash: u64, best: &mut Choice) {
     best.set(0, LIVE);
@@ -109,6 +112,6 @@ fn half_open_occupancy(new: &NewFlow<'_>, reply_key: &FlowKey<Ip>) -> u64 {
     {
         FREE
     } else {
-        LIVE
+        UNCONFIRMED
     }
 }

@@ -23,7 +23,7 @@ use crate::datapath::{self, Datapath, Pins, Sizes};
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::Snapshot;
 use crate::preflight;
-use crate::record::Record;
+use crate::record::{self, Record};
 use crate::vips::Vips;
 
 mod events;
@@ -125,6 +125,7 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
     // The server ends once the answers under way are sent.
     let _ = shutdown.send(());
     let _ = server.await;
+    record::tidy();
     Ok(())
 }
 
@@ -235,6 +236,7 @@ pub fn cleanup() -> anyhow::Result<Vec<String>> {
             pins.remove_all()?;
             removed.push("pinned maps".to_owned());
         }
+        record::tidy();
         Ok(removed)
     })
 }

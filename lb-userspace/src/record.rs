@@ -51,11 +51,7 @@ impl Record {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
                     Err(error).with_context(|| format!("removing {}", path.display()))
                 }
-                _ => {
-                    // Also the directory, if nobody else uses it.
-                    let _ = fs::remove_dir(DIRECTORY);
-                    Ok(())
-                }
+                _ => Ok(()),
             };
         }
         fs::create_dir_all(DIRECTORY).with_context(|| format!("creating {DIRECTORY}"))?;
@@ -64,4 +60,10 @@ impl Record {
         fs::write(&new, bytes).with_context(|| format!("writing {}", new.display()))?;
         fs::rename(&new, &path).with_context(|| format!("replacing {}", path.display()))
     }
+}
+
+/// Removes the directory, if nobody else uses it.
+pub fn tidy() {
+    // That it is in use or not there is as good.
+    let _ = fs::remove_dir(DIRECTORY);
 }

@@ -115,9 +115,8 @@ fn look_alike() -> Ipv4Addr {
 #[case::short_data_offset(syn(CLIENT).data_offset(4), "pass_not_vip")]
 #[case::ttl_1(syn(CLIENT).ttl(1), "pass_not_vip")]
 #[case::of_a_backend(Frame::tcp(BACKENDS[0], SERVICE).flags(ACK), "pass_not_vip")]
-// Not a VIP, but the counter cannot know: the protocol is looked at before the VIPs are.
 #[case::not_tcp(
-    Frame { protocol: 17, l4: L4::Raw(vec![0; 8]), ..syn(CLIENT) }, "pass_not_tcp"
+    Frame { protocol: 17, l4: L4::Raw(vec![0; 8]), ..syn(CLIENT) }, "pass_not_vip"
 )]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn an_address_that_looks_like_a_vip_passes(#[case] frame: Frame, #[case] counter: &str) {

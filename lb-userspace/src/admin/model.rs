@@ -154,7 +154,7 @@ pub struct Traffic {
 /// Where frames to a backend go.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NextHop {
-    /// The kernel's name for the neighbour's state, such as `reachable`.
+    /// `known`, `unresolved` or `failed`.
     pub state: String,
     pub mac: Option<String>,
     pub interface: String,

@@ -25,7 +25,7 @@ fn every_command_of_the_contract_is_known() {
         "fairlead reload --socket /tmp/s",
         "fairlead drain",
         "fairlead stop --handover --socket /tmp/s",
-        "fairlead cleanup --config f.yaml",
+        "fairlead cleanup",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }

@@ -1,6 +1,6 @@
 //! The configuration as the rest of the controller sees it: validated, with every default filled
-//! in. `file` translates it from YAML; `load` reads the file and those it refers to. Pure but for
-//! `load`.
+//! in. `file` translates it from YAML; `load`, which is not pure, reads the file and those it refers
+//! to. Pure.
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

@@ -50,6 +50,8 @@ pub struct Controller {
     /// What the pass before the last one found, for backends that were removed in between.
     referenced_before: BTreeSet<BackendId>,
     status: Status,
+    /// Backends that the log has named as out of reach.
+    warned: BTreeSet<Ipv4Addr>,
 }
 
 impl Controller {
@@ -82,13 +84,20 @@ impl Controller {
             census: Census::default(),
             referenced_before: BTreeSet::new(),
             status,
+            warned: BTreeSet::new(),
         })
     }
 
     /// Looks at the kernel's links, addresses, routes and neighbours, and acts on what changed.
     pub async fn refresh(&mut self) -> anyhow::Result<()> {
         self.snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
-        self.attach_all()?;
+        let attached = self.attach_all();
+        if self.datapath.attachments().is_empty() {
+            attached?;
+        } else if let Err(error) = attached {
+            // The other interfaces go on; this one is tried again at the next refresh.
+            log::error!("{error:#}");
+        }
         self.resolve_backends().await;
         self.follow_clients()?;
         self.probe();
@@ -101,6 +110,9 @@ impl Controller {
     pub async fn check_reload(&self, new: &Config) -> anyhow::Result<()> {
         if new.limits != self.config.limits {
             bail!("`limits` changed, which needs a restart: fairlead stop --handover, then start");
+        }
+        if new.xdp_mode != self.config.xdp_mode {
+            bail!("`xdp_mode` changed, which needs a stop and a start");
         }
         if new.admin != self.config.admin {
             bail!("`admin` changed, which needs a restart: fairlead stop --handover, then start");
@@ -165,7 +177,7 @@ impl Controller {
     }
 
     /// Asks the kernel for the neighbours that it does not know; its answer comes as an event.
-    async fn resolve_backends(&self) {
+    async fn resolve_backends(&mut self) {
         for address in self.backend_addresses() {
             let (neighbour, ifindex) = match self.snapshot.next_hop(address) {
                 Resolution::Unresolved { neighbour, ifindex } => (neighbour, ifindex),
@@ -173,11 +185,32 @@ impl Controller {
                     log::debug!("{address}: neighbour {neighbour} does not answer ARP");
                     (neighbour, ifindex)
                 }
-                Resolution::Known(_) | Resolution::NoRoute | Resolution::Local => continue,
+                Resolution::Local => {
+                    self.warn_once(address, "is this node's own, which gets no traffic yet");
+                    continue;
+                }
+                Resolution::Known(next_hop) if next_hop.vlan != 0 => {
+                    self.warn_once(address, "is behind a VLAN, which gets no traffic yet");
+                    continue;
+                }
+                Resolution::Known(next_hop) => {
+                    let mut attachments = self.datapath.attachments().values();
+                    if !attachments.any(|attached| attached.ifindex == next_hop.ifindex) {
+                        self.warn_once(address, "is behind an interface not in `interfaces`");
+                    }
+                    continue;
+                }
+                Resolution::NoRoute => continue,
             };
             if let Err(error) = self.netlink.resolve(ifindex, neighbour).await {
                 log::debug!("resolving {neighbour}: {error:#}");
             }
+        }
+    }
+
+    fn warn_once(&mut self, address: Ipv4Addr, why: &str) {
+        if self.warned.insert(address) {
+            log::warn!("backend {address} {why}");
         }
     }
 
@@ -224,15 +257,16 @@ impl Controller {
                     },
                     check: service.health.clone(),
                     source: self.snapshot.source_for(backend.address, &vips).map(IpAddr::V4),
-                    initial: self.adopted_health(endpoint),
+                    initial: self.adopted_health(service, endpoint),
                 });
             }
         }
         self.health.reconcile(targets);
     }
 
-    fn adopted_health(&self, endpoint: SocketAddr) -> Health {
-        let adopted = self.installed.backends.values().find(|backend| is_at(backend, endpoint));
+    fn adopted_health(&self, service: &crate::config::Service, endpoint: SocketAddr) -> Health {
+        let id = self.backend_id(service, endpoint);
+        let adopted = id.and_then(|id| self.installed.backends.get(&id));
         match adopted.and_then(|backend| State::from_u8(backend.state)) {
             Some(State::Up | State::Draining | State::Disabled) => Health::Up,
             Some(State::Down) => Health::Down,
@@ -270,10 +304,21 @@ impl Controller {
     }
 
     fn view(&self) -> View {
+        // A backend that moved has not been probed where it is now.
+        let configured: BTreeSet<(&str, &str, SocketAddr)> = self
+            .config
+            .services
+            .iter()
+            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
+            .map(|(service, b)| (service.name.as_str(), b.name.as_str(), b.endpoint()))
+            .collect();
         let health = self
             .health_table
             .borrow()
             .iter()
+            .filter(|(key, _)| {
+                configured.contains(&(key.service.as_str(), key.backend.as_str(), key.endpoint))
+            })
             .map(|(key, report)| ((key.service.clone(), key.backend.clone()), report.health))
             .collect();
         let next_hops = self

@@ -202,6 +202,7 @@ impl Loop<'_> {
     }
 
     async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
+        self.controller.probe();
         self.controller.reconcile()?;
         self.controller.drop_interfaces(&old.interfaces)?;
         self.controller.refresh().await
