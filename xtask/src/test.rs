@@ -1,8 +1,10 @@
 //! `cargo xtask test`: all the tests in CI's order, or some of them.
 
+use std::env;
 use std::path::PathBuf;
+use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::command::{capture, cargo, is_root, step, stream};
@@ -53,10 +55,20 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
         check::steps(filter)?;
     }
     let binaries = Binaries::build()?;
+    if args.suite == Suite::All && filter.is_none() {
+        step("demo", || capture(&mut demo(&binaries)?).map(drop))?;
+    }
     for suite in suites {
         privileged(suite, filter, &binaries)?;
     }
     Ok(())
+}
+
+/// The demonstration in short; it fails if it loses a connection.
+fn demo(binaries: &Binaries) -> Result<Command> {
+    let mut demo = Command::new(env::current_exe().context("find this binary")?);
+    demo.args(["lab", "demo", "--seconds-per-phase", "3", "--fairlead"]).arg(&binaries.fairlead);
+    Ok(demo)
 }
 
 /// What the tests run, besides the library that they link.
@@ -78,9 +90,12 @@ impl Binaries {
 /// On the terminal as it goes, test by test, since these take their time.
 fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<()> {
     let test = ["test", "--package", "lb-tests", "--test", suite];
-    step("compile", || capture(cargo(test).arg("--no-run")))?;
+    // The fixtures test themselves along with what they are mostly for.
+    let fixtures: &[&str] = if suite == "netns" { &["--lib"] } else { &[] };
+    step("compile", || capture(cargo(test).args(fixtures).arg("--no-run")))?;
     let mut command = cargo(test);
     command
+        .args(fixtures)
         .args(["--", "--include-ignored", "--test-threads=1"])
         .args(filter)
         .env("FAIRLEAD_BIN", &binaries.fairlead)
