@@ -9,8 +9,8 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// The file could not be read.
-    #[error("{}: cannot read the configuration: {source}; {}", .file.display(), remedy(.source))]
-    Unreadable { file: PathBuf, source: io::Error },
+    #[error("{}: cannot read the configuration: {error}; {}", .file.display(), remedy(.error))]
+    Unreadable { file: PathBuf, error: io::Error },
     /// The file is larger than any configuration is.
     #[error(
         "{}: larger than {} KiB, so it is no configuration; name the right file with --config",

@@ -31,7 +31,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
 
 fn read(path: &Path) -> Result<String, ConfigError> {
     let bytes = read_bounded(path)
-        .map_err(|source| ConfigError::Unreadable { file: path.to_owned(), source })?
+        .map_err(|error| ConfigError::Unreadable { file: path.to_owned(), error })?
         .ok_or_else(|| ConfigError::TooLarge { file: path.to_owned(), limit: MAX_BYTES })?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
