@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
@@ -17,15 +16,17 @@ use tokio::sync::watch;
 use super::desired::{self, Desired, LastUp, Override, View};
 use super::give_up::GiveUp;
 use super::plan::{self, Installed, MapOp};
-use super::status::{self, Measured, Sources};
-use crate::admin::model::{self, Status};
+use crate::admin::model::Status;
 use crate::config::Config;
+use crate::datapath::Datapath;
 use crate::datapath::sweep::{Census, Sweep};
-use crate::datapath::{self, Datapath};
 use crate::health::{BackendKey, Health, HealthMonitor, HealthTable, Target};
 use crate::netlink::Netlink;
-use crate::netlink::snapshot::{AttachMode, Resolution, Snapshot};
+use crate::netlink::snapshot::{Resolution, Snapshot};
 use crate::vips::Vips;
+
+mod network;
+mod publish;
 
 /// Names of a service and one of its backends.
 type Name = (String, String);
@@ -135,111 +136,9 @@ impl Controller {
         Ok(())
     }
 
-    /// Attaches to interfaces that lack the program: at start, and when one was made again.
-    fn attach_all(&mut self) -> anyhow::Result<()> {
-        for name in self.config.interfaces.clone() {
-            let Some(link) = self.snapshot.link_by_name(&name) else {
-                if self.datapath.attachments().contains_key(&name) {
-                    log::warn!("interface {name} is gone; waiting for it to come back");
-                    self.datapath.detach(&name)?;
-                }
-                continue;
-            };
-            let known = self
-                .datapath
-                .attachments()
-                .get(&name)
-                .is_some_and(|attachment| attachment.ifindex == link.index);
-            if known && datapath::attach::is_attached(self.datapath.pins(), &name, link.index) {
-                continue;
-            }
-            let interface = datapath::Interface {
-                name: name.clone(),
-                ifindex: link.index,
-                occupant: link.xdp.as_ref().map(|xdp| (xdp.program_id, mode_of(xdp.mode))),
-            };
-            let mode = self.config.xdp_mode;
-            let attachment = self.datapath.attach(&interface, mode)?.clone();
-            let because =
-                attachment.reason.map(|why| format!(", because {why}")).unwrap_or_default();
-            log::info!("{name}: {} XDP{because}", attachment.mode.as_str());
-            if attachment.mode == datapath::Mode::Generic {
-                self.vips.switch_gro_off(&name)?;
-            }
-        }
-        Ok(())
-    }
-
-    async fn hold_vips(&mut self) -> anyhow::Result<()> {
-        let wanted = self.config.vips();
-        let interfaces = self.config.interfaces.clone();
-        self.vips.hold(&self.netlink, &self.snapshot, &wanted, &interfaces).await
-    }
-
-    /// Asks the kernel for the neighbours that it does not know; its answer comes as an event.
-    async fn resolve_backends(&mut self) {
-        for address in self.backend_addresses() {
-            let (neighbour, ifindex) = match self.snapshot.next_hop(address) {
-                Resolution::Unresolved { neighbour, ifindex } => (neighbour, ifindex),
-                Resolution::Failed { neighbour, ifindex } => {
-                    log::debug!("{address}: neighbour {neighbour} does not answer ARP");
-                    (neighbour, ifindex)
-                }
-                Resolution::Local => {
-                    self.warn_once(address, "is this node's own, which gets no traffic yet");
-                    continue;
-                }
-                Resolution::Known(next_hop) if next_hop.vlan != 0 => {
-                    self.warn_once(address, "is behind a VLAN, which gets no traffic yet");
-                    continue;
-                }
-                Resolution::Known(next_hop) => {
-                    let mut attachments = self.datapath.attachments().values();
-                    if !attachments.any(|attached| attached.ifindex == next_hop.ifindex) {
-                        self.warn_once(address, "is behind an interface not in `interfaces`");
-                    }
-                    continue;
-                }
-                Resolution::NoRoute => continue,
-            };
-            if let Err(error) = self.netlink.resolve(ifindex, neighbour).await {
-                log::debug!("resolving {neighbour}: {error:#}");
-            }
-        }
-    }
-
-    fn warn_once(&mut self, address: Ipv4Addr, why: &str) {
-        if self.warned.insert(address) {
-            log::warn!("backend {address} {why}");
-        }
-    }
-
     fn backend_addresses(&self) -> BTreeSet<Ipv4Addr> {
         let backends = self.config.services.iter().flat_map(|service| &service.backends);
         backends.map(|backend| backend.address).collect()
-    }
-
-    /// Routes and neighbours for the datapath to find clients by.
-    fn follow_clients(&mut self) -> anyhow::Result<()> {
-        let (routes, omitted) =
-            self.snapshot.routes_for_datapath(datapath::maps::MAX_ROUTES as usize);
-        if omitted > 0 {
-            log::warn!("{omitted} routes do not fit; clients behind them are answered by MAC");
-        }
-        let routes = routes
-            .into_iter()
-            .map(|(address, length, route)| ((u32::from(length), address), route))
-            .collect();
-        self.datapath.maps.set_routes(&routes).context("writing the routes")?;
-        let ifindexes: Vec<u32> = self.datapath.attachments().values().map(|a| a.ifindex).collect();
-        let limit = datapath::maps::MAX_NEIGHBOURS as usize;
-        let neighbours = self
-            .snapshot
-            .neighbours_for_datapath(limit, &ifindexes)
-            .into_iter()
-            .filter(|(_, next_hop)| next_hop.vlan == 0)
-            .collect();
-        self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")
     }
 
     /// Probes what is configured; a backend that was there before keeps its state.
@@ -420,90 +319,14 @@ impl Controller {
         services.map(|service| (service.id, service.timeouts)).collect()
     }
 
-    /// What `status` prints now.
-    pub fn status(&mut self) -> anyhow::Result<Arc<Status>> {
-        let measured = self.measure()?;
-        let health = self.health_table.borrow().clone();
-        let sources = Sources {
-            desired: &self.desired,
-            health: &health,
-            overrides: &self.overrides,
-            measured: &measured,
-            since: &self.since,
-        };
-        self.status.services = sources.services();
-        let owned: BTreeSet<_> =
-            self.snapshot.addresses.iter().map(|address| address.address).collect();
-        self.status.vips = status::vips(&self.desired, |vip| owned.contains(&vip));
-        self.status.xdp = self
-            .datapath
-            .attachments()
-            .iter()
-            .map(|(interface, attachment)| model::Xdp {
-                interface: interface.clone(),
-                mode: attachment.mode.as_str().to_owned(),
-                reason: attachment.reason.clone(),
-            })
-            .collect();
-        let counters = self.datapath.maps.counters()?;
-        self.status.counters =
-            counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        self.status.flows = model::Flows {
-            established: self.census.established,
-            half_open: self.census.half_open,
-            capacity: model::FlowCapacity {
-                established: self.config.limits.flows.into(),
-                half_open: self.config.limits.half_open.into(),
-            },
-        };
-        Ok(Arc::new(self.status.clone()))
-    }
-
     pub fn configuration_loaded(&mut self, at: String) {
         self.status.configuration.loaded = at;
-    }
-
-    fn measure(&self) -> anyhow::Result<BTreeMap<Name, Measured>> {
-        let mut measured = BTreeMap::new();
-        for service in &self.config.services {
-            for backend in &service.backends {
-                let Some(id) = self.backend_id(service, backend.endpoint()) else { continue };
-                let name = (service.name.clone(), backend.name.clone());
-                measured.insert(
-                    name,
-                    Measured {
-                        connections: self.census.connections.get(&id).copied().unwrap_or(0),
-                        counters: self.datapath.maps.backend_counters(id)?,
-                        next_hop: self.next_hop(backend.address),
-                    },
-                );
-            }
-        }
-        Ok(measured)
     }
 
     fn backend_id(&self, service: &crate::config::Service, at: SocketAddr) -> Option<BackendId> {
         let id = installed_service(&self.installed, service)?;
         let mut backends = self.installed.backends.iter();
         backends.find(|(_, backend)| backend.service == id && is_at(backend, at)).map(|(id, _)| *id)
-    }
-
-    fn next_hop(&self, address: Ipv4Addr) -> Option<model::NextHop> {
-        let (state, ifindex, mac) = match self.snapshot.next_hop(address) {
-            Resolution::Known(hop) => ("known", hop.ifindex, Some(hop.mac.to_string())),
-            Resolution::Unresolved { ifindex, .. } => ("unresolved", ifindex, None),
-            Resolution::Failed { ifindex, .. } => ("failed", ifindex, None),
-            Resolution::NoRoute | Resolution::Local => return None,
-        };
-        let interface = self.snapshot.links.get(&ifindex).map(|link| link.name.clone());
-        Some(model::NextHop { state: state.to_owned(), mac, interface: interface? })
-    }
-}
-
-const fn mode_of(mode: AttachMode) -> datapath::Mode {
-    match mode {
-        AttachMode::Generic => datapath::Mode::Generic,
-        AttachMode::Native | AttachMode::Hardware | AttachMode::Multiple => datapath::Mode::Native,
     }
 }
 

@@ -1,0 +1,120 @@
+//! The controller's dealings with interfaces, addresses, routes and neighbours.
+
+use std::net::Ipv4Addr;
+
+use anyhow::Context as _;
+
+use super::Controller;
+use crate::datapath;
+use crate::netlink::snapshot::{AttachMode, Resolution};
+
+impl Controller {
+    /// Attaches to interfaces that lack the program: at start, and when one was made again.
+    pub(super) fn attach_all(&mut self) -> anyhow::Result<()> {
+        for name in self.config.interfaces.clone() {
+            let Some(link) = self.snapshot.link_by_name(&name) else {
+                if self.datapath.attachments().contains_key(&name) {
+                    log::warn!("interface {name} is gone; waiting for it to come back");
+                    self.datapath.detach(&name)?;
+                }
+                continue;
+            };
+            let known = self
+                .datapath
+                .attachments()
+                .get(&name)
+                .is_some_and(|attachment| attachment.ifindex == link.index);
+            if known && datapath::attach::is_attached(self.datapath.pins(), &name, link.index) {
+                continue;
+            }
+            let interface = datapath::Interface {
+                name: name.clone(),
+                ifindex: link.index,
+                occupant: link.xdp.as_ref().map(|xdp| (xdp.program_id, mode_of(xdp.mode))),
+            };
+            let mode = self.config.xdp_mode;
+            let attachment = self.datapath.attach(&interface, mode)?.clone();
+            let because =
+                attachment.reason.map(|why| format!(", because {why}")).unwrap_or_default();
+            log::info!("{name}: {} XDP{because}", attachment.mode.as_str());
+            if attachment.mode == datapath::Mode::Generic {
+                self.vips.switch_gro_off(&name)?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) async fn hold_vips(&mut self) -> anyhow::Result<()> {
+        let wanted = self.config.vips();
+        let interfaces = self.config.interfaces.clone();
+        self.vips.hold(&self.netlink, &self.snapshot, &wanted, &interfaces).await
+    }
+
+    /// Asks the kernel for the neighbours that it does not know; its answer comes as an event.
+    pub(super) async fn resolve_backends(&mut self) {
+        for address in self.backend_addresses() {
+            let (neighbour, ifindex) = match self.snapshot.next_hop(address) {
+                Resolution::Unresolved { neighbour, ifindex } => (neighbour, ifindex),
+                Resolution::Failed { neighbour, ifindex } => {
+                    log::debug!("{address}: neighbour {neighbour} does not answer ARP");
+                    (neighbour, ifindex)
+                }
+                Resolution::Local => {
+                    self.warn_once(address, "is this node's own, which gets no traffic yet");
+                    continue;
+                }
+                Resolution::Known(next_hop) if next_hop.vlan != 0 => {
+                    self.warn_once(address, "is behind a VLAN, which gets no traffic yet");
+                    continue;
+                }
+                Resolution::Known(next_hop) => {
+                    let mut attachments = self.datapath.attachments().values();
+                    if !attachments.any(|attached| attached.ifindex == next_hop.ifindex) {
+                        self.warn_once(address, "is behind an interface not in `interfaces`");
+                    }
+                    continue;
+                }
+                Resolution::NoRoute => continue,
+            };
+            if let Err(error) = self.netlink.resolve(ifindex, neighbour).await {
+                log::debug!("resolving {neighbour}: {error:#}");
+            }
+        }
+    }
+
+    fn warn_once(&mut self, address: Ipv4Addr, why: &str) {
+        if self.warned.insert(address) {
+            log::warn!("backend {address} {why}");
+        }
+    }
+
+    /// Routes and neighbours for the datapath to find clients by.
+    pub(super) fn follow_clients(&mut self) -> anyhow::Result<()> {
+        let (routes, omitted) =
+            self.snapshot.routes_for_datapath(datapath::maps::MAX_ROUTES as usize);
+        if omitted > 0 {
+            log::warn!("{omitted} routes do not fit; clients behind them are answered by MAC");
+        }
+        let routes = routes
+            .into_iter()
+            .map(|(address, length, route)| ((u32::from(length), address), route))
+            .collect();
+        self.datapath.maps.set_routes(&routes).context("writing the routes")?;
+        let ifindexes: Vec<u32> = self.datapath.attachments().values().map(|a| a.ifindex).collect();
+        let limit = datapath::maps::MAX_NEIGHBOURS as usize;
+        let neighbours = self
+            .snapshot
+            .neighbours_for_datapath(limit, &ifindexes)
+            .into_iter()
+            .filter(|(_, next_hop)| next_hop.vlan == 0)
+            .collect();
+        self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")
+    }
+}
+
+const fn mode_of(mode: AttachMode) -> datapath::Mode {
+    match mode {
+        AttachMode::Generic => datapath::Mode::Generic,
+        AttachMode::Native | AttachMode::Hardware | AttachMode::Multiple => datapath::Mode::Native,
+    }
+}

@@ -1,0 +1,81 @@
+//! What the controller publishes of itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use super::{Controller, Name};
+use crate::admin::model::{self, Status};
+use crate::control::status::{self, Measured, Sources};
+use crate::netlink::snapshot::Resolution;
+
+impl Controller {
+    /// What `status` prints now.
+    pub fn status(&mut self) -> anyhow::Result<Arc<Status>> {
+        let measured = self.measure()?;
+        let health = self.health_table.borrow().clone();
+        let sources = Sources {
+            desired: &self.desired,
+            health: &health,
+            overrides: &self.overrides,
+            measured: &measured,
+            since: &self.since,
+        };
+        self.status.services = sources.services();
+        let owned: BTreeSet<_> =
+            self.snapshot.addresses.iter().map(|address| address.address).collect();
+        self.status.vips = status::vips(&self.desired, |vip| owned.contains(&vip));
+        self.status.xdp = self
+            .datapath
+            .attachments()
+            .iter()
+            .map(|(interface, attachment)| model::Xdp {
+                interface: interface.clone(),
+                mode: attachment.mode.as_str().to_owned(),
+                reason: attachment.reason.clone(),
+            })
+            .collect();
+        let counters = self.datapath.maps.counters()?;
+        self.status.counters =
+            counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+        self.status.flows = model::Flows {
+            established: self.census.established,
+            half_open: self.census.half_open,
+            capacity: model::FlowCapacity {
+                established: self.config.limits.flows.into(),
+                half_open: self.config.limits.half_open.into(),
+            },
+        };
+        Ok(Arc::new(self.status.clone()))
+    }
+
+    fn measure(&self) -> anyhow::Result<BTreeMap<Name, Measured>> {
+        let mut measured = BTreeMap::new();
+        for service in &self.config.services {
+            for backend in &service.backends {
+                let Some(id) = self.backend_id(service, backend.endpoint()) else { continue };
+                let name = (service.name.clone(), backend.name.clone());
+                measured.insert(
+                    name,
+                    Measured {
+                        connections: self.census.connections.get(&id).copied().unwrap_or(0),
+                        counters: self.datapath.maps.backend_counters(id)?,
+                        next_hop: self.next_hop(backend.address),
+                    },
+                );
+            }
+        }
+        Ok(measured)
+    }
+
+    fn next_hop(&self, address: Ipv4Addr) -> Option<model::NextHop> {
+        let (state, ifindex, mac) = match self.snapshot.next_hop(address) {
+            Resolution::Known(hop) => ("known", hop.ifindex, Some(hop.mac.to_string())),
+            Resolution::Unresolved { ifindex, .. } => ("unresolved", ifindex, None),
+            Resolution::Failed { ifindex, .. } => ("failed", ifindex, None),
+            Resolution::NoRoute | Resolution::Local => return None,
+        };
+        let interface = self.snapshot.links.get(&ifindex).map(|link| link.name.clone());
+        Some(model::NextHop { state: state.to_owned(), mac, interface: interface? })
+    }
+}
