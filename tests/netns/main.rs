@@ -1,4 +1,11 @@
 //! Real traffic through the real controller, between namespaces: one file per promise.
 
+mod follow;
 mod restart;
 mod traffic;
+
+/// Shows a figure that a test found; the assertions have bounds that hold on a busy machine.
+#[expect(clippy::print_stderr, reason = "what --nocapture is for")]
+fn measured(what: &str) {
+    eprintln!("measured: {what}");
+}

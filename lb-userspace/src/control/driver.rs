@@ -176,9 +176,11 @@ impl Controller {
     /// Makes the maps what they should be.
     pub fn reconcile(&mut self) -> anyhow::Result<()> {
         let desired = desired::desired(&self.config, &self.view());
+        // Flows of a backend that was just selected are in no complete pass: until two have passed since
+        // it left its table, they may be there.
+        self.census.referenced.extend(self.installed.tables.values().flatten());
         self.installed.referenced =
             self.census.referenced.union(&self.referenced_before).copied().collect();
-        self.installed.referenced.extend(self.installed.tables.values().flatten());
         let operations = plan::plan(&desired, &self.installed)?;
         for operation in &operations {
             log::debug!("{operation:?}");

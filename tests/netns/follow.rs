@@ -1,0 +1,170 @@
+//! Neighbours: who moves is followed, who is not there is named.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use lb_tests::controller::Controller;
+use lb_tests::eventually::eventually_is;
+use lb_tests::load::{Load, Pace, Talk};
+use lb_tests::plain::{self, EchoClient};
+use lb_tests::topology::{Host, Plan, Topology};
+use serde_json::Value;
+
+use crate::measured;
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_backend_that_changes_its_mac_is_followed() {
+    let lab = Topology::build(&Plan { backends: 1, ..Plan::default() }).unwrap();
+    let cp1 = lab.backend("cp1").unwrap();
+    changed_mac_is_followed(&lab, cp1, true);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_client_that_changes_its_mac_is_followed() {
+    let lab = Topology::build(&Plan { backends: 1, ..Plan::default() }).unwrap();
+    changed_mac_is_followed(&lab, &lab.client, false);
+}
+
+/// `host` gets another MAC under load and says so by gratuitous ARP: connections fail for no longer
+/// than it takes to hear it, and those that are established go on.
+fn changed_mac_is_followed(lab: &Topology, host: &Host, is_backend: bool) {
+    const MAC: &str = "02:00:00:77:00:0b";
+    let _servers = plain::echo_servers(lab).unwrap();
+    // The LB's kernel believes the first ARP that it hears, and the host sends one when its MAC changes.
+    lab.lbs[0].host.netns.sysctl("ipv4/neigh/eth0/locktime", "0").unwrap();
+    host.netns.sysctl("ipv4/conf/eth0/arp_notify", "1").unwrap();
+    let controller = plain::start_up(lab).unwrap();
+    let target = plain::target(lab);
+
+    let mut held = lab.client.netns.on_thread(|| EchoClient::connect(target, None)).unwrap();
+    let load = Load {
+        target,
+        talk: Talk::Plain { server_closes_first: false },
+        pace: Pace::Open { per_second: 200 },
+        watches: 0,
+    };
+    let running = load.start(&lab.client.netns.handle()).unwrap();
+    let recorder = &running.recorder;
+    sleep(Duration::from_secs(1));
+    held.exchange("before").unwrap();
+
+    let changed = recorder.now();
+    host.netns.ip(&format!("link set dev eth0 address {MAC}")).unwrap();
+    if is_backend {
+        let mac = || Ok(next_hop(&controller, &host.name)?["mac"].as_str().map(str::to_owned));
+        let patience = Duration::from_secs(5);
+        eventually_is("the new MAC", patience, mac, |mac| mac.as_deref() == Some(MAC)).unwrap();
+        measured(&format!("in the status {:.1?} after the change", recorder.now() - changed));
+    }
+    held.exchange("after").unwrap();
+    let exchanged = recorder.now() - changed;
+    sleep(Duration::from_secs(2));
+    let settled = changed + Duration::from_secs(2);
+    let recorder = running.stop().unwrap();
+
+    let report = recorder.report(&(Duration::ZERO..Duration::MAX));
+    measured(&format!(
+        "the MAC of {} changes: {} connections, {} failed, longest gap {:.1?}, slowest to connect \
+         {:.1?}; an old connection's line takes {exchanged:.1?}",
+        host.name,
+        report.sent,
+        report.failed_total(),
+        report.longest_gap,
+        report.connect_max,
+    ));
+    let slow: Vec<Duration> = recorder
+        .samples()
+        .iter()
+        .filter(|sample| sample.started > settled)
+        .map(|sample| sample.connected_after.unwrap_or(Duration::MAX))
+        .filter(|after| *after > Duration::from_millis(900))
+        .collect();
+    assert!(slow.is_empty(), "two seconds after the change: {slow:?}");
+    assert!(report.longest_gap < Duration::from_secs(2), "{:?}", report.longest_gap);
+    assert_eq!(report.failed_total(), 0, "{:?}", report.failures.first());
+    assert!(exchanged < Duration::from_secs(3), "{exchanged:?}");
+    assert!(report.sent > 300, "{}", report.sent);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_backend_that_no_arp_finds_is_named_and_the_others_serve() {
+    let nobody = Ipv4Addr::new(10, 77, 0, 99);
+    let lab = Topology::build(&Plan { backends: 2, ..Plan::default() }).unwrap();
+    let _servers = plain::echo_servers(&lab).unwrap();
+    let mut controller = Controller::new(&lab.lbs[0], &plain::binary().unwrap(), lab.directory());
+    let mut backends = plain::backends(&lab);
+    backends.push(("nobody", nobody));
+    controller.write_config(&plain::config(&lab, &backends, controller.socket())).unwrap();
+    controller.start().unwrap();
+
+    let patience = Duration::from_secs(10);
+    for name in ["cp1", "cp2"] {
+        controller.wait_backend(name, "up", patience).unwrap();
+        let seen = next_hop(&controller, name).unwrap();
+        assert!(seen["mac"].is_string(), "{name}: {seen}");
+        assert_eq!(seen["interface"], "eth0");
+    }
+    let look = || next_hop(&controller, "nobody");
+    let failed = |seen: &Value| seen["state"] == "failed" && seen["mac"].is_null();
+    let seen = eventually_is("nobody's neighbour failed", patience, look, failed).unwrap();
+    measured(&format!("the neighbour that is not there: {seen}"));
+    controller.wait_backend("nobody", "down", patience).unwrap();
+    assert!(controller.log().contains(&nobody.to_string()), "{}", controller.log());
+
+    for _ in 0..20 {
+        answered(&lab, plain::target(&lab)).unwrap();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_backend_whose_link_goes_down_is_named_as_failed_and_found_again() {
+    let lab = Topology::build(&Plan::default()).unwrap();
+    let _servers = plain::echo_servers(&lab).unwrap();
+    let lb = &lab.lbs[0].host.netns;
+    // The kernel doubts a neighbour after 5 s of silence; here sooner.
+    for (name, value) in [("delay_first_probe_time", "1"), ("base_reachable_time_ms", "1000")] {
+        lb.sysctl(&format!("ipv4/neigh/eth0/{name}"), value).unwrap();
+    }
+    let controller = plain::start_up(&lab).unwrap();
+    let cp3 = lab.backend("cp3").unwrap();
+    let state = || Ok(next_hop(&controller, "cp3")?["state"].as_str().map(str::to_owned));
+    let patience = Duration::from_secs(15);
+
+    cp3.netns.ip("link set eth0 down").unwrap();
+    eventually_is("cp3 failed", patience, state, |state| state.as_deref() == Some("failed"))
+        .unwrap();
+    controller.wait_backend("cp3", "down", patience).unwrap();
+    for _ in 0..20 {
+        assert_ne!(answered(&lab, plain::target(&lab)).unwrap(), "cp3");
+    }
+    cp3.netns.ip("link set eth0 up").unwrap();
+    controller.wait_backend("cp3", "up", patience).unwrap();
+    let serves = || answered(&lab, plain::target(&lab));
+    eventually_is("cp3 serves", patience, serves, |server| server == "cp3").unwrap();
+    assert!(next_hop(&controller, "cp3").unwrap()["mac"].is_string());
+}
+
+/// The name of the server that answers a client's new connection.
+fn answered(lab: &Topology, target: SocketAddr) -> Result<String> {
+    lab.client.netns.on_thread(|| {
+        let mut client = EchoClient::connect(target, None)?;
+        client.exchange("hello")?;
+        let server = client.server.clone();
+        client.close()?;
+        Ok(server)
+    })
+}
+
+/// What the status says of the way to a backend.
+fn next_hop(controller: &Controller<'_>, name: &str) -> Result<Value> {
+    let status = controller.status()?;
+    let backends = status["services"][0]["backends"].as_array().context("no backends")?;
+    let backend = backends.iter().find(|backend| backend["name"] == name);
+    Ok(backend.with_context(|| format!("no backend {name}"))?["next_hop"].clone())
+}

@@ -1,0 +1,152 @@
+//! A service without TLS: echo servers behind the VIP, checked by connecting.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::fmt::Write;
+use std::io::{BufRead, BufReader, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, ensure};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::controller::Controller;
+use crate::echo;
+use crate::eventually::eventually_is;
+use crate::server_thread::ServerThread;
+use crate::topology::{API_PORT, Host, Topology};
+
+/// Each step of a connection gets so long.
+const TIMEOUT: Duration = Duration::from_secs(5);
+/// From the controller's answer to the last backend that is up.
+const UP_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The controller to test: `cargo xtask test netns` builds it and names it here.
+pub fn binary() -> Result<PathBuf> {
+    let path = env::var_os("FAIRLEAD_BIN");
+    path.map(PathBuf::from).context("FAIRLEAD_BIN is not set: run `cargo xtask test netns`")
+}
+
+/// A configuration with one service of these backends, checked by TCP.
+pub fn config(lab: &Topology, backends: &[(&str, Ipv4Addr)], socket: &Path) -> String {
+    let mut yaml = format!(
+        "version: 1\ninterfaces: [{}]\nadmin: {{ socket: {} }}\nservices:\n  - name: plain\n",
+        lab.interfaces().join(", "),
+        socket.display(),
+    );
+    // Writing to a string cannot fail.
+    let _ = write!(yaml, "    vips: [{}]\n    port: {API_PORT}\n", lab.vip());
+    if let Some(address) = lab.snat_address() {
+        let _ = writeln!(yaml, "    snat_address: {address}");
+    }
+    yaml.push_str("    health: { type: tcp, interval: 1s, timeout: 1s, rise: 2, fall: 3 }\n");
+    yaml.push_str("    backends:\n");
+    for (name, address) in backends {
+        let _ = writeln!(yaml, "      - {{ name: {name}, address: {address} }}");
+    }
+    yaml
+}
+
+/// What [`config`] wants of every backend of the lab.
+pub fn backends(lab: &Topology) -> Vec<(&str, Ipv4Addr)> {
+    lab.backends.iter().map(|host| (host.name.as_str(), host.address)).collect()
+}
+
+/// Starts a controller for all backends of the lab on its first LB node.
+pub fn start(lab: &Topology) -> Result<Controller<'_>> {
+    let mut controller = Controller::new(&lab.lbs[0], &binary()?, lab.directory());
+    controller.write_config(&config(lab, &backends(lab), controller.socket()))?;
+    controller.start()?;
+    Ok(controller)
+}
+
+/// Starts an echo server on every backend, by its name.
+pub fn echo_servers(lab: &Topology) -> Result<BTreeMap<&str, ServerThread>> {
+    lab.backends.iter().map(|host| Ok((host.name.as_str(), echo_server(host)?))).collect()
+}
+
+/// Dropping it closes listener and connections at once, as the kernel does for a killed process.
+pub fn echo_server(host: &Host) -> Result<ServerThread> {
+    echo::start(&host.netns, &host.name, SocketAddr::from((host.address, API_PORT)))
+}
+
+/// Starts a controller as [`start`] does, and waits until it uses every backend.
+pub fn start_up(lab: &Topology) -> Result<Controller<'_>> {
+    let controller = start(lab)?;
+    for host in &lab.backends {
+        controller.wait_backend(&host.name, "up", UP_TIMEOUT)?;
+    }
+    Ok(controller)
+}
+
+/// The VIP's service.
+pub fn target(lab: &Topology) -> SocketAddr {
+    (lab.vip(), API_PORT).into()
+}
+
+/// Waits for a packet counter to be accepted; its value.
+pub fn wait_counter(
+    controller: &Controller<'_>,
+    name: &str,
+    accept: impl Fn(&u64) -> bool,
+) -> Result<u64> {
+    let look = || controller.status()?["counters"][name].as_u64().context("no such counter");
+    eventually_is(name, Duration::from_secs(5), look, accept)
+}
+
+/// A connection to an echo server, and the name that the server gave.
+#[derive(Debug)]
+pub struct EchoClient {
+    stream: BufReader<TcpStream>,
+    pub server: String,
+}
+
+impl EchoClient {
+    /// Connects in the namespace of the calling thread, from a port if it matters.
+    pub fn connect(target: SocketAddr, port: Option<u16>) -> Result<Self> {
+        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        if let Some(port) = port {
+            socket.set_reuse_address(true)?;
+            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+        }
+        socket.connect_timeout(&target.into(), TIMEOUT)?;
+        let stream = TcpStream::from(socket);
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_nodelay(true)?;
+        let mut client = Self { stream: BufReader::new(stream), server: String::new() };
+        client.server = client.read_line().context("reading the server's name")?;
+        Ok(client)
+    }
+
+    /// Sends a line and gets it back.
+    pub fn exchange(&mut self, line: &str) -> Result<()> {
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes())?;
+        let echoed = self.read_line()?;
+        ensure!(echoed == line, "sent {line:?}, got {echoed:?}");
+        Ok(())
+    }
+
+    /// Ends the connection by a RST: nothing of it stays, so that its ports can be used again.
+    pub fn abort(self) -> Result<()> {
+        let stream = self.stream.into_inner();
+        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        Ok(())
+    }
+
+    /// Ends it in order, and waits for the server's end.
+    pub fn close(mut self) -> Result<()> {
+        self.stream.get_mut().shutdown(Shutdown::Write)?;
+        let mut rest = String::new();
+        ensure!(self.stream.read_line(&mut rest)? == 0, "after the end: {rest:?}");
+        Ok(())
+    }
+
+    fn read_line(&mut self) -> Result<String> {
+        let mut line = String::new();
+        self.stream.read_line(&mut line)?;
+        ensure!(line.ends_with('\n'), "the server ended the connection");
+        line.pop();
+        Ok(line)
+    }
+}
