@@ -1,4 +1,5 @@
 //! Real traffic through the real controller, between namespaces: one file per promise.
 
 mod restart;
+mod scene;
 mod traffic;

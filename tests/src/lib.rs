@@ -19,6 +19,7 @@ pub mod netns;
 pub mod pki;
 pub mod recorder;
 pub mod server_thread;
+pub mod steady;
 pub mod topology;
 pub mod watch;
 pub mod xdp_pass;
