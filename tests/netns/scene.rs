@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 use std::env;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -158,6 +159,19 @@ admin:
         Ok(Traffic { steady, running: load.start(&netns)? })
     }
 
+    /// Lets the node's own kernel meet everyone: their neighbour entries are not the controller's.
+    pub(super) fn meet_neighbours(&self) -> Result<()> {
+        for host in std::iter::once(&self.lab.client).chain(&self.lab.backends) {
+            // Nobody listens there; whether that is said does not matter.
+            let nobody = SocketAddr::from((host.address, 1));
+            self.node().host.netns.on_thread(|| {
+                drop(TcpStream::connect_timeout(&nobody, Duration::from_secs(1)));
+                Ok(())
+            })?;
+        }
+        Ok(())
+    }
+
     /// One connection through the VIP is answered, sooner or later.
     pub(super) fn wait_served(&self, timeout: Duration) -> Result<()> {
         eventually("an answer through the VIP", timeout, || {
@@ -205,8 +219,10 @@ impl Traffic {
         })
     }
 
-    /// Ends it: nothing may have been lost, neither of the new connections nor of the old ones.
+    /// Goes on for a moment and ends: nothing may have been lost, neither of the new connections nor of
+    /// the old ones.
     pub(super) fn ensure_nothing_lost(self, what: &str) -> Result<()> {
+        self.goes_on()?;
         let report = self.running.stop()?.report(&(Duration::ZERO..Duration::MAX));
         let steady = self.steady.finish()?;
         println!(
@@ -279,4 +295,12 @@ pub(super) fn xdp(node: &LbNode) -> Result<Option<(u32, String)>> {
     let mode = said.split_whitespace().find(|word| word.starts_with("xdp"));
     let id = words.nth(2).map(str::parse).transpose()?;
     Ok(id.map(|id| (id, mode.unwrap_or("xdp").to_owned())))
+}
+
+/// A command on the node: in its network namespace, with its bpffs.
+pub(super) fn run_on(node: &LbNode, words: &[&str]) -> Command {
+    let mut command = node.host.netns.command(words[0]);
+    node.bpffs.show_to(&mut command);
+    command.args(&words[1..]);
+    command
 }
