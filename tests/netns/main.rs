@@ -1,7 +1,11 @@
 //! Real traffic through the real controller, between namespaces: one file per promise.
 
+mod attach;
 mod follow;
+mod give_up;
+mod refusal;
 mod restart;
+mod scene;
 mod traffic;
 
 /// Shows a figure that a test found; the assertions have bounds that hold on a busy machine.

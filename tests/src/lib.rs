@@ -21,6 +21,7 @@ pub mod pki;
 pub mod plain;
 pub mod recorder;
 pub mod server_thread;
+pub mod steady;
 pub mod topology;
 pub mod transfer;
 pub mod watch;

@@ -119,6 +119,11 @@ impl EchoClient {
         Ok(client)
     }
 
+    /// Sends a line, whether anybody answers or not.
+    pub fn send(&mut self, line: &str) -> std::io::Result<()> {
+        self.stream.get_mut().write_all(format!("{line}\n").as_bytes())
+    }
+
     /// Sends a line and gets it back.
     pub fn exchange(&mut self, line: &str) -> Result<()> {
         self.stream.get_mut().write_all(format!("{line}\n").as_bytes())?;

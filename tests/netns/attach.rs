@@ -1,0 +1,131 @@
+//! Where the program is attached, and what the controller does when interfaces and addresses change
+//! under it.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, ensure};
+use lb_tests::eventually::{Seen, eventually};
+use lb_tests::topology::Topology;
+use lb_tests::xdp_pass::{Attached, XdpPass};
+
+use super::scene::{PATIENCE, Scene, Settings, Traces, offload, xdp};
+
+/// From an interface's return to an answer through it.
+const BACK: Duration = Duration::from_secs(5);
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn an_interface_that_is_made_again_is_attached_again_and_serves() -> Result<()> {
+    let scene = Scene::build()?;
+    let controller = scene.balanced()?;
+    ensure!(scene.some_connections(50)?.answered == 50);
+
+    for _ in 0..2 {
+        scene.lab.fabric.ip("link del lb1")?;
+        // Long enough for the controller to see that it is gone: the status says so.
+        eventually("the interface to be given up", PATIENCE, || {
+            let status = controller.status()?;
+            let xdp = status["xdp"].as_array().map_or(0, Vec::len);
+            Ok(if xdp == 0 { Seen::Done(()) } else { Seen::Pending(status["xdp"].to_string()) })
+        })?;
+        let _pass = replug(&scene.lab)?;
+        let since = Instant::now();
+        scene.wait_served(BACK)?;
+        println!("served {:?} after the interface came back", since.elapsed());
+        ensure!(xdp(scene.node())?.is_some(), "no program on the new interface");
+        let report = scene.some_connections(50)?;
+        ensure!(report.answered == 50, "{report:?}");
+        scene.wait_all_up(&controller)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn an_interface_that_is_made_again_at_once_is_attached_again_and_serves() -> Result<()> {
+    let scene = Scene::build()?;
+    let controller = scene.balanced()?;
+    let (before, _) = xdp(scene.node())?.expect("a program");
+    // Within one look of the controller at the network.
+    scene.lab.fabric.ip("link del lb1")?;
+    let _pass = replug(&scene.lab)?;
+    scene.wait_served(BACK)?;
+    let (after, _) = xdp(scene.node())?.expect("a program on the new interface");
+    ensure!(before == after, "program {after} where {before} was");
+    let report = scene.some_connections(50)?;
+    ensure!(report.answered == 50, "{report:?}");
+    scene.wait_all_up(&controller)
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn generic_xdp_serves_with_gro_off_and_gives_it_back() -> Result<()> {
+    let scene = Scene::build()?;
+    scene.meet_neighbours()?;
+    let node = scene.node();
+    node.host.netns.run("ethtool", ["-K", "eth0", "gro", "on"])?;
+    let before = Traces::of(node)?;
+    ensure!(offload(node, "generic-receive-offload")? == "on");
+
+    let settings = Settings { xdp_mode: "generic", ..Settings::default() };
+    let mut controller = scene.controller(&settings)?;
+    controller.start()?;
+    scene.wait_all_up(&controller)?;
+    ensure!(offload(node, "generic-receive-offload")? == "off", "GRO is on under generic XDP");
+    ensure!(xdp(node)?.is_some_and(|(_, mode)| mode == "xdpgeneric"), "{:?}", xdp(node)?);
+    ensure!(controller.status()?["xdp"][0]["mode"] == "generic");
+    let traffic = scene.traffic()?;
+    traffic.goes_on()?;
+
+    // A successor must not take the state that it finds for the operator's.
+    controller.kill9()?;
+    controller.start()?;
+    traffic.goes_on()?;
+    ensure!(offload(node, "generic-receive-offload")? == "off");
+    ensure!(controller.status()?["xdp"][0]["mode"] == "generic");
+    traffic.ensure_nothing_lost("generic XDP")?;
+
+    controller.sigterm()?;
+    ensure!(controller.wait_exit(PATIENCE)?.success());
+    assert_eq!(Traces::of(node)?, before);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_vip_that_someone_removes_is_added_again_within_a_second() -> Result<()> {
+    let scene = Scene::build()?;
+    let _controller = scene.balanced()?;
+    let traffic = scene.traffic()?;
+    let (netns, vip) = (&scene.node().host.netns, scene.lab.vip());
+    for _ in 0..5 {
+        netns.ip(&format!("addr del {vip}/32 dev eth0"))?;
+        eventually("the VIP to be back", Duration::from_secs(1), || {
+            let addresses = netns.ip("-o -4 addr show dev eth0")?;
+            let line = addresses.lines().find(|line| line.contains(&format!(" {vip}/32 ")));
+            Ok(match line {
+                Some(line) if line.contains("deprecated") => Seen::Done(()),
+                _ => Seen::Pending(addresses),
+            })
+        })?;
+        traffic.goes_on()?;
+    }
+    traffic.ensure_nothing_lost("without a VIP for a moment")
+}
+
+/// Makes the LB node's veth pair again, as the topology made it, with other MAC addresses. The far end
+/// passes frames for as long as what this returns is there.
+fn replug(lab: &Topology) -> Result<Attached> {
+    const OFFLOADS_OFF: &str = "tx off rx off tso off gso off gro off";
+    let (fabric, host) = (&lab.fabric, &lab.lbs[0].host);
+    let inside = host.netns.name();
+    fabric.ip(&format!("link add lb1 type veth peer name eth0 netns {inside}"))?;
+    let offloads = OFFLOADS_OFF.split_whitespace();
+    fabric.run("ethtool", ["-K", "lb1"].into_iter().chain(offloads.clone()))?;
+    host.netns.run("ethtool", ["-K", "eth0"].into_iter().chain(offloads))?;
+    fabric.ip("link set lb1 master br-front up")?;
+    host.netns.ip(&format!("addr add {}/24 dev eth0", host.address))?;
+    host.netns.ip("link set eth0 up")?;
+    let _inside = fabric.enter()?;
+    XdpPass::load()?.attach("lb1")
+}
