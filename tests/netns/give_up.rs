@@ -27,7 +27,7 @@ fn clients_of_a_black_hole_are_reset_and_those_of_others_go_on() {
         client.exchange("before").unwrap();
     }
     // Its kernel answers nothing any more, not even with RST.
-    lab.fabric.ip(&["link", "set", "cp1", "down"]).unwrap();
+    lab.fabric.ip("link set cp1 down").unwrap();
 
     let (lost, kept): (Vec<_>, Vec<_>) =
         clients.into_iter().partition(|client| client.server == "cp1");
