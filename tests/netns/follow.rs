@@ -1,14 +1,16 @@
 //! Neighbours: who moves is followed, who is not there is named.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
 use lb_tests::load::{Load, Pace, Talk};
+use lb_tests::netns::Netns;
 use lb_tests::plain::{self, EchoClient};
+use lb_tests::recorder::Recorder;
 use lb_tests::topology::{Host, Plan, Topology};
 use serde_json::Value;
 
@@ -30,6 +32,46 @@ fn a_backend_that_changes_its_mac_is_followed() {
 fn a_client_that_changes_its_mac_is_followed() {
     let lab = Topology::build(&Plan { backends: 1, ..Plan::default() }).unwrap();
     changed_mac_is_followed(&lab, &lab.client, false);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_handshake_that_a_clients_new_mac_interrupts_completes_at_the_next_syn() {
+    let lab = Topology::build(&Plan { backends: 1, ..Plan::default() }).unwrap();
+    let _servers = plain::echo_servers(&lab).unwrap();
+    let _controller = plain::start_up(&lab).unwrap();
+    let (lb, client) = (&lab.lbs[0].host.netns, &lab.client);
+    answered(&lab, plain::target(&lab)).unwrap();
+    // Until the LB has seen where the client is.
+    sleep(Duration::from_millis(500));
+
+    // The client's own ARP would tell the LB its new MAC: it is given the VIP's instead.
+    let (lb_mac, vip) = (mac_of(lb).unwrap(), lab.vip());
+    client.netns.ip(&format!("link set dev eth0 address {MAC}")).unwrap();
+    let to_vip = format!("neigh replace {vip} lladdr {lb_mac} dev eth0 nud permanent");
+    client.netns.ip(&to_vip).unwrap();
+    let clock = Recorder::new();
+    let (server, took) = thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            let server = answered(&lab, plain::target(&lab));
+            (server, clock.now())
+        });
+        // The SYN-ACK went to the old MAC; before the next SYN, after a second, the new one is known.
+        sleep(Duration::from_millis(300));
+        let to_client = format!("neigh replace {} lladdr {MAC} dev eth0", client.address);
+        lb.ip(&to_client).unwrap();
+        connecting.join().unwrap()
+    });
+    measured(&format!("a handshake that a new MAC interrupts takes {took:.1?}"));
+    assert_eq!(server.unwrap(), "cp1", "after {took:?}");
+    assert!(took > Duration::from_millis(300), "the SYN-ACK was not lost: {took:?}");
+    assert!(took < Duration::from_millis(2_500), "not at the first retry: {took:?}");
+}
+
+fn mac_of(netns: &Netns) -> Result<String> {
+    let link = netns.ip("-o link show eth0")?;
+    let mac = link.split_once("link/ether ").context("no MAC")?.1.split_whitespace().next();
+    Ok(mac.context("no MAC")?.to_owned())
 }
 
 /// `host` gets another MAC under load and says so by gratuitous ARP: connections fail for no longer
