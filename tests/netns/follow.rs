@@ -1,18 +1,23 @@
 //! Neighbours: who moves is followed, who is not there is named.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::thread::sleep;
+use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
 use lb_tests::load::{Load, Pace, Talk};
+use lb_tests::netns::Netns;
 use lb_tests::plain::{self, EchoClient};
+use lb_tests::recorder::Recorder;
 use lb_tests::topology::{Host, Plan, Topology};
 use serde_json::Value;
 
 use crate::measured;
+
+/// What a host's MAC changes to.
+const MAC: &str = "02:00:00:77:00:0b";
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
@@ -29,10 +34,49 @@ fn a_client_that_changes_its_mac_is_followed() {
     changed_mac_is_followed(&lab, &lab.client, false);
 }
 
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_handshake_that_a_clients_new_mac_interrupts_completes_at_the_next_syn() {
+    let lab = Topology::build(&Plan { backends: 1, ..Plan::default() }).unwrap();
+    let _servers = plain::echo_servers(&lab).unwrap();
+    let _controller = plain::start_up(&lab).unwrap();
+    let (lb, client) = (&lab.lbs[0].host.netns, &lab.client);
+    answered(&lab, plain::target(&lab)).unwrap();
+    // Until the LB has seen where the client is.
+    sleep(Duration::from_millis(500));
+
+    // The client's own ARP would tell the LB its new MAC: it is given the VIP's instead.
+    let (lb_mac, vip) = (mac_of(lb).unwrap(), lab.vip());
+    client.netns.ip(&format!("link set dev eth0 address {MAC}")).unwrap();
+    let to_vip = format!("neigh replace {vip} lladdr {lb_mac} dev eth0 nud permanent");
+    client.netns.ip(&to_vip).unwrap();
+    let clock = Recorder::new();
+    let (server, took) = thread::scope(|scope| {
+        let connecting = scope.spawn(|| {
+            let server = answered(&lab, plain::target(&lab));
+            (server, clock.now())
+        });
+        // The SYN-ACK went to the old MAC; before the next SYN, after a second, the new one is known.
+        sleep(Duration::from_millis(300));
+        let to_client = format!("neigh replace {} lladdr {MAC} dev eth0", client.address);
+        lb.ip(&to_client).unwrap();
+        connecting.join().unwrap()
+    });
+    measured(&format!("a handshake that a new MAC interrupts takes {took:.1?}"));
+    assert_eq!(server.unwrap(), "cp1", "after {took:?}");
+    assert!(took > Duration::from_millis(300), "the SYN-ACK was not lost: {took:?}");
+    assert!(took < Duration::from_millis(2_500), "not at the first retry: {took:?}");
+}
+
+fn mac_of(netns: &Netns) -> Result<String> {
+    let link = netns.ip("-o link show eth0")?;
+    let mac = link.split_once("link/ether ").context("no MAC")?.1.split_whitespace().next();
+    Ok(mac.context("no MAC")?.to_owned())
+}
+
 /// `host` gets another MAC under load and says so by gratuitous ARP: connections fail for no longer
 /// than it takes to hear it, and those that are established go on.
 fn changed_mac_is_followed(lab: &Topology, host: &Host, is_backend: bool) {
-    const MAC: &str = "02:00:00:77:00:0b";
     let _servers = plain::echo_servers(lab).unwrap();
     // The LB's kernel believes the first ARP that it hears, and the host sends one when its MAC changes.
     lab.lbs[0].host.netns.sysctl("ipv4/neigh/eth0/locktime", "0").unwrap();
@@ -63,7 +107,6 @@ fn changed_mac_is_followed(lab: &Topology, host: &Host, is_backend: bool) {
     held.exchange("after").unwrap();
     let exchanged = recorder.now() - changed;
     sleep(Duration::from_secs(2));
-    let settled = changed + Duration::from_secs(2);
     let recorder = running.stop().unwrap();
 
     let report = recorder.report(&(Duration::ZERO..Duration::MAX));
@@ -76,17 +119,21 @@ fn changed_mac_is_followed(lab: &Topology, host: &Host, is_backend: bool) {
         report.longest_gap,
         report.connect_max,
     ));
-    let slow: Vec<Duration> = recorder
-        .samples()
-        .iter()
-        .filter(|sample| sample.started > settled)
-        .map(|sample| sample.connected_after.unwrap_or(Duration::MAX))
-        .filter(|after| *after > Duration::from_millis(900))
-        .collect();
-    assert!(slow.is_empty(), "two seconds after the change: {slow:?}");
+    let outside = recorder.samples().into_iter().filter(|sample| {
+        let in_the_gap = changed - Duration::from_millis(100)..changed + Duration::from_secs(1);
+        // A SYN that is lost is sent again after a second.
+        let connected = sample.connected_after.unwrap_or(Duration::MAX);
+        !in_the_gap.contains(&sample.started) && connected > Duration::from_millis(900)
+    });
+    let outside: Vec<_> = outside.collect();
+    assert!(outside.is_empty(), "not within a second of the change: {:?}", outside[0]);
     assert!(report.longest_gap < Duration::from_secs(2), "{:?}", report.longest_gap);
-    assert_eq!(report.failed_total(), 0, "{:?}", report.failures.first());
-    assert!(exchanged < Duration::from_secs(3), "{exchanged:?}");
+    if is_backend {
+        assert_eq!(report.failed_total(), 0, "{:?}", report.failures.first());
+    }
+    // The client's place is looked at once a second, and then its TCP has to try again.
+    let patience = Duration::from_secs(if is_backend { 2 } else { 6 });
+    assert!(exchanged < patience, "{exchanged:?}");
     assert!(report.sent > 300, "{}", report.sent);
 }
 
@@ -105,9 +152,9 @@ fn a_backend_that_no_arp_finds_is_named_and_the_others_serve() {
     let patience = Duration::from_secs(10);
     for name in ["cp1", "cp2"] {
         controller.wait_backend(name, "up", patience).unwrap();
-        let seen = next_hop(&controller, name).unwrap();
-        assert!(seen["mac"].is_string(), "{name}: {seen}");
-        assert_eq!(seen["interface"], "eth0");
+        let look = || next_hop(&controller, name);
+        let known = |seen: &Value| seen["mac"].is_string() && seen["interface"] == "eth0";
+        eventually_is(&format!("{name} found"), patience, look, known).unwrap();
     }
     let look = || next_hop(&controller, "nobody");
     let failed = |seen: &Value| seen["state"] == "failed" && seen["mac"].is_null();

@@ -18,7 +18,7 @@ use crate::server_thread::ServerThread;
 use crate::topology::{API_PORT, Host, Topology};
 
 /// Each step of a connection gets so long.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const TIMEOUT: Duration = Duration::from_secs(10);
 /// From the controller's answer to the last backend that is up.
 const UP_TIMEOUT: Duration = Duration::from_secs(10);
 
