@@ -15,6 +15,7 @@ const BACK: Duration = Duration::from_secs(5);
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
+#[expect(clippy::disallowed_methods, reason = "a test of how long something lasts")]
 fn an_interface_that_is_made_again_is_attached_again_and_serves() -> Result<()> {
     let scene = Scene::build()?;
     let controller = scene.balanced()?;
