@@ -5,16 +5,18 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lb_tests::eventually::{Seen, eventually};
+use lb_tests::steady::Steady;
 use lb_tests::topology::Topology;
 use lb_tests::xdp_pass::{Attached, XdpPass};
 
-use super::scene::{PATIENCE, Scene, Settings, Traces, offload, xdp};
+use super::scene::{PATIENCE, STEADY, Scene, Settings, Traces, offload, xdp};
 
 /// From an interface's return to an answer through it.
 const BACK: Duration = Duration::from_secs(5);
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
+#[expect(clippy::disallowed_methods, reason = "a test of how long something lasts")]
 fn an_interface_that_is_made_again_is_attached_again_and_serves() -> Result<()> {
     let scene = Scene::build()?;
     let controller = scene.balanced()?;
@@ -55,6 +57,19 @@ fn an_interface_that_is_made_again_at_once_is_attached_again_and_serves() -> Res
     let report = scene.some_connections(50)?;
     ensure!(report.answered == 50, "{report:?}");
     scene.wait_all_up(&controller)
+}
+
+/// The interface is away for a moment only, and TCP waits: its connections need not break.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn connections_outlive_an_interface_that_is_made_again() -> Result<()> {
+    let scene = Scene::build()?;
+    let _controller = scene.balanced()?;
+    let steady = Steady::start(&scene.lab.client.netns.handle(), scene.target(), STEADY)?;
+    scene.lab.fabric.ip("link del lb1")?;
+    let _pass = replug(&scene.lab)?;
+    scene.wait_served(BACK)?;
+    steady.finish().map(drop)
 }
 
 #[test]

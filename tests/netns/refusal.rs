@@ -266,7 +266,7 @@ impl Files {
     fn refuse_unreadable(&self, command: &str) -> Result<String> {
         let file = self.file();
         fs::write(&file, RIGHT)?;
-        fs::set_permissions(&file, fs::Permissions::from_mode(0))?;
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o000))?;
         let mut powerless = self.netns.command("setpriv");
         powerless.args(["--bounding-set=-all", "--inh-caps=-all"]).arg(binary());
         let refused = output(powerless.args([command, "--config"]).arg(&file))?;

@@ -204,6 +204,7 @@ fn connections_go_on_when_the_flow_limit_changes_at_a_handover() -> Result<()> {
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
+#[expect(clippy::disallowed_methods, reason = "a test of how long something lasts")]
 fn a_successor_knows_what_its_predecessor_knew() -> Result<()> {
     let mut scene = Scene::build()?;
     drop(scene.servers.pop());

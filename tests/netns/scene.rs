@@ -221,6 +221,7 @@ impl Traffic {
 
     /// Goes on for a moment and ends: nothing may have been lost, neither of the new connections nor of
     /// the old ones.
+    #[expect(clippy::print_stdout, reason = "figures of a test, shown by --nocapture")]
     pub(super) fn ensure_nothing_lost(self, what: &str) -> Result<()> {
         self.goes_on()?;
         let report = self.running.stop()?.report(&(Duration::ZERO..Duration::MAX));

@@ -84,7 +84,10 @@ impl Loop<'_> {
                 wish = self.signals.next() => match wish {
                     Wish::End(ending) => return ending,
                     Wish::Reload => match self.reload().await {
-                        Ok(changes) => log::info!("reloaded: {}", summary(&changes)),
+                        Ok(changes) => {
+                            log::info!("reloaded: {}", summary(&changes));
+                            self.publish();
+                        }
                         Err(error) => log::error!("not reloaded: {error:#}"),
                     },
                 },
