@@ -56,7 +56,8 @@ impl Controller {
             let (neighbour, ifindex) = match self.snapshot.next_hop(address) {
                 Resolution::Unresolved { neighbour, ifindex } => (neighbour, ifindex),
                 Resolution::Failed { neighbour, ifindex } => {
-                    log::debug!("{address}: neighbour {neighbour} does not answer ARP");
+                    let why = format!("is out of reach: neighbour {neighbour} does not answer ARP");
+                    self.warn_once(address, &why);
                     (neighbour, ifindex)
                 }
                 Resolution::Local => {
@@ -69,12 +70,17 @@ impl Controller {
                 }
                 Resolution::Known(next_hop) => {
                     let mut attachments = self.datapath.attachments().values();
-                    if !attachments.any(|attached| attached.ifindex == next_hop.ifindex) {
+                    if attachments.any(|attached| attached.ifindex == next_hop.ifindex) {
+                        self.warned.remove(&address);
+                    } else {
                         self.warn_once(address, "is behind an interface not in `interfaces`");
                     }
                     continue;
                 }
-                Resolution::NoRoute => continue,
+                Resolution::NoRoute => {
+                    self.warn_once(address, "is out of reach: there is no route to it");
+                    continue;
+                }
             };
             if let Err(error) = self.netlink.resolve(ifindex, neighbour).await {
                 log::debug!("resolving {neighbour}: {error:#}");
@@ -82,6 +88,7 @@ impl Controller {
         }
     }
 
+    /// Says why a backend gets no traffic; again only after it was in reach.
     fn warn_once(&mut self, address: Ipv4Addr, why: &str) {
         if self.warned.insert(address) {
             log::warn!("backend {address} {why}");
