@@ -48,6 +48,13 @@ pub(crate) fn on_syn(key: &FlowKey<Ip>, found: &Found, now: u64) -> OnSyn {
     if state == TcpState::SynSent && now.saturating_sub(half.checked) >= SYN_RETRY {
         return OnSyn::Renew { attempt: half.attempts.wrapping_add(1) };
     }
+    // The client may have another MAC since, and a handshake has nobody else to look after it. Only
+    // what the controller knows counts: the SYN may be forged.
+    if found.map == FlowMap::HalfOpen
+        && let Some(next_hop) = maps::next_hop(key.src)
+    {
+        reply.next_hop = *next_hop;
+    }
     OnSyn::Forward
 }
 

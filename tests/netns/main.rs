@@ -1,5 +1,7 @@
 //! Real traffic through the real controller, between namespaces: one file per promise.
 
+#![expect(clippy::unwrap_used, reason = "everything here is part of a test")]
+
 mod attach;
 mod follow;
 mod give_up;

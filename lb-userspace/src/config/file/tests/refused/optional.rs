@@ -51,23 +51,11 @@ use super::assert_refused;
 #[case::long("drain_timeout: 1000h", "6:20", "drain_timeout", "from 0s to 168h")]
 #[case::idle("timeouts: { half_open: 0s }", "6:28", "timeouts.half_open", "from 1s to 1h")]
 #[case::type_("health: { type: grpc }", "6:21", "health.type", "write https or http or tcp")]
-#[case::no_ca(
-    "health: { type: https }",
-    "6:13",
-    "health.ca_file",
-    "add `ca_file: /etc/kubernetes/pki/ca.crt` (the cluster's CA), or `insecure_skip_verify: true`"
-)]
 #[case::both(
     "health: { ca_file: /a, insecure_skip_verify: true }",
     "6:50",
     "health.insecure_skip_verify",
     "keep ca_file, or remove it"
-)]
-#[case::neither(
-    "health: { insecure_skip_verify: false }",
-    "6:13",
-    "health.ca_file",
-    "or `insecure_skip_verify: true`"
 )]
 #[case::relative_ca(
     "health: { ca_file: ca.crt }",
