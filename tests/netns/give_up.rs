@@ -36,7 +36,7 @@ fn clients_of_a_black_hole_are_reset_and_those_of_others_go_on() {
     let mut lost: Vec<_> = lost.into_iter().map(Some).collect();
     eventually("every client of cp1 to be reset", PATIENCE, || {
         for slot in &mut lost {
-            if slot.as_mut().is_some_and(|client| is_reset(client)) {
+            if slot.as_mut().is_some_and(is_reset) {
                 *slot = None;
             }
         }
