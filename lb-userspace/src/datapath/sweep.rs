@@ -159,7 +159,7 @@ impl Rules<'_> {
             (closing || self.idle(half) >= timeouts.established)
                 && match find(established, &peer_key)? {
                     Some(reply) => half.is_expired(&reply, &timeouts, self.now),
-                    None => closing || self.idle(half) >= timeouts.established,
+                    None => self.idle(half) >= ORPHAN,
                 }
         } else {
             (closing || self.idle(half) >= REPLY_IDLE)
@@ -167,13 +167,15 @@ impl Rules<'_> {
                 && find(established, &peer_key)?
                     .is_none_or(|original| original.translation.peer_key() != *key)
         };
-        if over {
+        if over && is_still(established, key, half)? {
             census.removed += u64::from(half.is_original());
-            for map in [established, half_open] {
-                sys::delete(map, sys::as_bytes(key))?;
-                if half.is_original() {
-                    sys::delete(map, sys::as_bytes(&peer_key))?;
-                }
+            forget_copy(half_open, key)?;
+            if half.is_original() {
+                forget_copy(half_open, &peer_key)?;
+            }
+            sys::delete(established, sys::as_bytes(key))?;
+            if half.is_original() {
+                sys::delete(established, sys::as_bytes(&peer_key))?;
             }
             return Ok(());
         }
@@ -195,7 +197,8 @@ impl Rules<'_> {
         let timeouts = self.timeouts(half.service);
         let moved = half.has(flag::PROMOTED) && self.idle(half) >= TIME_WAIT_CLIENT_CLOSED;
         let closed = half.has(flag::CLOSING) && self.idle(half) >= TIME_WAIT_CLIENT_CLOSED;
-        if moved || closed || self.idle(half) >= timeouts.half_open {
+        let over = moved || closed || self.idle(half) >= timeouts.half_open;
+        if over && is_still(half_open, key, half)? {
             sys::delete(half_open, sys::as_bytes(key))?;
             return Ok(());
         }
@@ -205,6 +208,25 @@ impl Rules<'_> {
         }
         Ok(())
     }
+}
+
+/// A slice is some milliseconds old when its last element is looked at, and what is over is soon used
+/// again: only what is as it was may be removed.
+fn is_still(map: BorrowedFd<'_>, key: &Key, half: &Half) -> io::Result<bool> {
+    Ok(find(map, key)?.is_some_and(|found| {
+        found.last_seen == half.last_seen
+            && found.flags == half.flags
+            && found.translation == half.translation
+    }))
+}
+
+/// Removes what an established flow left in the half-open map; a new flow with its key stays. Before
+/// the flow itself: a SYN that comes meanwhile still finds that one, and replaces it.
+fn forget_copy(half_open: BorrowedFd<'_>, key: &Key) -> io::Result<()> {
+    if find(half_open, key)?.is_some_and(|copy| copy.has(flag::PROMOTED)) {
+        sys::delete(half_open, sys::as_bytes(key))?;
+    }
+    Ok(())
 }
 
 fn find(map: BorrowedFd<'_>, key: &Key) -> io::Result<Option<Half>> {
