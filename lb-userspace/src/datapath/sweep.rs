@@ -169,13 +169,15 @@ impl Rules<'_> {
         };
         if over && is_still(established, key, half)? {
             census.removed += u64::from(half.is_original());
-            forget_copy(half_open, key)?;
+            let is_copy = |found: &Half| found.has(flag::PROMOTED);
+            remove_if(half_open, key, is_copy)?;
+            remove_if(established, key, |found| is_same(found, half))?;
             if half.is_original() {
-                forget_copy(half_open, &peer_key)?;
-            }
-            sys::delete(established, sys::as_bytes(key))?;
-            if half.is_original() {
-                sys::delete(established, sys::as_bytes(&peer_key))?;
+                remove_if(half_open, &peer_key, is_copy)?;
+                remove_if(established, &peer_key, |reply| {
+                    reply.translation.peer_key() == *key
+                        && (reply.has(flag::CLOSING) || self.idle(reply) >= TIME_WAIT_CLIENT_CLOSED)
+                })?;
             }
             return Ok(());
         }
@@ -198,9 +200,8 @@ impl Rules<'_> {
         let moved = half.has(flag::PROMOTED) && self.idle(half) >= TIME_WAIT_CLIENT_CLOSED;
         let closed = half.has(flag::CLOSING) && self.idle(half) >= TIME_WAIT_CLIENT_CLOSED;
         let over = moved || closed || self.idle(half) >= timeouts.half_open;
-        if over && is_still(half_open, key, half)? {
-            sys::delete(half_open, sys::as_bytes(key))?;
-            return Ok(());
+        if over {
+            return remove_if(half_open, key, |found| is_same(found, half));
         }
         if !half.has(flag::PROMOTED) {
             census.referenced.insert(half.backend);
@@ -210,21 +211,31 @@ impl Rules<'_> {
     }
 }
 
-/// A slice is some milliseconds old when its last element is looked at, and what is over is soon used
-/// again: only what is as it was may be removed.
 fn is_still(map: BorrowedFd<'_>, key: &Key, half: &Half) -> io::Result<bool> {
-    Ok(find(map, key)?.is_some_and(|found| {
-        found.last_seen == half.last_seen
-            && found.flags == half.flags
-            && found.translation == half.translation
-    }))
+    Ok(find(map, key)?.is_some_and(|found| is_same(&found, half)))
 }
 
-/// Removes what an established flow left in the half-open map; a new flow with its key stays. Before
-/// the flow itself: a SYN that comes meanwhile still finds that one, and replaces it.
-fn forget_copy(half_open: BorrowedFd<'_>, key: &Key) -> io::Result<()> {
-    if find(half_open, key)?.is_some_and(|copy| copy.has(flag::PROMOTED)) {
-        sys::delete(half_open, sys::as_bytes(key))?;
+/// A slice is some milliseconds old when its last element is looked at, and what is over is soon used
+/// again: only what is as it was may be removed.
+fn is_same(found: &Half, half: &Half) -> bool {
+    found.last_seen == half.last_seen
+        && found.flags == half.flags
+        && found.translation == half.translation
+}
+
+/// Removes a half if `condition` holds for it. Looking and removing is one step: this thread may be
+/// stopped between two. What should have stayed is put back, unless another took its place.
+fn remove_if(map: BorrowedFd<'_>, key: &Key, condition: impl Fn(&Half) -> bool) -> io::Result<()> {
+    if !find(map, key)?.is_some_and(|found| condition(&found)) {
+        return Ok(());
+    }
+    let mut value = [0; size_of::<Half>()];
+    if sys::take(map, sys::as_bytes(key), &mut value)?
+        && !sys::from_bytes(&value).is_some_and(|taken| condition(&taken))
+        && let Err(error) = sys::update(map, sys::as_bytes(key), &value, sys::NOEXIST)
+        && error.raw_os_error() != Some(libc::EEXIST)
+    {
+        return Err(error);
     }
     Ok(())
 }
