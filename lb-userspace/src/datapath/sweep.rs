@@ -1,8 +1,7 @@
 //! Forgets flows that are over, in bounded slices, and counts those that are not.
 //!
-//! A slice reads a few thousand halves in one system call. Between the last look at a flow and its
-//! removal a client may reuse its addresses and ports; the window is some microseconds, and the
-//! datapath rebuilds the flow at the client's next segment, with the same backend and port.
+//! A slice reads a few thousand halves in one system call, so what it says of the last of them is old.
+//! Each removal looks again and takes in one step; a half that a client made new meanwhile is put back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
