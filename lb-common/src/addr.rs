@@ -299,7 +299,6 @@ impl Ports {
     }
 
     #[inline(always)]
-    #[expect(clippy::cast_possible_truncation, reason = "the upper half")]
     pub const fn src(self) -> PortBe {
         PortBe::new((u32::from_be(self.0) >> 16) as u16)
     }

@@ -61,14 +61,13 @@ fn process(ctx: &XdpContext) -> Verdict {
 /// on the stack, within each other they would not.
 #[inline(always)]
 fn carry_out<A: Family>(ctx: &XdpContext, frame: &Frame, step: Step) -> Verdict {
-    let step = match step {
-        Step::Track => track::<A>(ctx, frame),
-        other => other,
-    };
-    let step = match step {
-        Step::Open { attempt } => open::<A>(ctx, frame, attempt),
-        other => other,
-    };
+    let mut step = step;
+    if let Step::Track = step {
+        step = track::<A>(ctx, frame);
+    }
+    if let Step::Open { attempt } = step {
+        step = open::<A>(ctx, frame, attempt);
+    }
     match step {
         Step::Done(verdict) => verdict,
         Step::IcmpMessage { offset } => icmp::verdict::<A>(ctx, frame, offset),

@@ -195,7 +195,7 @@ pub(crate) fn source_due(key: &SourceKey) -> u64 {
 #[inline(always)]
 pub(crate) fn set_source_due(key: &SourceKey, due: u64) {
     // A map that evicts has room.
-    let _ = SOURCES.insert(key, &due, 0);
+    let _ = SOURCES.insert(key, due, 0);
 }
 
 /// The same number, of which the verifier knows nothing: it follows the program once for all values

@@ -74,7 +74,7 @@ pub(crate) fn signal(backend: BackendId, kind: SignalKind, now: u64) {
     }
     counters.signalled = now;
     // A full ring has more for the controller to read than it needs.
-    let _ = SIGNALS.output(&Signal { backend, kind: kind as u32 }, 0);
+    let _ = SIGNALS.output(Signal { backend, kind: kind as u32 }, 0);
 }
 
 /// Whether this CPU may send an ICMP error now, which is then taken as sent.
