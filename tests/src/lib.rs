@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "fixtures are drivers: they read the clock")]
 
 pub mod apiserver;
+pub mod bpf;
 pub mod bpffs;
 pub mod capture;
 pub mod checksums;
