@@ -1,7 +1,7 @@
 //! Floods from random sources, at a rate: what nobody should send, and somebody will.
 //!
 //! Frames go into the network as they are, by one thread inside a namespace, many with each system
-//! call. Answers go to a MAC address that nobody has: they cost nobody anything.
+//! call. Answers go to a MAC address that nobody has, and end at the first link.
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -18,14 +18,12 @@ use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
 use crate::netns::NetnsHandle;
 use crate::packet::Mac;
+use crate::xdp_pass::NOBODY;
 
 mod frames;
 
 pub use frames::Kind;
 use frames::{Frames, LENGTH};
-
-/// Who the frames are from; a bridge learns where it is, and no host has it.
-const SOURCE_MAC: Mac = [0x02, 0xf1, 0x00, 0xd0, 0x00, 0x01];
 
 /// Frames of one system call.
 const BATCH: usize = 64;
@@ -83,7 +81,7 @@ impl Flood {
     }
 
     fn send(&self, socket: &Socket, sent: &AtomicU64, stop: &AtomicBool) -> Result<Sent> {
-        let macs = (SOURCE_MAC, self.target_mac);
+        let macs = (NOBODY, self.target_mac);
         // A seed for each kind: floods that run together have sources of their own.
         let seed = 0x9e37_79b9_7f4a_7c15 ^ self.kind as u64;
         let mut frames = Frames::new(self.kind, macs, self.target, seed);
