@@ -6,10 +6,12 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 
+const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_ENABLE_STATS: libc::c_long = 32;
+const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_STATS_RUN_TIME: u32 = 0;
 
@@ -18,7 +20,16 @@ pub const XDP_TX: [u64; 2] = [0x0000_0003_0000_00b7, 0x0000_0000_0000_0095];
 
 const LICENSE: &CStr = c"GPL";
 
-/// The first fields of `union bpf_attr` for BPF_PROG_LOAD; what is left out counts as zero.
+/// The first fields of `union bpf_attr` for BPF_MAP_CREATE; what is left out counts as zero.
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+/// … for BPF_PROG_LOAD.
 #[repr(C)]
 struct ProgLoad {
     prog_type: u32,
@@ -76,6 +87,13 @@ impl AsFd for Program {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
+}
+
+/// A hash map whose elements are allocated with it; sizes in bytes.
+pub fn hash_map(key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    let mut attr = MapCreate { map_type: BPF_MAP_TYPE_HASH, key_size, value_size, max_entries };
+    // SAFETY: the kernel reads four numbers.
+    unsafe { new_fd(BPF_MAP_CREATE, &mut attr) }
 }
 
 /// What became of a frame: the XDP action, and how many bytes of `out` it fills.

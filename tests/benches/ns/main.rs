@@ -8,6 +8,7 @@
 
 mod datapath;
 mod measure;
+mod reference;
 mod report;
 mod scenario;
 mod traffic;
@@ -23,6 +24,7 @@ use nix::unistd::geteuid;
 
 use crate::datapath::Datapath;
 use crate::measure::{DROP, PASS, Round, TX};
+use crate::reference::Reference;
 use crate::report::{Figure, Goal, Report};
 use crate::scenario::{SCENARIOS, Scenario, Step};
 use crate::traffic::{Frames, Voices};
@@ -73,16 +75,18 @@ fn report(scenario: Scenario, floor: BorrowedFd<'_>) -> Result<Report> {
     let program = datapath.program()?;
     let flows = traffic::open(program, FLOWS).context("opening flows")?;
     let one = |step| Ok::<_, anyhow::Error>(Frames::one(&flows[0].frame(step).context("no flow")?));
+    let requests = traffic::scattered(&flows, Step::Request)?;
+    let replies = traffic::scattered(&flows, Step::Reply)?;
+    let mut figures = reference(floor, &requests, &replies).context("measuring one lookup")?;
     let steady = [
         ("hot flow, request", hot, one(Step::Request)?, TX),
         ("hot flow, reply", hot, one(Step::Reply)?, TX),
-        ("60,000 flows, requests", known, traffic::scattered(&flows, Step::Request)?, TX),
-        ("60,000 flows, replies", known, traffic::scattered(&flows, Step::Reply)?, TX),
+        ("60,000 flows, requests", known, requests, TX),
+        ("60,000 flows, replies", known, replies, TX),
         ("not for a VIP", not_ours, Frames::one(&scenario::to_another()), PASS),
         ("not IP", not_ours, Frames::one(&scenario::arp()), PASS),
         ("dropped: a fragment to a VIP", Goal::default(), Frames::one(&scenario::fragment()), DROP),
     ];
-    let mut figures = vec![];
     for (name, goal, frames, action) in steady {
         let rounds = measure::rounds(program, floor, &frames, action).context(name)?;
         figures.push(Figure { name, goal, rounds });
@@ -95,6 +99,18 @@ fn report(scenario: Scenario, floor: BorrowedFd<'_>) -> Result<Report> {
         figures.push(Figure { name, goal: mixed, rounds });
     }
     Ok(Report { scenario: scenario.name, program: size, figures })
+}
+
+fn reference(floor: BorrowedFd<'_>, requests: &Frames, replies: &Frames) -> Result<Vec<Figure>> {
+    let reference = Reference::load(&[requests, replies])?;
+    let hot = requests.iter().next().map(Frames::one).context("no frames")?;
+    let hot = measure::rounds(reference.program(), floor, &hot, TX)?;
+    let known = measure::rounds(reference.program(), floor, requests, TX)?;
+    let figure = |name, rounds| Figure { name, goal: Goal::default(), rounds };
+    Ok(vec![
+        figure("(one lookup alone, hot)", hot),
+        figure("(one lookup alone, 60,000 flows)", known),
+    ])
 }
 
 /// Recorded on one program, then run on others that have not seen any of it.
