@@ -5,7 +5,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -20,7 +20,7 @@ const DIRECTORY: &str = "/run/fairlead";
 #[serde(default)]
 pub struct Record {
     /// Addresses that were added, with the interface's name.
-    pub vips: BTreeSet<(String, Ipv4Addr)>,
+    pub vips: BTreeSet<(String, IpAddr)>,
     /// Interfaces whose GRO was switched off.
     pub gro_off: BTreeSet<String>,
 }

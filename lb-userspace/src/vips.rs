@@ -2,7 +2,7 @@
 //! away, removes those that it added itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -55,7 +55,7 @@ impl Vips {
         &mut self,
         netlink: &Netlink,
         snapshot: &Snapshot,
-        wanted: &BTreeSet<Ipv4Addr>,
+        wanted: &BTreeSet<IpAddr>,
         interfaces: &[String],
     ) -> anyhow::Result<()> {
         let stale: Vec<_> =
@@ -63,7 +63,7 @@ impl Vips {
         for (interface, vip) in stale {
             self.give_up(netlink, snapshot, &interface, vip).await?;
         }
-        let present: BTreeMap<Ipv4Addr, u32> =
+        let present: BTreeMap<IpAddr, u32> =
             snapshot.addresses.iter().map(|address| (address.address, address.ifindex)).collect();
         for vip in wanted {
             if !present.contains_key(vip) {
@@ -77,7 +77,7 @@ impl Vips {
         &mut self,
         netlink: &Netlink,
         snapshot: &Snapshot,
-        vip: Ipv4Addr,
+        vip: IpAddr,
         interfaces: &[String],
     ) -> anyhow::Result<()> {
         let Some(link) =
@@ -93,7 +93,7 @@ impl Vips {
             .await
             .with_context(|| format!("adding VIP {vip} to {}", link.name))?;
         log::info!("VIP {vip} is on {}", link.name);
-        announce(link.index, link.mac, vip);
+        announce(link.index, link.mac, vip, is_router(&link.name));
         Ok(())
     }
 
@@ -102,7 +102,7 @@ impl Vips {
         netlink: &Netlink,
         snapshot: &Snapshot,
         interface: &str,
-        vip: Ipv4Addr,
+        vip: IpAddr,
     ) -> anyhow::Result<()> {
         if let Some(link) = snapshot.link_by_name(interface) {
             netlink
@@ -122,9 +122,9 @@ impl Vips {
 }
 
 /// Announces a VIP several times, in the background.
-fn announce(ifindex: u32, mac: Mac, vip: Ipv4Addr) {
+fn announce(ifindex: u32, mac: Mac, vip: IpAddr, router: bool) {
     tokio::spawn(async move {
-        let frame = announce::garp(mac, vip);
+        let frame = announce::announcement(mac, vip, router);
         for delay in ANNOUNCEMENTS {
             tokio::time::sleep(delay).await;
             if let Err(error) = garp::send_frame(ifindex, &frame) {
@@ -132,4 +132,11 @@ fn announce(ifindex: u32, mac: Mac, vip: Ipv4Addr) {
             }
         }
     });
+}
+
+/// Whether an interface forwards IPv6, which its advertisements have to say (RFC 4861 7.2.6).
+fn is_router(interface: &str) -> bool {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
+    // A kernel without IPv6 has no such file.
+    std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
 }

@@ -4,11 +4,11 @@
 //! compares everything desired with everything installed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
-use lb_common::addr::Ipv4Be;
+use lb_common::addr::{Ipv4Be, NextHop};
 use lb_common::backend::{Backend, BackendId, State};
 use lb_common::conntrack::Timeouts;
 use tokio::sync::watch;
@@ -17,12 +17,12 @@ use super::desired::{self, Desired, LastUp, Override, View};
 use super::give_up::GiveUp;
 use super::plan::{self, Installed, MapOp};
 use crate::admin::model::Status;
-use crate::config::Config;
+use crate::config::{Config, Family};
 use crate::datapath::Datapath;
 use crate::datapath::sweep::{Census, Sweep};
 use crate::health::{BackendKey, Health, HealthMonitor, HealthTable, Target};
 use crate::netlink::Netlink;
-use crate::netlink::snapshot::{Resolution, Snapshot};
+use crate::netlink::snapshot::{Hop, Resolution, Snapshot};
 use crate::vips::Vips;
 
 mod network;
@@ -52,7 +52,7 @@ pub struct Controller {
     referenced_before: BTreeSet<BackendId>,
     status: Status,
     /// Backends that the log has named as out of reach.
-    warned: BTreeSet<Ipv4Addr>,
+    warned: BTreeSet<IpAddr>,
 }
 
 impl Controller {
@@ -136,7 +136,7 @@ impl Controller {
         Ok(())
     }
 
-    fn backend_addresses(&self) -> BTreeSet<Ipv4Addr> {
+    fn backend_addresses(&self) -> BTreeSet<IpAddr> {
         let backends = self.config.services.iter().flat_map(|service| &service.backends);
         backends.map(|backend| backend.address).collect()
     }
@@ -155,7 +155,7 @@ impl Controller {
                         endpoint,
                     },
                     check: service.health.clone(),
-                    source: self.snapshot.source_for(backend.address, &vips).map(IpAddr::V4),
+                    source: self.snapshot.source_for(backend.address, &vips),
                     initial: self.adopted_health(service, endpoint),
                 });
             }
@@ -175,7 +175,10 @@ impl Controller {
 
     /// Makes the maps what they should be.
     pub fn reconcile(&mut self) -> anyhow::Result<()> {
-        let desired = desired::desired(&self.config, &self.view());
+        let mut desired = desired::desired(&self.config, &self.view());
+        // The maps have room for IPv4 only.
+        desired.vips.retain(IpAddr::is_ipv4);
+        desired.services.retain(|service| service.family == Family::V4);
         // Flows of a backend that was just selected are in no complete pass: until two have passed since
         // it left its table, they may be there.
         self.census.referenced.extend(self.installed.tables.values().flatten());
@@ -227,7 +230,7 @@ impl Controller {
             .into_iter()
             .filter_map(|address| match self.snapshot.next_hop(address) {
                 // The program adds no tags.
-                Resolution::Known(next_hop) if next_hop.vlan == 0 => Some((address, next_hop)),
+                Resolution::Known(hop) if hop.vlan == 0 => Some((address, self.frame(&hop))),
                 Resolution::Known(_)
                 | Resolution::Unresolved { .. }
                 | Resolution::Failed { .. }
@@ -239,17 +242,30 @@ impl Controller {
         View { health, overrides, next_hops, last_up }
     }
 
+    /// As the maps have it.
+    fn frame(&self, hop: &Hop) -> NextHop {
+        let link = self.snapshot.links.get(&hop.ifindex);
+        let source_mac = link.map(|link| link.mac).unwrap_or_default();
+        let Hop { ifindex, mac, vlan, inner_vlan } = *hop;
+        NextHop { ifindex, mac, source_mac, vlan, inner_vlan }
+    }
+
     #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
     fn note_changes(&mut self, desired: &Desired) {
         let now = SystemTime::now();
-        let previous: BTreeMap<_, _> =
-            self.desired.services.iter().map(|service| (&service.name, service.panic)).collect();
+        let previous: BTreeMap<_, _> = self
+            .desired
+            .services
+            .iter()
+            .map(|service| ((&service.name, service.family), service.panic))
+            .collect();
         let mut since = BTreeMap::new();
         for service in &desired.services {
-            if service.panic && previous.get(&service.name) != Some(&true) {
+            if service.panic && previous.get(&(&service.name, service.family)) != Some(&true) {
                 log::error!(
-                    "{}: no backend is up; going on with those that last were",
-                    service.name
+                    "{}: no {} backend is up; going on with those that last were",
+                    service.name,
+                    service.family
                 );
             }
             for backend in &service.backends {
@@ -341,7 +357,7 @@ fn installed_service(installed: &Installed, service: &crate::config::Service) ->
     let mut services = installed.services.iter();
     services
         .find(|(key, _)| {
-            key.port.get() == service.port && service.vips.contains(&key.address.get())
+            key.port.get() == service.port && service.vips.contains(&IpAddr::V4(key.address.get()))
         })
         .map(|(_, value)| value.id)
 }

@@ -6,7 +6,7 @@
 //! causes no write.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_common::addr::{Endpoint, Ipv4Be};
 use lb_common::backend::{Backend, BackendId};
@@ -22,7 +22,7 @@ mod target;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// With the index of each one's lease.
-    pub vips: BTreeMap<Ipv4Addr, u32>,
+    pub vips: BTreeMap<IpAddr, u32>,
     pub services: BTreeMap<ServiceKey<Ipv4Be>, Service<Ipv4Be>>,
     /// Slots, by service.
     pub tables: BTreeMap<u32, Vec<BackendId>>,
@@ -52,7 +52,7 @@ pub enum MapOp {
         lease: Lease,
     },
     AddVip {
-        address: Ipv4Addr,
+        address: IpAddr,
         index: u32,
     },
     SetFilter(Box<VipFilter>),
@@ -76,7 +76,7 @@ pub enum MapOp {
     RemoveBackend(BackendId),
     RemoveEndpoint(Endpoint<Ipv4Be>),
     RemoveVip {
-        address: Ipv4Addr,
+        address: IpAddr,
         index: u32,
     },
 }
@@ -163,11 +163,19 @@ impl Default for Installed {
     }
 }
 
+/// As the maps have it. Of IPv4: `desired` asks for no other.
+pub const fn be(address: IpAddr) -> Ipv4Be {
+    match address {
+        IpAddr::V4(address) => Ipv4Be::new(address),
+        IpAddr::V6(_) => Ipv4Be::UNSPECIFIED,
+    }
+}
+
 /// The filter that lets exactly `vips` pass.
-fn filter<'a>(vips: impl IntoIterator<Item = &'a Ipv4Addr>) -> VipFilter {
+fn filter<'a>(vips: impl IntoIterator<Item = &'a IpAddr>) -> VipFilter {
     let mut filter = VipFilter::EMPTY;
     for vip in vips {
-        filter.insert(Ipv4Be::new(*vip));
+        filter.insert(be(*vip));
     }
     filter
 }

@@ -1,7 +1,7 @@
 //! The controller's side of the maps: reads what is installed, carries out operations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
@@ -19,7 +19,7 @@ use lb_common::service::{Service, ServiceKey, VipFilter};
 use lb_common::{MAX_SERVICES, MAX_VIPS, map};
 
 use super::sys::{self, Walk};
-use crate::control::plan::{Capacity, Installed, MapOp};
+use crate::control::plan::{Capacity, Installed, MapOp, be};
 
 /// Capacities that the program declares.
 pub const MAX_ROUTES: u32 = 4096;
@@ -82,7 +82,7 @@ impl Maps {
         let vips = self
             .vips
             .iter()
-            .map(|entry| entry.map(|(address, index)| (address.get(), index)))
+            .map(|entry| entry.map(|(address, index)| (IpAddr::V4(address.get()), index)))
             .collect::<Result<_, _>>()
             .context("reading the VIPs")?;
         let mut tables = BTreeMap::new();
@@ -125,7 +125,7 @@ impl Maps {
         match op {
             MapOp::SetLease { index, lease } => self.leases.set(*index, lease, 0)?,
             MapOp::AddVip { address, index } => {
-                self.vips.insert(Ipv4Be::new(*address), index, 0)?;
+                self.vips.insert(be(*address), index, 0)?;
             }
             MapOp::SetFilter(filter) => self.filter.set(0, **filter, 0)?,
             MapOp::AddEndpoint(endpoint) => self.endpoints.insert(endpoint, 1, 0)?,
@@ -142,7 +142,7 @@ impl Maps {
             MapOp::RemoveBackend(id) => self.backends.set(*id, Backend::default(), 0)?,
             MapOp::RemoveEndpoint(endpoint) => self.endpoints.remove(endpoint)?,
             MapOp::RemoveVip { address, index } => {
-                self.vips.remove(&Ipv4Be::new(*address))?;
+                self.vips.remove(&be(*address))?;
                 self.leases.set(*index, Lease::EXPIRED, 0)?;
             }
         }

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
-    Admin, Backend, Config, ConfigError, EXAMPLE, HealthCheck, Limits, Mode, OnAllDown, Probe,
-    Service, Timeouts, Verify, XdpMode,
+    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Family, HealthCheck, Limits, Mode,
+    OnAllDown, Probe, RateLimit, Service, Timeouts, Verify, XdpMode,
 };
 use super::parse;
 
@@ -32,10 +32,13 @@ fn minimal_file_gets_every_default() {
             limits: Limits { flows: 131_072, half_open: 65_536 },
             services: vec![Service {
                 name: "api".to_owned(),
-                vips: vec![Ipv4Addr::new(10, 0, 0, 100)],
+                vips: vec![ip("10.0.0.100")],
                 port: 6443,
                 mode: Mode::Nat,
                 snat_addresses: Vec::new(),
+                exclusive: false,
+                allow: Vec::new(),
+                rate_limit: None,
                 on_all_down: OnAllDown::FailOpen,
                 drain_timeout: Duration::ZERO,
                 reset_delay: Duration::from_secs(3),
@@ -72,10 +75,13 @@ fn every_value_can_be_other_than_the_default() {
     let config = parsed(include_str!("tests/other.yaml"));
     let service = Service {
         name: "edge_1.a-b".to_owned(),
-        vips: vec![Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)],
+        vips: vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")],
         port: 443,
         mode: Mode::Nat,
-        snat_addresses: vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)],
+        snat_addresses: vec![ip("10.0.0.1"), ip("10.0.0.2"), ip("fd00::1")],
+        exclusive: false,
+        allow: ["10.0.0.0/8", "192.0.2.77/32", "2001:db8::/32"].map(range).to_vec(),
+        rate_limit: Some(RateLimit { connections_per_second: 50, burst: 200 }),
         on_all_down: OnAllDown::Reject,
         drain_timeout: Duration::from_secs(90),
         reset_delay: Duration::ZERO,
@@ -87,6 +93,7 @@ fn every_value_can_be_other_than_the_default() {
         backends: vec![
             Backend { weight: 0, ..backend("cp1", 11, 443) },
             Backend { weight: 1000, ..backend("cp2", 12, 6444) },
+            Backend { address: ip("fd00::11"), ..backend("cp1-v6", 0, 443) },
         ],
         health: HealthCheck {
             probe: Probe::Https {
@@ -116,7 +123,7 @@ fn every_value_can_be_other_than_the_default() {
 #[test]
 fn vips_of_a_config_include_snat_addresses() {
     let config = parsed(&format!("{MINIMAL}    snat_address: 10.1.0.1/32\n"));
-    assert!(config.vips().contains(&Ipv4Addr::new(10, 1, 0, 1)));
+    assert!(config.vips().contains(&ip("10.1.0.1")));
     assert_eq!(config.vips().len(), 2);
 }
 
@@ -199,6 +206,45 @@ proptest! {
     }
 }
 
+#[rstest]
+#[case::dsr("dsr", Mode::Dsr)]
+#[case::dnat("dnat", Mode::Dnat)]
+#[case::nat("nat", Mode::Nat)]
+fn every_mode_is_there(#[case] word: &str, #[case] mode: Mode) {
+    let service = &parsed(&format!("{MINIMAL}    mode: {word}\n")).services[0];
+    assert_eq!((service.mode, service.mode.as_str()), (mode, word));
+}
+
+#[test]
+fn an_exclusive_service_may_have_a_vip_of_each_family() {
+    let text = MINIMAL
+        .replace("[10.0.0.100]", "[10.0.0.100, \"fd00::100\"]")
+        .replace("}]", "}, { name: cp1-v6, address: \"fd00::11\" }]");
+    let service = &parsed(&format!("{text}    mode: dnat\n    exclusive: true\n")).services[0];
+    assert!(service.exclusive);
+    assert_eq!(service.families().collect::<Vec<_>>(), Family::BOTH);
+    assert_eq!(service.backends[1].endpoint().to_string(), "[fd00::11]:6443");
+}
+
+#[rstest]
+#[case("fd00::100")]
+#[case("fd00::100/128")]
+#[case("FD00:0::0100")]
+fn a_service_may_be_ipv6_only(#[case] vip: &str) {
+    let text =
+        MINIMAL.replace("10.0.0.100", &format!("\"{vip}\"")).replace("10.0.0.11", "\"fd00::11\"");
+    let service = &parsed(&text).services[0];
+    assert_eq!(service.vips, [ip("fd00::100")]);
+    assert_eq!(service.families().collect::<Vec<_>>(), [Family::V6]);
+}
+
+#[test]
+fn burst_is_the_rate_unless_given() {
+    let config = parsed(&format!("{MINIMAL}    rate_limit: {{ connections_per_second: 9 }}\n"));
+    let expected = RateLimit { connections_per_second: 9, burst: 9 };
+    assert_eq!(config.services[0].rate_limit, Some(expected));
+}
+
 fn parsed(text: &str) -> Config {
     parse(text, Path::new("f")).unwrap()
 }
@@ -208,7 +254,7 @@ fn refusal(text: &str) -> ConfigError {
 }
 
 fn backend(name: &str, host: u8, port: u16) -> Backend {
-    let address = Ipv4Addr::new(10, 0, 0, host);
+    let address = Ipv4Addr::new(10, 0, 0, host).into();
     Backend { name: name.to_owned(), address, port, weight: 100 }
 }
 
@@ -225,4 +271,13 @@ fn default_health() -> HealthCheck {
         rise: 2,
         fall: 3,
     }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn range(text: &str) -> Cidr {
+    let (address, length) = text.split_once('/').unwrap();
+    Cidr::containing(ip(address), length.parse().unwrap())
 }

@@ -1,10 +1,12 @@
 //! The controller's dealings with interfaces, addresses, routes and neighbours.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use anyhow::Context as _;
+use lb_common::addr::{Ipv4Be, Route};
 
 use super::Controller;
+use crate::control::plan::be;
 use crate::datapath;
 use crate::netlink::snapshot::{AttachMode, Resolution};
 
@@ -89,7 +91,7 @@ impl Controller {
     }
 
     /// Says why a backend gets no traffic; again only after it was in reach.
-    fn warn_once(&mut self, address: Ipv4Addr, why: &str) {
+    fn warn_once(&mut self, address: IpAddr, why: &str) {
         if self.warned.insert(address) {
             log::warn!("backend {address} {why}");
         }
@@ -104,7 +106,12 @@ impl Controller {
         }
         let routes = routes
             .into_iter()
-            .map(|(address, length, route)| ((u32::from(length), address), route))
+            .filter_map(|route| {
+                let IpAddr::V4(network) = route.dst.network else { return None };
+                let gateway = route.gateway.map_or(Ipv4Be::UNSPECIFIED, be);
+                let value = Route { gateway, ifindex: route.ifindex };
+                Some(((u32::from(route.dst.prefix_len), network), value))
+            })
             .collect();
         self.datapath.maps.set_routes(&routes).context("writing the routes")?;
         let ifindexes: Vec<u32> = self.datapath.attachments().values().map(|a| a.ifindex).collect();
@@ -113,7 +120,11 @@ impl Controller {
             .snapshot
             .neighbours_for_datapath(limit, &ifindexes)
             .into_iter()
-            .filter(|(_, next_hop)| next_hop.vlan == 0)
+            .filter(|(_, hop)| hop.vlan == 0)
+            .filter_map(|(address, hop)| {
+                let IpAddr::V4(address) = address else { return None };
+                Some((address, self.frame(&hop)))
+            })
             .collect();
         self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")
     }

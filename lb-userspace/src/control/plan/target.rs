@@ -5,7 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_common::IPPROTO_TCP;
 use lb_common::addr::{Endpoint, Ipv4Be, PortBe};
@@ -13,7 +13,7 @@ use lb_common::backend::{Backend, BackendId, State};
 use lb_common::nat::Kind;
 use lb_common::service::{MAX_SNAT_ADDRESSES, SNAT_PORTS, Service, ServiceKey, SnatAddress};
 
-use super::{Installed, PlanError, filter};
+use super::{Installed, PlanError, be, filter};
 use crate::control::desired::{Desired, DesiredBackend, DesiredService};
 use crate::control::maglev::{self, Entry};
 
@@ -43,13 +43,13 @@ pub(super) fn target(desired: &Desired, installed: &Installed) -> Result<Install
 }
 
 /// Indices that VIPs have they keep; those of VIPs that go are not given away at once.
-fn vips(desired: &Desired, installed: &Installed) -> Result<BTreeMap<Ipv4Addr, u32>, PlanError> {
+fn vips(desired: &Desired, installed: &Installed) -> Result<BTreeMap<IpAddr, u32>, PlanError> {
     let capacity = installed.capacity.vips;
     let taken: BTreeSet<u32> = installed.vips.values().copied().collect();
     let mut free = (0..capacity).filter(|index| !taken.contains(index));
     let services = desired.services.iter();
     let addressed = services.flat_map(|service| service.vips.iter().chain(&service.snat));
-    let addresses: BTreeSet<Ipv4Addr> = desired.vips.iter().chain(addressed).copied().collect();
+    let addresses: BTreeSet<IpAddr> = desired.vips.iter().chain(addressed).copied().collect();
     let needed = addresses.iter().chain(installed.vips.keys()).collect::<BTreeSet<_>>().len();
     let mut index = |address| installed.vips.get(address).copied().or_else(|| free.next());
     addresses
@@ -63,8 +63,8 @@ fn keys(service: &DesiredService) -> impl Iterator<Item = ServiceKey<Ipv4Be>> {
     service.vips.iter().map(|vip| endpoint(*vip, service.port))
 }
 
-const fn endpoint(address: Ipv4Addr, port: u16) -> Endpoint<Ipv4Be> {
-    Endpoint::new(Ipv4Be::new(address), PortBe::new(port), IPPROTO_TCP)
+const fn endpoint(address: IpAddr, port: u16) -> Endpoint<Ipv4Be> {
+    Endpoint::new(be(address), PortBe::new(port), IPPROTO_TCP)
 }
 
 /// An identifier for each service: the one it shares most with among those of its installed keys,
@@ -162,7 +162,7 @@ fn add_service(target: &mut Installed, service: &DesiredService, id: u32) {
         };
         for (slot, source) in value.snat.iter_mut().zip(sources) {
             let vip = lease_index(target, source);
-            *slot = SnatAddress { address: Ipv4Be::new(*source), vip };
+            *slot = SnatAddress { address: be(*source), vip };
             value.snat_count += 1;
         }
         target.services.insert(key, value);
@@ -171,7 +171,7 @@ fn add_service(target: &mut Installed, service: &DesiredService, id: u32) {
 
 const _: () = assert!(MAX_SNAT_ADDRESSES <= u8::MAX as usize);
 
-fn lease_index(target: &Installed, vip: &Ipv4Addr) -> u32 {
+fn lease_index(target: &Installed, vip: &IpAddr) -> u32 {
     // `vips` gave an index to every address of a service.
     target.vips[vip]
 }

@@ -4,6 +4,7 @@ use lb_common::conntrack::Timeouts;
 use lb_common::{IPPROTO_TCP, nat};
 
 use super::*;
+use crate::config::{Family, Mode};
 use crate::control::desired::{DesiredBackend, DesiredService};
 
 mod properties;
@@ -54,7 +55,7 @@ fn a_service_is_stored_as_the_datapath_reads_it() {
     assert_eq!((stored.kind, stored.snat_count), (nat::Kind::Nat as u8, 2));
     assert_eq!((stored.snat_port_min, stored.snat_port_max), (1024, 65_535));
     for (slot, address) in stored.snat.iter().zip([vip(7), vip(8)]) {
-        assert_eq!((slot.address.get(), slot.vip), (address, maps.vips[&address]));
+        assert_eq!((slot.address, slot.vip), (be(address), maps.vips[&address]));
     }
 }
 
@@ -66,7 +67,7 @@ fn without_snat_addresses_each_vip_is_its_own() {
     for last in [100, 101] {
         let stored = maps.services[&key(last)];
         assert_eq!((stored.id, stored.snat_count), (1, 1));
-        assert_eq!(stored.snat[0].address.get(), vip(last));
+        assert_eq!(stored.snat[0].address, be(vip(last)));
         assert_eq!((stored.snat[0].vip, stored.vip), (stored.vip, maps.vips[&vip(last)]));
     }
 }
@@ -220,8 +221,13 @@ fn desired<const N: usize>(services: [DesiredService; N]) -> Desired {
 fn api(backends: &[u8]) -> DesiredService {
     DesiredService {
         name: "api".to_owned(),
+        family: Family::V4,
         vips: vec![vip(100)],
         port: 6443,
+        mode: Mode::Nat,
+        exclusive: false,
+        allow: Vec::new(),
+        rate_limit: None,
         snat: Vec::new(),
         timeouts: Timeouts::default(),
         panic: false,
@@ -241,12 +247,12 @@ fn backend(number: u8) -> DesiredBackend {
     }
 }
 
-fn vip(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, last)
+fn vip(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
 }
 
 fn endpoint(last: u8) -> Endpoint<Ipv4Be> {
-    Endpoint::new(Ipv4Be::new(vip(last)), PortBe::new(6443), IPPROTO_TCP)
+    Endpoint::new(be(vip(last)), PortBe::new(6443), IPPROTO_TCP)
 }
 
 fn key(last: u8) -> ServiceKey<Ipv4Be> {

@@ -37,7 +37,7 @@ proptest! {
         let kept = first.services[kept.index(first.services.len())].clone();
         let second = with(second, &kept);
         let before = converged(&first, installed());
-        let key_of = |vip: &Ipv4Addr| Endpoint::new(Ipv4Be::new(*vip), PortBe::new(kept.port), 6);
+        let key_of = |vip: &IpAddr| Endpoint::new(be(*vip), PortBe::new(kept.port), 6);
         let service = before.services[&key_of(&kept.vips[0])].id;
         for op in plan(&second, &before).unwrap() {
             match &op {
@@ -120,13 +120,13 @@ fn check_write(maps: &Installed, op: &MapOp) -> Result<(), TestCaseError> {
 
 fn check_references(maps: &Installed) -> Result<(), TestCaseError> {
     for vip in maps.vips.keys() {
-        prop_assert!(maps.filter.may_contain(Ipv4Be::new(*vip)));
+        prop_assert!(maps.filter.may_contain(be(*vip)));
     }
     for (key, service) in &maps.services {
         prop_assert!(maps.tables.contains_key(&service.id));
-        prop_assert_eq!(maps.vips.get(&key.address.get()), Some(&service.vip));
+        prop_assert_eq!(maps.vips.get(&IpAddr::V4(key.address.get())), Some(&service.vip));
         for snat in &service.snat[..usize::from(service.snat_count)] {
-            prop_assert_eq!(maps.vips.get(&snat.address.get()), Some(&snat.vip));
+            prop_assert_eq!(maps.vips.get(&IpAddr::V4(snat.address.get())), Some(&snat.vip));
         }
     }
     for (service, slots) in &maps.tables {
@@ -150,12 +150,13 @@ fn check_result(wanted: &Desired, maps: &Installed) -> Result<(), TestCaseError>
     prop_assert_eq!(maps.services.len(), keys);
     let mut live = BTreeSet::new();
     for service in &wanted.services {
-        let key = Endpoint::new(Ipv4Be::new(service.vips[0]), PortBe::new(service.port), 6);
+        let key = Endpoint::new(be(service.vips[0]), PortBe::new(service.port), 6);
         let stored = &maps.services[&key];
         prop_assert_eq!(stored.timeouts, service.timeouts);
         let named: BTreeSet<BackendId> = maps.tables[&stored.id].iter().copied().collect();
         for backend in &service.backends {
-            let identity = (stored.id, endpoint(backend.address.octets()[3]));
+            let identity =
+                (stored.id, Endpoint::new(be(backend.address), PortBe::new(backend.port), 6));
             let mut found =
                 maps.backends.iter().filter(|(_, b)| (b.service, b.endpoint) == identity);
             let (id, value) = found.next().unwrap();
