@@ -153,6 +153,13 @@ fn check_interfaces(config: &Config, snapshot: &Snapshot, pins: &Pins) -> anyhow
             let known: Vec<&str> = snapshot.links.values().map(|link| link.name.as_str()).collect();
             bail!("there is no interface {name}; this machine has {}", known.join(", "));
         };
+        if let Some(master) = snapshot.aggregate_of(link) {
+            let master = &master.name;
+            bail!(
+                "{name} is a port of {master}, which owns what arrives there; name {master} instead \
+                 (interfaces: [{master}])"
+            );
+        }
         if let Some(xdp) = &link.xdp
             && !datapath::attach::is_attached(pins, name, link.index)
         {

@@ -23,6 +23,8 @@ pub struct Record {
     pub vips: BTreeSet<(String, IpAddr)>,
     /// Interfaces whose GRO was switched off.
     pub gro_off: BTreeSet<String>,
+    /// Interfaces that took VLAN tags out of received frames, and no longer do.
+    pub rxvlan_off: BTreeSet<String>,
 }
 
 /// The file of this network namespace.

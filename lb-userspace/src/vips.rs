@@ -38,8 +38,33 @@ impl Vips {
         Ok(())
     }
 
-    /// Switches GRO on again where it was switched off.
+    /// Has received VLAN frames keep their tags: XDP has no other way to tell them from untagged ones.
+    ///
+    /// # Errors
+    /// The driver cannot do that.
+    pub fn keep_vlan_tags(&mut self, interface: &str) -> anyhow::Result<()> {
+        if !offload::rxvlan(interface)? {
+            return Ok(());
+        }
+        self.record.rxvlan_off.insert(interface.to_owned());
+        self.record.save()?;
+        offload::set_rxvlan(interface, false).with_context(|| {
+            format!(
+                "{interface} has VLANs, but takes their tags out of received frames before XDP sees \
+                 them, and cannot be kept from it; remove its VLANs, or balance on another interface"
+            )
+        })?;
+        log::info!("{interface}: rx-vlan-offload is off, so that XDP sees the tags of its VLANs");
+        Ok(())
+    }
+
+    /// Switches on again what was switched off.
     pub fn restore_offloads(&mut self) -> anyhow::Result<()> {
+        for interface in std::mem::take(&mut self.record.rxvlan_off) {
+            if let Err(error) = offload::set_rxvlan(&interface, true) {
+                log::warn!("{interface}: rx-vlan-offload stays off: {error:#}");
+            }
+        }
         for interface in std::mem::take(&mut self.record.gro_off) {
             // The interface may be gone.
             if let Err(error) = offload::set_gro(&interface, true) {

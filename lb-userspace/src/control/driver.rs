@@ -119,9 +119,12 @@ impl Controller {
             bail!("`admin` changed, which needs a restart: fairlead stop --handover, then start");
         }
         let snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
-        for name in &new.interfaces {
-            if snapshot.link_by_name(name).is_none() && !self.config.interfaces.contains(name) {
+        for name in new.interfaces.iter().filter(|name| !self.config.interfaces.contains(name)) {
+            let Some(link) = snapshot.link_by_name(name) else {
                 bail!("there is no interface {name}");
+            };
+            if let Some(master) = snapshot.aggregate_of(link) {
+                bail!("{name} is a port of {0}; name {0} instead", master.name);
             }
         }
         Ok(())

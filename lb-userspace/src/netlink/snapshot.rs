@@ -198,6 +198,24 @@ impl Snapshot {
         self.links.values().find(|link| link.name == name)
     }
 
+    /// The bond, team or bridge that an interface is a port of: what arrives is the master's.
+    pub fn aggregate_of(&self, link: &Link) -> Option<&Link> {
+        let master = self.links.get(&link.master?)?;
+        let is_aggregate = match &master.kind {
+            LinkKind::Bond => true,
+            LinkKind::Vlan { .. } => false,
+            LinkKind::Other(kind) => matches!(kind.as_str(), "bridge" | "team"),
+        };
+        is_aggregate.then_some(master)
+    }
+
+    /// Frames of VLANs arrive by this interface, for VLANs of this node.
+    pub fn has_vlans(&self, ifindex: u32) -> bool {
+        let is_child =
+            |link: &Link| matches!(link.kind, LinkKind::Vlan { parent, .. } if parent == ifindex);
+        self.links.values().any(is_child)
+    }
+
     /// The route that the kernel takes: longest prefix, then lowest metric, then first.
     pub fn route_to(&self, dst: IpAddr) -> Option<&Route> {
         let matching = self.routes.iter().filter(|route| route.dst.contains(&dst));

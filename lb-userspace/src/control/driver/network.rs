@@ -21,6 +21,9 @@ impl Controller {
                 }
                 continue;
             };
+            if self.snapshot.has_vlans(link.index) {
+                self.vips.keep_vlan_tags(&name)?;
+            }
             let known = self
                 .datapath
                 .attachments()

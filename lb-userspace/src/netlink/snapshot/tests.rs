@@ -70,6 +70,24 @@ fn two_tags_stack_and_three_do_not_fit() {
 }
 
 #[test]
+fn a_port_belongs_to_its_bond_or_bridge() {
+    let mut node = node();
+    let masters = [
+        (LinkKind::Bond, true),
+        (LinkKind::Other("bridge".to_owned()), true),
+        (LinkKind::Other("vrf".to_owned()), false),
+    ];
+    for (kind, is_aggregate) in masters {
+        node.links.insert(9, link(9, "master0", kind.clone()));
+        let port = Link { master: Some(9), ..link(ETH0, "eth0", LinkKind::Other(String::new())) };
+        let found = node.aggregate_of(&port).map(|master| master.name.as_str());
+        assert_eq!(found, is_aggregate.then_some("master0"), "{kind:?}");
+    }
+    assert_eq!(node.aggregate_of(&node.links[&ETH1]), None);
+    assert!(node.has_vlans(ETH0) && !node.has_vlans(ETH1));
+}
+
+#[test]
 fn sources_are_never_vips() {
     let vips = BTreeSet::from([ip("10.0.0.100")]);
     let mut node = node();
