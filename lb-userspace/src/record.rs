@@ -2,13 +2,14 @@
 //!
 //! Kept in `/run`, which a reboot empties as it does interfaces. Written before each change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use lb_common::link::LinkId;
 use serde::{Deserialize, Serialize};
 
 use crate::datapath::sys;
@@ -25,6 +26,8 @@ pub struct Record {
     pub gro_off: BTreeSet<String>,
     /// Interfaces that took VLAN tags out of received frames, and no longer do.
     pub rxvlan_off: BTreeSet<String>,
+    /// The numbers that flows know interfaces by.
+    pub links: BTreeMap<String, LinkId>,
 }
 
 /// The file of this network namespace.

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_common::addr::Mac;
+use lb_common::link::{LinkId, Mac};
 
 use crate::netlink::{Netlink, garp, offload, snapshot::Snapshot};
 use crate::record::Record;
@@ -24,6 +24,20 @@ pub struct Vips {
 impl Vips {
     pub fn new(record: Record) -> Self {
         Self { record }
+    }
+
+    /// The numbers that flows know interfaces by, as a predecessor wrote them down.
+    pub fn links(&self) -> &BTreeMap<String, LinkId> {
+        &self.record.links
+    }
+
+    /// Writes them down, if they are new.
+    pub fn record_links(&mut self, links: &BTreeMap<String, LinkId>) -> anyhow::Result<()> {
+        if self.record.links == *links {
+            return Ok(());
+        }
+        self.record.links.clone_from(links);
+        self.record.save()
     }
 
     /// Switches GRO off for generic XDP, which would see merged frames.
@@ -58,8 +72,9 @@ impl Vips {
         Ok(())
     }
 
-    /// Switches on again what was switched off.
+    /// Switches on again what was switched off, once there is no datapath.
     pub fn restore_offloads(&mut self) -> anyhow::Result<()> {
+        self.record.links.clear();
         for interface in std::mem::take(&mut self.record.rxvlan_off) {
             if let Err(error) = offload::set_rxvlan(&interface, true) {
                 log::warn!("{interface}: rx-vlan-offload stays off: {error:#}");

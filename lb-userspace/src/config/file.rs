@@ -110,6 +110,8 @@ struct TimeoutsFile {
     established: Field,
     half_open: Field,
     closing: Field,
+    half_closed: Field,
+    closed: Field,
 }
 
 #[derive(Deserialize)]

@@ -138,7 +138,12 @@ pub enum OnAllDown {
 pub struct Timeouts {
     pub established: Duration,
     pub half_open: Duration,
+    /// Both sides are closing, or the backend closed first.
     pub closing: Duration,
+    /// One side is closing.
+    pub half_closed: Duration,
+    /// The client closed first, or one side reset the connection.
+    pub closed: Duration,
 }
 
 impl Default for Timeouts {
@@ -147,6 +152,8 @@ impl Default for Timeouts {
             established: Duration::from_secs(24 * 3600),
             half_open: Duration::from_secs(30),
             closing: Duration::from_secs(60),
+            half_closed: Duration::from_secs(3600),
+            closed: Duration::from_secs(2),
         }
     }
 }

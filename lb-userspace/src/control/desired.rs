@@ -7,9 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_common::addr::NextHop;
 use lb_common::backend::State;
 use lb_common::conntrack::Timeouts;
+use lb_common::link::NextHop;
+use lb_common::time::Ticks;
 
 use crate::config::{self, Cidr, Config, Family, Mode, OnAllDown, RateLimit};
 use crate::health::Health;
@@ -214,14 +215,17 @@ impl DesiredBackend {
 
 fn timeouts(configured: &config::Timeouts) -> Timeouts {
     Timeouts {
-        established: nanoseconds(configured.established),
-        half_open: nanoseconds(configured.half_open),
-        closing: nanoseconds(configured.closing),
+        established: ticks(configured.established),
+        half_open: ticks(configured.half_open),
+        closing: ticks(configured.closing),
+        half_closed: ticks(configured.half_closed),
+        closed: ticks(configured.closed),
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+fn ticks(duration: Duration) -> u32 {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Ticks::in_ns(nanoseconds.min(Ticks::MAX_TIMEOUT_NS))
 }
 
 #[cfg(test)]

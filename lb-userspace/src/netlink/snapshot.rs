@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use lb_common::addr::Mac;
+use lb_common::link::Mac;
 
 use crate::config::{Cidr, Family};
 
@@ -164,7 +164,9 @@ impl Neighbour {
 /// Where a frame goes, and how it leaves this node.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hop {
-    /// The interface itself, of a VLAN its outermost parent.
+    /// The interface of the route; a VLAN, if there are tags.
+    pub through: u32,
+    /// The interface that frames leave by: the same, or what is below the VLANs.
     pub ifindex: u32,
     /// The neighbour's address.
     pub mac: Mac,
@@ -277,6 +279,23 @@ impl Snapshot {
         best.map(|address| address.address)
     }
 
+    /// The node's own address of an interface, none of `exclude`, the VIPs.
+    pub fn own_address(
+        &self,
+        ifindex: u32,
+        family: Family,
+        exclude: &BTreeSet<IpAddr>,
+    ) -> Option<IpAddr> {
+        let own = self.addresses.iter().filter(|a| {
+            a.ifindex == ifindex
+                && Family::of(&a.address) == family
+                && !a.tentative
+                && !a.deprecated
+                && !exclude.contains(&a.address)
+        });
+        own.min_by_key(|address| is_link_local(&address.address)).map(|address| address.address)
+    }
+
     /// Where to add a VIP: the candidate in whose subnet it is, else the first that exists.
     pub fn interface_for(&self, vip: IpAddr, candidates: &[String]) -> Option<u32> {
         let links: Vec<u32> =
@@ -297,7 +316,7 @@ impl Snapshot {
     /// None: the interface is unknown, or has more tags than a frame of ours can carry.
     fn hop_through(&self, ifindex: u32, mac: Mac) -> Option<Hop> {
         let mut link = self.links.get(&ifindex)?;
-        let mut hop = Hop { ifindex, mac, vlan: 0, inner_vlan: 0 };
+        let mut hop = Hop { through: ifindex, ifindex, mac, vlan: 0, inner_vlan: 0 };
         while let LinkKind::Vlan { id, parent } = link.kind {
             if hop.inner_vlan != 0 {
                 return None;

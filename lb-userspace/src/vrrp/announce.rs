@@ -41,8 +41,8 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::addr::Mac;
 use lb_common::checksum;
+use lb_common::link::Mac;
 
 /// Ethernet and IPv6 headers and the advertisement with its option.
 pub const ADVERTISEMENT_LEN: usize = 14 + 40 + ICMP_LEN;

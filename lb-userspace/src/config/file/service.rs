@@ -141,7 +141,7 @@ impl Reader<'_> {
         let default = Timeouts::default();
         let Some(file) = file else { return default };
         let scope = scope.of("timeouts", file);
-        let TimeoutsFile { established, half_open, closing } = &file.value;
+        let TimeoutsFile { established, half_open, closing, half_closed, closed } = &file.value;
         let mut read = |name, field, longest, default| {
             self.duration(&scope.field(name, field), field, &(SECOND..=longest), default)
         };
@@ -149,6 +149,8 @@ impl Reader<'_> {
             established: read("established", established, FORTNIGHT, default.established),
             half_open: read("half_open", half_open, HOUR, default.half_open),
             closing: read("closing", closing, HOUR, default.closing),
+            half_closed: read("half_closed", half_closed, FORTNIGHT, default.half_closed),
+            closed: read("closed", closed, HOUR, default.closed),
         }
     }
 }

@@ -46,6 +46,8 @@ fn minimal_file_gets_every_default() {
                     established: Duration::from_secs(86_400),
                     half_open: Duration::from_secs(30),
                     closing: Duration::from_secs(60),
+                    half_closed: Duration::from_secs(3600),
+                    closed: Duration::from_secs(2),
                 },
                 backends: vec![backend("cp1", 11, 6443)],
                 health: default_health(),
@@ -89,6 +91,8 @@ fn every_value_can_be_other_than_the_default() {
             established: Duration::from_secs(48 * 3600),
             half_open: Duration::from_secs(10),
             closing: Duration::from_secs(20),
+            half_closed: Duration::from_secs(300),
+            closed: Duration::from_secs(5),
         },
         backends: vec![
             Backend { weight: 0, ..backend("cp1", 11, 443) },
@@ -177,6 +181,21 @@ fn aliases_share_blocks_between_services() {
     let second = "  - { name: b, vips: [10.0.0.101], port: 6443, backends: *backends }\n";
     let config = parsed(&format!("{shared}{second}"));
     assert_eq!(config.services[0].backends, config.services[1].backends);
+}
+
+/// More than the parser takes unless it is told to.
+#[test]
+fn fifty_thousand_backends_are_no_attack() {
+    let mut text = String::from("services:\n");
+    for service in 0..49 {
+        text +=
+            &format!("- name: s{service}\n  vips: [10.0.{service}.1]\n  port: 6443\n  backends:\n");
+        for backend in 0..1024 {
+            let (high, low) = (backend / 250, backend % 250 + 1);
+            text += &format!("  - {{ name: b{backend}, address: 10.1.{high}.{low} }}\n");
+        }
+    }
+    assert!(parsed(&text).services.iter().all(|service| service.backends.len() == 1024));
 }
 
 proptest! {

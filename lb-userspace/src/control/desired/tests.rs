@@ -113,7 +113,7 @@ fn what_is_no_longer_configured_is_forgotten() {
 #[test]
 fn the_rest_is_taken_from_the_configuration() {
     let mut view = view([Up, Up, Up]);
-    let next_hop = NextHop { ifindex: 3, ..NextHop::default() };
+    let next_hop = NextHop { link: 3, ..NextHop::default() };
     view.next_hops.insert(ip("10.0.0.1"), next_hop);
     let desired = desired(&config(OnAllDown::FailOpen), &view);
     let vips = [ip("10.0.0.100"), ip("10.1.0.100")];

@@ -4,6 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
+use lb_common::link::Mac;
+
 use super::{Cidr, Hop, RouteKind, Snapshot, is_link_local};
 
 /// A route as the datapath's longest-prefix table takes it.
@@ -12,6 +14,9 @@ pub struct RouteEntry {
     pub dst: Cidr,
     /// The gateway, [`on_link`]. `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
+    /// The route's interface.
+    pub through: u32,
+    /// What is below it, if it is a VLAN.
     pub ifindex: u32,
 }
 
@@ -41,7 +46,10 @@ impl Snapshot {
         let entries = best.into_values().take(limit).map(|route| RouteEntry {
             dst: route.dst,
             gateway: route.gateway.map(|gateway| on_link(gateway, route.ifindex)),
-            ifindex: route.ifindex,
+            through: route.ifindex,
+            ifindex: self
+                .hop_through(route.ifindex, Mac::default())
+                .map_or(route.ifindex, |hop| hop.ifindex),
         });
         (entries.collect(), omitted)
     }
@@ -55,7 +63,7 @@ impl Snapshot {
         for (&(ifindex, address), neighbour) in &self.neighbours {
             let hop = neighbour.usable_mac().and_then(|mac| self.hop_through(ifindex, mac));
             let Some(hop) = hop else { continue };
-            if !ifindexes.contains(&ifindex) && !ifindexes.contains(&hop.ifindex) {
+            if !ifindexes.contains(&hop.through) && !ifindexes.contains(&hop.ifindex) {
                 continue;
             }
             let unique = on_link(address, ifindex);

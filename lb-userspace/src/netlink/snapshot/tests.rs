@@ -24,7 +24,10 @@ fn the_longest_prefix_wins_and_then_the_lowest_metric() {
 fn next_hops() {
     let unresolved =
         |neighbour, ifindex| Resolution::Unresolved { neighbour: ip(neighbour), ifindex };
-    let known = |ifindex, mac, vlan| Resolution::Known(Hop { ifindex, mac, vlan, inner_vlan: 0 });
+    let known = |ifindex, mac, vlan| {
+        let through = if vlan == 0 { ifindex } else { VLAN };
+        Resolution::Known(Hop { through, ifindex, mac, vlan, inner_vlan: 0 })
+    };
     let cases = [
         ("10.0.0.11", known(ETH0, PEER, 0)),
         ("8.8.8.8", known(ETH0, Mac([2, 0, 0, 0, 1, 0]), 0)),
@@ -64,7 +67,7 @@ fn two_tags_stack_and_three_do_not_fit() {
     node.links.insert(5, link(5, "inner", LinkKind::Vlan { id: 200, parent: VLAN }));
     node.links.insert(6, link(6, "third", LinkKind::Vlan { id: 300, parent: 5 }));
     let hop = node.hop_through(5, PEER).unwrap();
-    assert_eq!((hop.ifindex, hop.vlan, hop.inner_vlan), (ETH0, 100, 200));
+    assert_eq!((hop.through, hop.ifindex, hop.vlan, hop.inner_vlan), (5, ETH0, 100, 200));
     assert_eq!(node.hop_through(6, PEER), None);
     assert_eq!(node.hop_through(7, PEER), None);
 }
@@ -149,7 +152,7 @@ fn a_vip_that_is_there_already_does_not_count_as_its_subnet() {
 fn the_datapath_gets_unicast_routes_longest_first() {
     let (entries, omitted) = node().routes_for_datapath(10);
     let found: Vec<_> =
-        entries.iter().map(|entry| (entry.dst.to_string(), entry.ifindex)).collect();
+        entries.iter().map(|entry| (entry.dst.to_string(), entry.through)).collect();
     let expected = [
         ("10.0.0.0/24".to_owned(), ETH0),
         ("10.1.0.0/24".to_owned(), ETH1),
@@ -159,6 +162,7 @@ fn the_datapath_gets_unicast_routes_longest_first() {
     ];
     assert_eq!(found, expected);
     assert_eq!(omitted, 0);
+    assert_eq!((entries[2].through, entries[2].ifindex), (VLAN, ETH0));
     assert_eq!(entries[0].gateway, None);
     assert_eq!(entries[4].gateway, Some(ip("10.0.0.1")));
 
@@ -190,7 +194,8 @@ fn the_datapath_gets_usable_neighbours_gateways_first() {
 #[test]
 fn ipv6_goes_by_routes_and_neighbours_of_its_own() {
     let node = dual();
-    let gateway = Resolution::Known(Hop { ifindex: ETH0, mac: PEER, vlan: 0, inner_vlan: 0 });
+    let hop = Hop { through: ETH0, ifindex: ETH0, mac: PEER, vlan: 0, inner_vlan: 0 };
+    let gateway = Resolution::Known(hop);
     let cases = [
         ("fd00::11", gateway),
         ("2001:db8::1", gateway),
@@ -216,6 +221,17 @@ fn ipv6_sources_are_global_certain_and_no_vips() {
         address.tentative = address.address == ip("fd00::2");
     }
     assert_eq!(node.source_for(ip("fd00::11"), &vips), None);
+}
+
+#[test]
+fn an_interface_s_own_address_is_no_vip() {
+    let node = dual();
+    let own = |ifindex, family| node.own_address(ifindex, family, &BTreeSet::new());
+    assert_eq!(own(ETH0, Family::V4), Some(ip("10.0.0.2")));
+    assert_eq!(own(ETH0, Family::V6), Some(ip("fd00::2")));
+    assert_eq!(own(ETH1, Family::V6), Some(ip("fe80::ff:fe00:3")));
+    let vips = BTreeSet::from([ip("10.0.0.2")]);
+    assert_eq!(node.own_address(ETH0, Family::V4, &vips), None);
 }
 
 #[test]
