@@ -98,7 +98,7 @@ fn a_backend_behind_another_interface_is_redirected_to() {
     assert_eq!((outcome.action, outcome.counter), (Action::Redirect, "redirect_request"));
     let out = outcome.frame();
     assert_eq!(out.eth_src, OUR_OTHER_MAC);
-    assert_eq!(out.destination(), BACKENDS[0]);
+    assert_eq!(out.destination(), BACKENDS[0].into());
 }
 
 #[test]

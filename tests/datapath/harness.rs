@@ -1,6 +1,6 @@
 //! The program, loaded, with maps filled as the controller fills them.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMapHash;
@@ -51,6 +51,14 @@ pub(crate) fn endpoint(address: SocketAddrV4) -> Endpoint<Ipv4Be> {
 pub(crate) fn key(src: SocketAddrV4, dst: SocketAddrV4) -> FlowId {
     let [from, to] = [src, dst].map(endpoint);
     FlowKey::new(from.address, to.address, from.port, to.port)
+}
+
+/// The flow maps' keys are of IPv4.
+fn v4(address: SocketAddr) -> SocketAddrV4 {
+    let SocketAddr::V4(address) = address else {
+        panic!("{address} is no IPv4 address");
+    };
+    address
 }
 
 /// Sizes of the flow maps.
@@ -430,10 +438,10 @@ impl Connection {
         let segment = first.segment().unwrap();
         let opening = u32::from(segment.flags & SYN != 0);
         let connection = Self {
-            client: first.source(),
+            client: v4(first.source()),
             id: id.into(),
-            backend: out.destination(),
-            snat: out.source(),
+            backend: v4(out.destination()),
+            snat: v4(out.source()),
             client_next: segment.seq.wrapping_add(opening),
             backend_next: if opening == 1 { IRS + 1 } else { segment.ack },
         };

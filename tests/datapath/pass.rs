@@ -122,7 +122,7 @@ fn look_alike() -> Ipv4Addr {
 fn an_address_that_looks_like_a_vip_passes(#[case] frame: Frame, #[case] counter: &str) {
     let mut harness = Harness::new();
     let address = SocketAddrV4::new(look_alike(), SERVICE.port());
-    let frame = Frame { dst: *address.ip(), ..frame };
+    let frame = Frame { dst: (*address.ip()).into(), ..frame };
     harness.expect(&frame, counter);
     // Cut anywhere behind the IP header, which it is too short to be counted by otherwise.
     let bytes = frame.bytes();

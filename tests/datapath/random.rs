@@ -64,7 +64,7 @@ fn there_and_back_all_but_ttl_macs_and_checksums_is_the_same() {
         let outcome = harness.send(&echo);
         prop_assert_eq!(outcome.counter, "forward_reply");
         let back = outcome.frame();
-        prop_assert_eq!((back.source(), back.destination()), (SERVICE, client));
+        prop_assert_eq!((back.source(), back.destination()), (SERVICE.into(), client.into()));
         let restored = back
             .macs(sent.eth_src, sent.eth_dst)
             .from(client)
