@@ -13,6 +13,7 @@ pub mod command;
 pub mod controller;
 pub mod echo;
 pub mod eventually;
+pub mod family;
 pub mod http;
 pub mod load;
 pub mod netns;

@@ -14,7 +14,7 @@ mod build;
 pub(crate) mod checksum;
 mod extension;
 mod icmp;
-mod ip;
+pub(crate) mod ip;
 mod read;
 mod segment;
 #[cfg(test)]

@@ -8,35 +8,35 @@ use super::checksum::checksum;
 use super::extension::Extension;
 use super::{u16_at, u32_at};
 
-pub(super) const V4_LEN: usize = 20;
-pub(super) const V6_LEN: usize = 40;
+pub(crate) const V4_LEN: usize = 20;
+pub(crate) const V6_LEN: usize = 40;
 
 /// A header, and what of the packet follows it.
-pub(super) struct Header<'a> {
-    pub(super) src: IpAddr,
-    pub(super) dst: IpAddr,
-    pub(super) tos: u8,
-    pub(super) flow_label: u32,
-    pub(super) id: u16,
-    pub(super) frags: u16,
-    pub(super) ttl: u8,
-    pub(super) options: Vec<u8>,
-    pub(super) extensions: Vec<Extension>,
+pub(crate) struct Header<'a> {
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) tos: u8,
+    pub(crate) flow_label: u32,
+    pub(crate) id: u16,
+    pub(crate) frags: u16,
+    pub(crate) ttl: u8,
+    pub(crate) options: Vec<u8>,
+    pub(crate) extensions: Vec<Extension>,
     /// Of the payload.
-    pub(super) protocol: u8,
+    pub(crate) protocol: u8,
     /// Whether it is one of several fragments.
-    pub(super) is_part: bool,
+    pub(crate) is_part: bool,
     /// So much the header claims, behind options and extensions.
-    pub(super) payload_len: usize,
+    pub(crate) payload_len: usize,
     /// So much there is of it.
-    pub(super) payload: &'a [u8],
+    pub(crate) payload: &'a [u8],
     /// What follows the packet.
-    pub(super) padding: &'a [u8],
+    pub(crate) padding: &'a [u8],
 }
 
 impl<'a> Header<'a> {
     /// Reads a packet that may be cut behind its header and extension headers.
-    pub(super) fn parse(packet: &'a [u8]) -> Result<Self> {
+    pub(crate) fn parse(packet: &'a [u8]) -> Result<Self> {
         match packet.first().context("no IP header")? >> 4 {
             4 => Self::parse_v4(packet),
             6 => Self::parse_v6(packet),
