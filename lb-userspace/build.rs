@@ -64,7 +64,8 @@ fn run() -> Result<()> {
 /// Says nothing when all is well, and all that the compiler said when it is not.
 fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -> Result<()> {
     let arch = format!("--cfg=bpf_target_arch=\"{}\"", variable("CARGO_CFG_TARGET_ARCH")?);
-    let flags = [&arch, "-Cdebuginfo=2", "-Clink-arg=--btf"];
+    // 32-bit arithmetic and jumps, in every kernel since 5.1.
+    let flags = [&arch, "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
     let mut cargo = cargo_build(toolchain)?;
     cargo
         .args(["--quiet", "--release", "--locked", "--package", "lb-ebpf", "--bin", BINARY])

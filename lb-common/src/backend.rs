@@ -1,6 +1,7 @@
 //! The value of the backend map: where an identifier's packets go. Pure.
 
-use crate::addr::{Endpoint, Ipv4Be, NextHop};
+use crate::addr::Endpoint;
+use crate::link::NextHop;
 
 /// Index into the backend map. Not reused while a flow refers to it. 0 is never a backend.
 pub type BackendId = u32;
@@ -8,19 +9,20 @@ pub type BackendId = u32;
 /// One backend of one service.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Backend<A> {
-    pub endpoint: Endpoint<A>,
+pub struct Backend {
+    pub endpoint: Endpoint,
     /// Filled by the controller from routes and neighbours; unknown: the datapath asks the FIB.
     pub next_hop: NextHop,
     /// Counts how often this backend was given up with its flows; a flow of another epoch is reset.
-    pub epoch: u32,
-    pub service: u32,
+    pub epoch: u16,
     /// [`State`] as a number, kept for the controller's successor.
     pub state: u8,
-    pub _pad: [u8; 3],
+    pub _pad: u8,
+    pub service: u32,
+    pub _pad2: u32,
 }
 
-const _: () = assert!(size_of::<Backend<Ipv4Be>>() == 40);
+const _: () = assert!(size_of::<Backend>() == 48);
 
 /// What the controller last thought of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -64,8 +66,14 @@ pub struct BackendCounters {
     pub reply_bytes: u64,
     /// Flows made.
     pub flows: u64,
-    /// Flows confirmed by a reply.
+    /// Flows confirmed by a reply, or by the client alone in `dsr`.
     pub connections: u64,
+    /// SYNs that a client had to send again.
+    pub unanswered: u64,
+    /// SYNs answered with RST.
+    pub refused: u64,
+    /// When the controller was last told, nanoseconds of CLOCK_MONOTONIC; no counter.
+    pub signalled: u64,
 }
 
 impl core::ops::AddAssign<&Self> for BackendCounters {
@@ -76,16 +84,51 @@ impl core::ops::AddAssign<&Self> for BackendCounters {
         self.reply_bytes += other.reply_bytes;
         self.flows += other.flows;
         self.connections += other.connections;
+        self.unanswered += other.unanswered;
+        self.refused += other.refused;
     }
 }
 
+/// What the datapath tells the controller of a backend. Records of the signal ring.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Signal {
+    pub backend: BackendId,
+    /// [`SignalKind`] as a number.
+    pub kind: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum SignalKind {
+    /// A client had to send its SYN again.
+    Unanswered = 1,
+    /// A SYN was answered with RST.
+    Refused = 2,
+}
+
+impl SignalKind {
+    /// `None`: of a version that knew more kinds.
+    pub const fn from_u32(value: u32) -> Option<Self> {
+        Some(match value {
+            1 => Self::Unanswered,
+            2 => Self::Refused,
+            _ => return None,
+        })
+    }
+}
+
+/// Bytes of the signal ring: 256 records, of which the controller needs one to know.
+pub const SIGNAL_RING: u32 = 4096;
+
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Backend, BackendCounters};
-    use crate::addr::Ipv4Be;
+    use super::{Backend, BackendCounters, Signal};
 
     // SAFETY: integers only; the size assertion rules padding out.
-    unsafe impl aya::Pod for Backend<Ipv4Be> {}
-    // SAFETY: six u64.
+    unsafe impl aya::Pod for Backend {}
+    // SAFETY: nine u64.
     unsafe impl aya::Pod for BackendCounters {}
+    // SAFETY: two u32.
+    unsafe impl aya::Pod for Signal {}
 }

@@ -19,6 +19,13 @@ impl Delta {
         Self(self.0 + (!fold(old) as u32 & 0xffff) + fold(new) as u32)
     }
 
+    /// Both updates.
+    #[inline(always)]
+    #[must_use]
+    pub const fn plus(self, other: Self) -> Self {
+        Self(self.0 + other.0)
+    }
+
     /// In 16 bits, as flows keep it.
     #[inline(always)]
     pub const fn folded(self) -> u16 {
@@ -32,6 +39,12 @@ pub const fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     let sum = (sum & 0xffff) + (sum >> 16);
     (sum & 0xffff) as u16
+}
+
+/// As [`fold`], of the 32-bit sums that the kernel's helper returns.
+#[inline(always)]
+pub const fn fold_wide(sum: u32) -> u16 {
+    fold((sum & 0xffff) + (sum >> 16))
 }
 
 /// The checksum after an update by `delta`.

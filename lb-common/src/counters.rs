@@ -23,14 +23,16 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Not IPv4: ARP, IPv6, tagged frames.
-    PassNotIpv4 = "pass_not_ipv4",
+    /// Not IP, or behind more than two tags.
+    PassNotIp = "pass_not_ip",
     /// To an address that is no VIP.
     PassNotVip = "pass_not_vip",
     /// To a VIP, by another protocol than TCP.
     PassNotTcp = "pass_not_tcp",
     /// To a VIP's port that no service has.
     PassNotService = "pass_not_service",
+    /// From a backend of a `dnat` service, of no flow.
+    PassForeign = "pass_foreign",
     /// From a client to a backend, out of the interface it came in by.
     ForwardRequest = "forward_request",
     /// From a backend to a client, likewise.
@@ -38,6 +40,9 @@ counters! {
     /// From a client to a backend, out of another interface.
     RedirectRequest = "redirect_request",
     RedirectReply = "redirect_reply",
+    /// An ICMP error, to the end of the flow that it is about.
+    ForwardIcmpError = "forward_icmp_error",
+    RedirectIcmpError = "redirect_icmp_error",
     /// Answered with RST: the service has no backend.
     ResetNoBackend = "reset_no_backend",
     /// A FIN that belongs to no flow.
@@ -48,11 +53,13 @@ counters! {
     ResetTableFull = "reset_table_full",
     /// The flow's backend was given up.
     ResetBackendDown = "reset_backend_down",
+    /// The hop count ends here, and the sender is told.
+    AnswerTimeExceeded = "answer_time_exceeded",
     /// To a VIP, too short for its headers or with lengths that contradict each other.
     DropMalformed = "drop_malformed",
     /// A fragment of TCP to a VIP.
     DropFragment = "drop_fragment",
-    /// The hop count ends here.
+    /// The hop count ends here, and nobody is told.
     DropTtlExpired = "drop_ttl_expired",
     /// Flags that no TCP sends: SYN with FIN or RST, none at all, a SYN-ACK to a service.
     DropBadFlags = "drop_bad_flags",
@@ -60,6 +67,12 @@ counters! {
     DropRstWithoutFlow = "drop_rst_without_flow",
     /// From a backend to a SNAT port that no flow has.
     DropStaleReply = "drop_stale_reply",
+    /// An ICMP error about a segment that is balanced, of no flow.
+    DropIcmpWithoutFlow = "drop_icmp_without_flow",
+    /// From a source that the service does not allow.
+    DropNotAllowed = "drop_not_allowed",
+    /// More new connections of one source than the service allows.
+    DropRateLimited = "drop_rate_limited",
     /// No SNAT port is free towards the backend.
     DropSnatExhausted = "drop_snat_exhausted",
     /// A flow could not be stored.
@@ -88,7 +101,7 @@ mod tests {
         for (index, counter) in Counter::ALL.iter().enumerate() {
             assert_eq!(*counter as usize, index);
             let (verdict, _) = counter.name().split_once('_').unwrap();
-            assert!(["pass", "forward", "redirect", "reset", "drop"].contains(&verdict));
+            assert!(["pass", "forward", "redirect", "reset", "answer", "drop"].contains(&verdict));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What identifies a flow in one direction. Pure.
 
 use crate::IPPROTO_TCP;
-use crate::addr::{Address, Ipv4Be, PortBe};
+use crate::addr::{Address, Ipv4Be, Ipv6Be, Ports};
 
 /// Five-tuple of a packet, as it stands on the wire.
 #[repr(C)]
@@ -9,32 +9,25 @@ use crate::addr::{Address, Ipv4Be, PortBe};
 pub struct FlowKey<A> {
     pub src: A,
     pub dst: A,
-    pub src_port: PortBe,
-    pub dst_port: PortBe,
-    pub protocol: u8,
-    _pad: [u8; 3],
+    pub ports: Ports,
+    /// A number of 8 bits, in network byte order behind three zeros.
+    pub protocol: u32,
 }
 
 const _: () = assert!(size_of::<FlowKey<Ipv4Be>>() == 16);
+const _: () = assert!(size_of::<FlowKey<Ipv6Be>>() == 40);
 
 impl<A: Address> FlowKey<A> {
     /// A TCP flow.
     #[inline(always)]
-    pub const fn new(src: A, dst: A, src_port: PortBe, dst_port: PortBe) -> Self {
-        Self { src, dst, src_port, dst_port, protocol: IPPROTO_TCP, _pad: [0; 3] }
+    pub const fn new(src: A, dst: A, ports: Ports) -> Self {
+        Self { src, dst, ports, protocol: (IPPROTO_TCP as u32).to_be() }
     }
 
     /// The same flow seen from the other end.
     #[inline(always)]
     pub const fn reversed(&self) -> Self {
-        Self {
-            src: self.dst,
-            dst: self.src,
-            src_port: self.dst_port,
-            dst_port: self.src_port,
-            protocol: self.protocol,
-            _pad: [0; 3],
-        }
+        Self { src: self.dst, dst: self.src, ports: self.ports.swapped(), protocol: self.protocol }
     }
 }
 
@@ -46,5 +39,12 @@ pub enum Direction {
 }
 
 #[cfg(feature = "user")]
-// SAFETY: integers only; the size assertion rules padding out.
-unsafe impl aya::Pod for FlowKey<Ipv4Be> {}
+mod pod {
+    use super::FlowKey;
+    use crate::addr::{Ipv4Be, Ipv6Be};
+
+    // SAFETY: integers only; the size assertion rules padding out.
+    unsafe impl aya::Pod for FlowKey<Ipv4Be> {}
+    // SAFETY: likewise.
+    unsafe impl aya::Pod for FlowKey<Ipv6Be> {}
+}

@@ -11,45 +11,63 @@ pub mod backend;
 pub mod checksum;
 pub mod conntrack;
 pub mod counters;
+pub mod filter;
 pub mod flow;
 pub mod lease;
+pub mod link;
 pub mod nat;
+pub mod rate;
 pub mod selection;
 pub mod service;
+pub mod time;
 
 /// Names of the maps, as the object declares them and as they are pinned.
 pub mod map {
+    pub const ALLOWED: &str = "ALLOWED";
     pub const BACKENDS: &str = "BACKENDS";
     pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
     pub const COUNTERS: &str = "COUNTERS";
     pub const DEVICES: &str = "DEVICES";
     pub const ENDPOINTS: &str = "ENDPOINTS";
     pub const ESTABLISHED: &str = "ESTABLISHED";
+    pub const ESTABLISHED6: &str = "ESTABLISHED6";
+    pub const FILTERS: &str = "FILTERS";
     pub const HALF_OPEN: &str = "HALF_OPEN";
+    pub const HALF_OPEN6: &str = "HALF_OPEN6";
     pub const LEASES: &str = "LEASES";
+    pub const LINKS: &str = "LINKS";
+    pub const LINK_IDS: &str = "LINK_IDS";
     pub const NEIGHBOURS: &str = "NEIGHBOURS";
     pub const ROUTES: &str = "ROUTES";
     pub const SERVICES: &str = "SERVICES";
+    pub const SIGNALS: &str = "SIGNALS";
+    pub const SOURCES: &str = "SOURCES";
     pub const TABLES: &str = "TABLES";
     pub const VIPS: &str = "VIPS";
-    pub const VIP_FILTER: &str = "VIP_FILTER";
 
     /// All of them. The controller pins each under its name.
-    pub const ALL: [&str; 14] = [
+    pub const ALL: [&str; 21] = [
+        ALLOWED,
         BACKENDS,
         BACKEND_COUNTERS,
         COUNTERS,
         DEVICES,
         ENDPOINTS,
         ESTABLISHED,
+        ESTABLISHED6,
+        FILTERS,
         HALF_OPEN,
+        HALF_OPEN6,
         LEASES,
+        LINKS,
+        LINK_IDS,
         NEIGHBOURS,
         ROUTES,
         SERVICES,
+        SIGNALS,
+        SOURCES,
         TABLES,
         VIPS,
-        VIP_FILTER,
     ];
 }
 
@@ -65,9 +83,11 @@ pub const LAYOUT_VERSION: u32 = 2;
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "fairlead";
 
-/// VIPs, those for SNAT included.
+/// VIPs, those for SNAT included; flows keep their index in 16 bits.
 pub const MAX_VIPS: u32 = 1024;
-/// (VIP, port) pairs, and services.
-pub const MAX_SERVICES: u32 = 1024;
+/// (VIP, port) pairs, and services of one family.
+pub const MAX_SERVICES: u32 = 4096;
+/// Backends of all services together, 256 × 1,024 and room for a reload.
+pub const MAX_BACKENDS: u32 = 1 << 19;
 /// IPv4 protocol number and next header of TCP.
 pub const IPPROTO_TCP: u8 = 6;

@@ -1,6 +1,6 @@
 //! What a flow does to the addresses and ports of its packets. Pure.
 
-use crate::addr::{Address, PortBe};
+use crate::addr::{Address, PortBe, Ports};
 use crate::checksum::Delta;
 use crate::flow::FlowKey;
 
@@ -10,58 +10,73 @@ use crate::flow::FlowKey;
 pub enum Kind {
     /// DNAT to the backend and SNAT to a VIP.
     Nat = 1,
+    /// DNAT to the backend; the client's address stays.
+    Dnat = 2,
+    /// Only the frame's addresses; replies take another way.
+    Dsr = 3,
 }
 
-/// New addresses and ports of one direction.
+impl Kind {
+    /// `None`: of a version that knew more kinds.
+    #[inline(always)]
+    pub const fn from_u8(value: u8) -> Option<Self> {
+        Some(match value {
+            1 => Self::Nat,
+            2 => Self::Dnat,
+            3 => Self::Dsr,
+            _ => return None,
+        })
+    }
+}
+
+/// How packets of one direction are changed: new addresses and ports, and what that does to checksums.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Translation<A> {
     pub src: A,
     pub dst: A,
-    pub src_port: PortBe,
-    pub dst_port: PortBe,
+    pub ports: Ports,
+    /// Constant part of the IPv4 header's checksum update, hop count included.
+    pub ip_delta: u16,
+    /// Constant part of the TCP checksum's update.
+    pub l4_delta: u16,
 }
 
 impl<A: Address> Translation<A> {
-    /// The five-tuple that packets with `key` leave with.
+    /// Packets with `key` leave with `to`.
     #[inline(always)]
-    pub const fn key(&self) -> FlowKey<A> {
-        FlowKey::new(self.src, self.dst, self.src_port, self.dst_port)
+    pub fn new(key: &FlowKey<A>, to: &FlowKey<A>) -> Self {
+        let addresses = Delta::default()
+            .replace(key.src.checksum_words(), to.src.checksum_words())
+            .replace(key.dst.checksum_words(), to.dst.checksum_words());
+        let ports = addresses.replace(key.ports.checksum_words(), to.ports.checksum_words());
+        Self {
+            src: to.src,
+            dst: to.dst,
+            ports: to.ports,
+            // The hop count is the high byte of its word: one less is 0x0100 less.
+            ip_delta: addresses.replace(0x0100, 0).folded(),
+            l4_delta: ports.folded(),
+        }
     }
 
-    /// The translation of the other direction: it makes of replies to [`Self::key`] replies to `key`.
+    /// The five-tuple that packets leave with.
     #[inline(always)]
-    pub const fn reversed(key: &FlowKey<A>) -> Self {
-        Self { src: key.dst, dst: key.src, src_port: key.dst_port, dst_port: key.src_port }
+    pub const fn key(&self) -> FlowKey<A> {
+        FlowKey::new(self.src, self.dst, self.ports)
     }
 
     /// Key of the opposite half: what the peer's packets look like before they are translated.
     #[inline(always)]
     pub const fn peer_key(&self) -> FlowKey<A> {
-        self.key().reversed()
+        FlowKey::new(self.dst, self.src, self.ports.swapped())
     }
 
-    /// Change of the IP header's checksum, hop count included.
+    /// Whether [`Self::peer_key`] is `key`.
     #[inline(always)]
-    pub fn ip_delta(&self, key: &FlowKey<A>) -> u16 {
-        // The hop count is the high byte of its word: one less is 0x0100 less.
-        self.address_delta(key).replace(0x0100, 0).folded()
-    }
-
-    /// Change of the TCP checksum.
-    #[inline(always)]
-    pub fn l4_delta(&self, key: &FlowKey<A>) -> u16 {
-        self.address_delta(key)
-            .replace(key.src_port.get() as u32, self.src_port.get() as u32)
-            .replace(key.dst_port.get() as u32, self.dst_port.get() as u32)
-            .folded()
-    }
-
-    #[inline(always)]
-    fn address_delta(&self, key: &FlowKey<A>) -> Delta {
-        Delta::default()
-            .replace(key.src.checksum_words(), self.src.checksum_words())
-            .replace(key.dst.checksum_words(), self.dst.checksum_words())
+    pub fn answers(&self, key: &FlowKey<A>) -> bool {
+        let ports = (self.ports.swapped().word() ^ key.ports.word()) as u64;
+        self.dst.difference(key.src) | self.src.difference(key.dst) | ports == 0
     }
 }
 
@@ -96,8 +111,8 @@ mod tests {
     }
 
     fn key() -> impl Strategy<Value = FlowKey<Ipv4Be>> {
-        (address(), address(), any::<u16>(), any::<u16>())
-            .prop_map(|(s, d, sp, dp)| FlowKey::new(s, d, PortBe::new(sp), PortBe::new(dp)))
+        (address(), address(), any::<u32>())
+            .prop_map(|(src, dst, ports)| FlowKey::new(src, dst, Ports::from_word(ports)))
     }
 
     /// The words that the TCP checksum covers of addresses and ports.
@@ -105,8 +120,7 @@ mod tests {
         [
             &key.src.bytes()[..],
             &key.dst.bytes()[..],
-            &key.src_port.bytes()[..],
-            &key.dst_port.bytes()[..],
+            &key.ports.word().to_ne_bytes()[..],
             &[0x45, 0x06],
         ]
         .concat()
@@ -119,19 +133,20 @@ mod tests {
     proptest! {
         #[test]
         fn translating_there_and_back_is_the_identity(before in key(), after in key()) {
-            let request = Translation {
-                src: after.src, dst: after.dst, src_port: after.src_port, dst_port: after.dst_port,
-            };
-            let reply = Translation::reversed(&before);
+            let request = Translation::new(&before, &after);
             let on_the_wire = request.key();
-            prop_assert_eq!(request.peer_key(), on_the_wire.reversed());
+            prop_assert_eq!(on_the_wire, after);
+            let received = on_the_wire.reversed();
+            let reply = Translation::new(&received, &before.reversed());
+            prop_assert_eq!(request.peer_key(), received);
             prop_assert_eq!(reply.key(), before.reversed());
             prop_assert_eq!(reply.peer_key(), before);
+            prop_assert!(reply.answers(&before) && request.answers(&received));
+            prop_assert_eq!(reply.answers(&after), before == after);
 
-            let there = checksum::apply(sum(&before), request.l4_delta(&before));
+            let there = checksum::apply(sum(&before), request.l4_delta);
             prop_assert_eq!(there, sum(&on_the_wire));
-            let reversed = on_the_wire.reversed();
-            let back = checksum::apply(sum(&reversed), reply.l4_delta(&reversed));
+            let back = checksum::apply(sum(&received), reply.l4_delta);
             prop_assert_eq!(back, sum(&before.reversed()));
         }
 

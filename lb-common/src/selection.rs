@@ -25,10 +25,10 @@ const fn mix(value: u64) -> u64 {
 pub fn flow_hash<A: Address>(key: &FlowKey<A>, attempt: u8) -> u64 {
     let [src_low, src_high] = key.src.words();
     let [dst_low, dst_high] = key.dst.words();
-    let ports = (key.src_port.get() as u64) << 32 | (key.dst_port.get() as u64) << 16;
+    let ports = (key.ports.src().get() as u64) << 32 | (key.ports.dst().get() as u64) << 16;
     let hash = mix(SEED ^ src_low ^ src_high.rotate_left(32));
     let hash = mix(hash ^ dst_low ^ dst_high.rotate_left(32));
-    mix(hash ^ ports ^ (key.protocol as u64) << 8 ^ attempt as u64)
+    mix(hash ^ ports ^ (u32::from_be(key.protocol) as u64) << 8 ^ attempt as u64)
 }
 
 /// Hash of the client alone: its first choice of a SNAT port, which a successor without state finds
@@ -36,7 +36,7 @@ pub fn flow_hash<A: Address>(key: &FlowKey<A>, attempt: u8) -> u64 {
 #[inline(always)]
 pub fn client_hash<A: Address>(key: &FlowKey<A>) -> u64 {
     let [low, high] = key.src.words();
-    mix(mix(SEED ^ low ^ high.rotate_left(32)) ^ key.src_port.get() as u64)
+    mix(mix(SEED ^ low ^ high.rotate_left(32)) ^ key.ports.src().get() as u64)
 }
 
 /// Slot of a table of `length` slots; `None` for an empty one.
@@ -52,15 +52,14 @@ pub const fn slot(hash: u64, length: u32) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::addr::{Ipv4Be, PortBe};
+    use crate::addr::{Ipv4Be, PortBe, Ports};
     use core::net::Ipv4Addr;
 
     fn key(client: u32, port: u16) -> FlowKey<Ipv4Be> {
         FlowKey::new(
             Ipv4Be::new(Ipv4Addr::from_bits(client)),
             Ipv4Be::new(Ipv4Addr::new(10, 0, 0, 100)),
-            PortBe::new(port),
-            PortBe::new(6443),
+            Ports::new(PortBe::new(port), PortBe::new(6443)),
         )
     }
 

@@ -2,54 +2,95 @@
 
 use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup};
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
-use lb_common::IPPROTO_TCP;
-use lb_common::addr::{Mac, NextHop};
+use lb_common::addr::{IpBe, Ports};
+use lb_common::backend::Backend;
 use lb_common::conntrack::FlowHalf;
-use lb_common::flow::Direction;
+use lb_common::flow::{Direction, FlowKey};
+use lb_common::link::{Mac, NextHop, Tags};
+use lb_common::nat::Kind;
+use lb_common::service::EndpointUse;
 
-use crate::maps::{self, Ip};
+use crate::IPPROTO_TCP;
+use crate::clock::Now;
+use crate::family::Family;
+use crate::maps::{self, Scratch};
 use crate::packet::Packet;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, Egress, Verdict};
 
-const AF_INET: u8 = 2;
+const NO_NEXT_HOP: Verdict = Verdict::Drop(DropReason::NoNextHop);
 
 /// Translates a client's segment and sends it to the flow's backend.
 #[inline(always)]
-pub(crate) fn request(packet: &Packet, half: &FlowHalf<Ip>) -> Result<Verdict, Verdict> {
-    let backend = maps::backend(half.backend).ok_or(Verdict::Drop(DropReason::Inconsistent))?;
+pub(crate) fn request<A: Family>(
+    packet: &Packet<A>,
+    half: &FlowHalf<A>,
+    backend: &Backend,
+) -> Result<Verdict, Verdict> {
     let next_hop = if backend.next_hop.is_known() {
         &backend.next_hop
     } else {
-        fib(packet, half).ok_or(Verdict::Drop(DropReason::NoNextHop))?
+        let source = half.translation.src.ip();
+        fib::<A>(packet, &source, &backend.endpoint.address).ok_or(NO_NEXT_HOP)?
     };
-    Ok(send(packet, half, next_hop, Direction::Original))
+    send(packet, half, next_hop, Direction::Original)
 }
 
 /// Translates a backend's segment and sends it to the flow's client.
 #[inline(always)]
-pub(crate) fn reply(packet: &Packet, half: &FlowHalf<Ip>) -> Verdict {
+pub(crate) fn reply<A: Family>(packet: &Packet<A>, half: &FlowHalf<A>) -> Result<Verdict, Verdict> {
     send(packet, half, &half.next_hop, Direction::Reply)
 }
 
 #[inline(always)]
-fn send(packet: &Packet, half: &FlowHalf<Ip>, next_hop: &NextHop, direction: Direction) -> Verdict {
-    packet.translate(half);
-    packet.set_macs(next_hop.source_mac, next_hop.mac);
+fn send<A: Family>(
+    packet: &Packet<A>,
+    half: &FlowHalf<A>,
+    next_hop: &NextHop,
+    direction: Direction,
+) -> Result<Verdict, Verdict> {
+    let link = maps::link(next_hop.link).ok_or(NO_NEXT_HOP)?;
+    if !half.is_alone() {
+        packet.translate(half);
+    }
     maps::count_traffic(half.backend, direction, u64::from(packet.bytes()));
-    Verdict::Forward { direction, egress: next_hop.ifindex }
+    packet.address(link.mac, next_hop)?;
+    let egress = Egress { link: next_hop.link, same: link.ifindex == packet.ingress };
+    Ok(Verdict::Forward { direction, egress })
 }
 
-/// The hop count must outlive this hop (RFC 1812 section 5.3.1). Checked before a flow takes notice:
-/// what is dropped changes no state.
+/// A reply of no flow, which can only be one to the VIP that its endpoint has to itself.
+#[inline(never)]
+pub(crate) fn exclusive<A: Family>(
+    packet: &Packet<A>,
+    key: &FlowKey<A>,
+    endpoint: &EndpointUse,
+    now: Now,
+) -> Verdict {
+    match try_exclusive(packet, key, endpoint, now) {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
+}
+
 #[inline(always)]
-pub(crate) fn check_ttl(packet: &Packet) -> Result<(), Verdict> {
-    if packet.ttl() > 1 { Ok(()) } else { Err(Verdict::Drop(DropReason::TtlExpired)) }
+fn try_exclusive<A: Family>(
+    packet: &Packet<A>,
+    key: &FlowKey<A>,
+    endpoint: &EndpointUse,
+    now: Now,
+) -> Result<Verdict, Verdict> {
+    check_lease(endpoint.lease, now)?;
+    let next_hop = maps::next_hop(&key.dst.ip()).ok_or(NO_NEXT_HOP)?;
+    let Scratch { half, .. } = A::scratch().ok_or(Verdict::Drop(DropReason::Inconsistent))?;
+    let ports = Ports::new(endpoint.vip.port, key.ports.dst());
+    let to = FlowKey::new(A::from_ip(endpoint.vip.address), key.dst, ports);
+    half.init(Kind::Dnat, key, &to);
+    send(packet, half, next_hop, Direction::Reply)
 }
 
 /// Established flows need a VIP that this node may still forward for.
 #[inline(always)]
-pub(crate) fn check_lease(vip: u32, now: u64) -> Result<(), Verdict> {
-    if maps::lease(vip).may_forward(now) {
+pub(crate) fn check_lease(vip: u32, now: Now) -> Result<(), Verdict> {
+    if maps::lease(vip).may_forward(now.ns) {
         Ok(())
     } else {
         Err(Verdict::Drop(DropReason::LeaseExpired))
@@ -59,28 +100,23 @@ pub(crate) fn check_lease(vip: u32, now: u64) -> Result<(), Verdict> {
 /// Asks the kernel's FIB for the way to a backend that the controller has not resolved. It answers
 /// only on interfaces that forward; elsewhere the segment is lost until the controller knows the way.
 #[inline(never)]
-fn fib(packet: &Packet, half: &FlowHalf<Ip>) -> Option<&'static NextHop> {
-    let next_hop = maps::scratch_next_hop()?;
-    // SAFETY: all fields are integers, or arrays and unions of them.
-    let mut params: bpf_fib_lookup = unsafe { core::mem::zeroed() };
-    params.family = AF_INET;
+fn fib<A: Family>(packet: &Packet<A>, src: &IpBe, dst: &IpBe) -> Option<&'static NextHop> {
+    let Scratch { next_hop, fib: params, .. } = A::scratch()?;
+    // Field by field: a `memset` of so many bytes is a loop, which the verifier would follow.
     params.l4_protocol = IPPROTO_TCP;
-    params.ifindex = packet.ingress();
-    params.__bindgen_anon_3.ipv4_src = u32::from_ne_bytes(half.translation.src.bytes());
-    params.__bindgen_anon_4.ipv4_dst = u32::from_ne_bytes(half.translation.dst.bytes());
+    (params.sport, params.dport) = (0, 0);
+    params.__bindgen_anon_1.tot_len = 0;
+    params.__bindgen_anon_2.flowinfo = 0;
+    params.ifindex = packet.ingress;
+    A::ask_fib(params, A::from_ip(*src), A::from_ip(*dst));
     // SAFETY: the context is the program's own, params and their size belong together.
     let found = unsafe {
-        fib_lookup(packet.ctx.cast(), &raw mut params, size_of::<bpf_fib_lookup>() as i32, 0)
+        fib_lookup(packet.ctx.cast(), &raw mut *params, size_of::<bpf_fib_lookup>() as i32, 0)
     };
     if found != i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
         return None;
     }
-    *next_hop = NextHop {
-        ifindex: params.ifindex,
-        mac: Mac(params.dmac),
-        source_mac: Mac(params.smac),
-        vlan: 0,
-        inner_vlan: 0,
-    };
-    Some(next_hop)
+    let link = maps::link_id(params.ifindex);
+    *next_hop = NextHop { mac: Mac(params.dmac), link, tags: Tags::default() };
+    next_hop.is_known().then_some(next_hop)
 }

@@ -2,14 +2,20 @@
 
 #![no_std]
 #![no_main]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 #![expect(
     clippy::cast_possible_truncation,
-    reason = "lengths of frames and sizes of headers, all far below 2^16"
+    reason = "lengths of frames, sizes of headers and indices, all far below 2^16"
 )]
 
+mod admission;
 mod clock;
 mod conntrack;
+mod expired;
+mod family;
 mod forward;
+mod frags;
+mod icmp;
 mod maps;
 mod packet;
 mod reset;
@@ -20,61 +26,171 @@ mod verdict;
 
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
-use lb_common::conntrack::flag;
+use lb_common::IPPROTO_TCP;
+use lb_common::addr::{Ipv4Be, Ipv6Be};
+use lb_common::conntrack::{FlowHalf, flag, tcp};
 use lb_common::flow::FlowKey;
-use lb_common::service::Service;
 
-use crate::conntrack::{NewFlow, OnSyn, Unknown};
-use crate::maps::{Found, Ip};
-use crate::packet::Packet;
-use crate::verdict::{ResetReason, Verdict};
+use crate::conntrack::{NewFlow, OnSyn};
+use crate::family::Family;
+use crate::maps::Found;
+use crate::packet::{Frame, Packet};
+use crate::service::Owner;
+use crate::verdict::{DropReason, PassReason, ResetReason, Step, Verdict};
 
-#[xdp]
+#[xdp(frags)]
 fn fairlead(ctx: XdpContext) -> u32 {
-    match process(&ctx) {
-        Ok(verdict) | Err(verdict) => verdict.action(packet::ingress(&ctx)),
+    process(&ctx).action()
+}
+
+#[inline(always)]
+fn process(ctx: &XdpContext) -> Verdict {
+    let Some(frame) = packet::frame(ctx) else {
+        return Verdict::Pass(PassReason::NotIp);
+    };
+    if frame.ether_type == Ipv4Be::ETHER_TYPE {
+        carry_out::<Ipv4Be>(ctx, &frame, balance::<Ipv4Be>(ctx, &frame))
+    } else if frame.ether_type == Ipv6Be::ETHER_TYPE {
+        carry_out::<Ipv6Be>(ctx, &frame, balance::<Ipv6Be>(ctx, &frame))
+    } else {
+        Verdict::Pass(PassReason::NotIp)
+    }
+}
+
+/// What is not done for every packet starts anew from the frame: one after the other the functions fit
+/// on the stack, within each other they would not.
+#[inline(always)]
+fn carry_out<A: Family>(ctx: &XdpContext, frame: &Frame, step: Step) -> Verdict {
+    let mut step = step;
+    if let Step::Track = step {
+        step = track::<A>(ctx, frame);
+    }
+    if let Step::Open { attempt } = step {
+        step = open::<A>(ctx, frame, attempt);
+    }
+    match step {
+        Step::Done(verdict) => verdict,
+        Step::IcmpMessage { offset } => icmp::verdict::<A>(ctx, frame, offset),
+        Step::AnswerReset(reason) => reset::answer::<A>(ctx, frame, reason),
+        Step::AnswerTimeExceeded => expired::answer::<A>(ctx, frame),
+        Step::Track | Step::Open { .. } => Verdict::Drop(DropReason::Inconsistent),
+    }
+}
+
+/// Forwards a segment in mid-flow: all that it needs is in the half of its direction.
+#[inline(never)]
+fn balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Step {
+    match try_balance::<A>(ctx, frame) {
+        Ok(verdict) => Step::Done(verdict),
+        Err(step) => step,
     }
 }
 
 #[inline(always)]
-fn process(ctx: &XdpContext) -> Result<Verdict, Verdict> {
-    let packet = packet::parse(ctx)?;
+fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, Step> {
+    let packet = packet::parse::<A>(ctx, frame)?;
     let key = packet.key();
-    match maps::flow(&key) {
+    let Some(half) = A::established(&key) else {
+        return Err(if A::half_open(&key).is_some() { Step::Track } else { OPEN });
+    };
+    let now = clock::now();
+    forward::check_lease(u32::from(half.vip), now)?;
+    expired::check(&packet)?;
+    if packet.segment.is_control() || half.has(flag::RST) {
+        return Err(Step::Track);
+    }
+    if !half.is_original() {
+        half.advance(&packet.segment, now.ticks);
+        return Ok(forward::reply(&packet, half)?);
+    }
+    let backend = conntrack::backend_of(half).ok_or(Step::Track)?;
+    if conntrack::is_check_due(half, now) {
+        return Err(Step::Track);
+    }
+    half.advance(&packet.segment, now.ticks);
+    Ok(forward::request(&packet, half, backend)?)
+}
+
+const OPEN: Step = Step::Open { attempt: 0 };
+
+/// Forwards a segment that opens or closes a flow, or that comes at a moment to look after it.
+#[inline(never)]
+fn track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Step {
+    match try_track::<A>(ctx, frame) {
+        Ok(verdict) => Step::Done(verdict),
+        Err(step) => step,
+    }
+}
+
+#[inline(always)]
+fn try_track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, Step> {
+    let packet = packet::parse::<A>(ctx, frame)?;
+    let key = packet.key();
+    match A::flow(&key) {
         Some(found) if found.half.is_original() => request(&packet, &key, found),
         Some(found) => reply(&packet, &key, found),
-        None => first(&packet, &key),
+        None => Err(OPEN),
     }
 }
 
 /// A segment from the client of a known flow.
 #[inline(always)]
-fn request(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Verdict> {
+fn request<A: Family>(
+    packet: &Packet<A>,
+    key: &FlowKey<A>,
+    found: Found<A>,
+) -> Result<Verdict, Step> {
     let now = clock::now();
-    forward::check_lease(found.half.vip, now)?;
-    forward::check_ttl(packet)?;
+    forward::check_lease(u32::from(found.half.vip), now)?;
+    expired::check(packet)?;
     if packet.segment.is_syn() {
         return match conntrack::on_syn(key, &found, now) {
-            OnSyn::Forward => forward::request(packet, found.half),
+            OnSyn::Forward => Ok(forward_request(packet, found.half)),
             OnSyn::Renew { attempt } => {
                 conntrack::remove(key, found.half);
-                let service = service::of(key)?;
-                Ok(open(packet, key, service, attempt))
+                Err(Step::Open { attempt })
             }
         };
     }
-    if let Err(reason) = conntrack::request(key, &found, packet, now) {
-        return Ok(reset::answer(packet, reason));
+    // A client's RST needs no answer; anything else does.
+    if !packet.segment.has(tcp::RST) && conntrack::backend_of(found.half).is_none() {
+        return Err(Step::AnswerReset(ResetReason::BackendDown));
     }
-    forward::request(packet, found.half)
+    if let Err(reason) = conntrack::request(key, &found, packet, now) {
+        return Err(Step::AnswerReset(reason));
+    }
+    Ok(forward_request(packet, found.half))
+}
+
+/// As `forward::request`, with a stack frame of its own.
+#[inline(never)]
+fn forward_request<A: Family>(packet: &Packet<A>, half: &FlowHalf<A>) -> Verdict {
+    let Some(backend) = maps::backend(half.backend) else {
+        return Verdict::Drop(DropReason::Inconsistent);
+    };
+    match forward::request(packet, half, backend) {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
+}
+
+/// As `forward::reply`, likewise.
+#[inline(never)]
+fn forward_reply<A: Family>(packet: &Packet<A>, half: &FlowHalf<A>) -> Verdict {
+    match forward::reply(packet, half) {
+        Ok(verdict) | Err(verdict) => verdict,
+    }
 }
 
 /// A segment from the backend of a known flow.
 #[inline(always)]
-fn reply(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Verdict> {
+fn reply<A: Family>(
+    packet: &Packet<A>,
+    key: &FlowKey<A>,
+    found: Found<A>,
+) -> Result<Verdict, Step> {
     let now = clock::now();
-    forward::check_lease(found.half.vip, now)?;
-    forward::check_ttl(packet)?;
+    forward::check_lease(u32::from(found.half.vip), now)?;
+    expired::check(packet)?;
     if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
         if let Err(reason) = conntrack::confirm_guess(key, &found, packet, now) {
             return Ok(reset::tell_client(packet, found.half, reason));
@@ -82,46 +198,39 @@ fn reply(packet: &Packet, key: &FlowKey<Ip>, found: Found) -> Result<Verdict, Ve
     } else {
         conntrack::reply(&found, packet, now);
     }
-    Ok(forward::reply(packet, found.half))
+    Ok(forward_reply(packet, found.half))
 }
 
-/// A segment of no known flow.
-#[inline(always)]
-fn first(packet: &Packet, key: &FlowKey<Ip>) -> Result<Verdict, Verdict> {
-    let service = service::of(key)?;
-    service::check_lease(service, clock::now())?;
-    match conntrack::on_unknown(&packet.segment)? {
-        Unknown::Open => Ok(open(packet, key, service, 0)),
-        Unknown::Reset(reason) => Ok(reset::answer(packet, reason)),
-    }
-}
-
-/// Makes a flow and forwards its first segment.
-///
-/// A function of its own: it has two callers, and a stack frame that known flows need not pay for.
+/// A segment of no known flow, or of one that gives way to it: makes a flow and forwards it.
 #[inline(never)]
-fn open(packet: &Packet, key: &FlowKey<Ip>, service: &Service<Ip>, attempt: u8) -> Verdict {
-    match try_open(packet, key, service, attempt) {
-        Ok(verdict) | Err(verdict) => verdict,
+fn open<A: Family>(ctx: &XdpContext, frame: &Frame, attempt: u8) -> Step {
+    match try_open::<A>(ctx, frame, attempt) {
+        Ok(verdict) => Step::Done(verdict),
+        Err(step) => step,
     }
 }
 
 #[inline(always)]
-fn try_open(
-    packet: &Packet,
-    key: &FlowKey<Ip>,
-    service: &Service<Ip>,
-    attempt: u8,
-) -> Result<Verdict, Verdict> {
+fn try_open<A: Family>(ctx: &XdpContext, frame: &Frame, attempt: u8) -> Result<Verdict, Step> {
+    let packet = &packet::parse::<A>(ctx, frame)?;
+    let key = &packet.key();
     let now = clock::now();
-    service::check_lease(service, now)?;
-    forward::check_ttl(packet)?;
-    let Some((id, backend)) = selection::select(key, service, attempt) else {
-        return Ok(reset::answer(packet, ResetReason::NoBackend));
+    let service = match service::of(key)? {
+        Owner::Service(service) => service,
+        Owner::Exclusive(endpoint) => return Ok(forward::exclusive(packet, key, endpoint, now)),
     };
-    let new = NewFlow { key, service, id, backend, attempt, now };
+    service::check_lease(service, now)?;
+    conntrack::check_opens(&packet.segment)?;
+    expired::check(packet)?;
+    let source = key.src.ip();
+    admission::admit(service, &source, now)?;
+    let Some((id, backend)) = selection::select(key, service, attempt) else {
+        return Err(Step::AnswerReset(ResetReason::NoBackend));
+    };
+    let kind = admission::kind(service, &source);
+    let new = NewFlow { key, service, id, backend, kind, attempt, now };
     let half = conntrack::create(&new, packet)?;
-    forward::request(packet, half)
+    Ok(forward_request(packet, half))
 }
 
 #[cfg(not(test))]

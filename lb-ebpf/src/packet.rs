@@ -2,53 +2,47 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use lb_common::IPPROTO_TCP;
-use lb_common::addr::{Mac, NextHop, PortBe};
+use lb_common::addr::Ports;
 use lb_common::checksum;
 use lb_common::conntrack::{FlowHalf, Segment};
 use lb_common::flow::FlowKey;
-use network_types::ip::Ipv4Hdr;
+use lb_common::link::{LinkId, Mac, NextHop, Tags};
 use network_types::tcp::TcpHdr;
 
-use crate::maps::{self, Ip};
-use crate::service;
-use crate::verdict::{DropReason, PassReason, Verdict};
+use crate::family::Family;
+use crate::verdict::{DropReason, PassReason, Step, Verdict};
+use crate::{maps, service};
 
-const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
-/// More-fragments bit and fragment offset (RFC 791 section 3.1).
-const FRAGMENT_MASK: u16 = 0x3fff;
+mod bytes;
+mod ethernet;
+mod ipv4;
+mod ipv6;
+mod tags;
 
-/// Ethernet header. That of `network-types` has a 16-bit field, and nothing promises that a frame
-/// starts at an even address.
-#[repr(C)]
-pub(crate) struct EthHdr {
-    dst_addr: [u8; 6],
-    src_addr: [u8; 6],
-    ether_type: [u8; 2],
-}
+pub(crate) use bytes::{get_u16, get_u32, set_u16, set_u32};
+pub(crate) use ethernet::{EthHdr, Frame, frame};
+pub(crate) use tags::send_as;
 
-impl EthHdr {
-    pub(crate) const LEN: usize = size_of::<Self>();
-
-    #[inline(always)]
-    pub(crate) fn address(&mut self, source: Mac, destination: Mac) {
-        self.src_addr = source.0;
-        self.dst_addr = destination.0;
-    }
-
-    #[inline(always)]
-    pub(crate) fn turn_round(&mut self) {
-        core::mem::swap(&mut self.src_addr, &mut self.dst_addr);
-    }
-}
-
-/// Headers of a complete TCP segment whose destination may be a VIP.
-pub(crate) struct Packet {
+/// Headers of a complete TCP segment whose destination or source is one of ours.
+pub(crate) struct Packet<A: Family> {
+    pub(crate) ctx: *mut xdp_md,
     eth: *mut EthHdr,
-    ip: *mut Ipv4Hdr,
+    ip: *mut A::Header,
     tcp: *mut TcpHdr,
     pub(crate) segment: Segment,
-    pub(crate) ctx: *mut xdp_md,
+    pub(crate) tags: Tags,
+    /// Where the IP header starts: behind 0, 1 or 2 tags.
+    pub(crate) l3_offset: u16,
+    /// Of the IP packet, header included.
+    ip_len: u16,
+    pub(crate) ingress: u32,
+}
+
+/// What an IP header says of the TCP header behind it.
+pub(crate) struct L4 {
+    offset: usize,
+    /// Of header and payload.
+    len: usize,
 }
 
 /// A reference to the `T` at `offset` of the frame; `None` if it does not fit.
@@ -57,7 +51,7 @@ pub(crate) struct Packet {
 /// before the frame is resized must not be used afterwards, and those to overlapping ranges not
 /// together.
 #[inline(always)]
-fn header_at<'a, T>(ctx: &XdpContext, offset: usize) -> Option<&'a mut T> {
+pub(crate) fn header_at<'a, T>(ctx: &XdpContext, offset: usize) -> Option<&'a mut T> {
     const { assert!(align_of::<T>() == 1) };
     let start = ctx.data() + offset;
     if start + size_of::<T>() > ctx.data_end() {
@@ -78,60 +72,85 @@ pub(crate) fn ingress(ctx: &XdpContext) -> u32 {
 /// Parses down to the TCP header.
 ///
 /// # Errors
-/// The verdict on everything else: what is not for a VIP passes whatever its shape, and what is for
+/// What becomes of everything else: what is not for a VIP passes whatever its shape, and what is for
 /// one and no sound TCP segment passes or drops by what the kernel would do with it.
 #[inline(always)]
-pub(crate) fn parse(ctx: &XdpContext) -> Result<Packet, Verdict> {
-    const NOT_IPV4: Verdict = Verdict::Pass(PassReason::NotIpv4);
-    const MALFORMED: Verdict = Verdict::Drop(DropReason::Malformed);
-
-    let eth: &mut EthHdr = header_at(ctx, 0).ok_or(NOT_IPV4)?;
-    if eth.ether_type != ETHERTYPE_IPV4 {
-        return Err(NOT_IPV4);
+pub(crate) fn parse<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Packet<A>, Step> {
+    let ip: &mut A::Header =
+        header_at(ctx, frame.l3_offset).ok_or(Verdict::Pass(PassReason::NotIp))?;
+    let (src, dst) = A::addresses(ip);
+    if !is_ours(src, dst) {
+        return Err(Verdict::Pass(PassReason::NotVip).into());
     }
-    let ip: &mut Ipv4Hdr = header_at(ctx, EthHdr::LEN).ok_or(NOT_IPV4)?;
-    if !maps::may_be_vip(Ip::from_bytes(ip.dst_addr)) {
-        return Err(Verdict::Pass(PassReason::NotVip));
-    }
-    if ip.proto != IPPROTO_TCP {
-        return Err(service::host_verdict(Ip::from_bytes(ip.dst_addr), PassReason::NotTcp));
-    }
-
-    let header_len = usize::from(ip.ihl());
-    let total_len = usize::from(ip.tot_len());
-    let frame_len = ctx.data_end() - ctx.data();
-    if ip.version() != 4 || header_len < Ipv4Hdr::LEN || EthHdr::LEN + total_len > frame_len {
-        return Err(not_of_another_host(ip, MALFORMED));
-    }
-    if u16::from_be_bytes(ip.frags) & FRAGMENT_MASK != 0 {
-        return Err(not_of_another_host(ip, Verdict::Drop(DropReason::Fragment)));
-    }
-    let Some(tcp) = header_at::<TcpHdr>(ctx, EthHdr::LEN + header_len) else {
-        return Err(not_of_another_host(ip, MALFORMED));
-    };
+    let L4 { offset, len } = A::find_tcp(ctx, frame, ip)?;
+    let malformed = || not_of_another_host(dst, Verdict::Drop(DropReason::Malformed));
+    let tcp: &mut TcpHdr = header_at(ctx, offset).ok_or_else(malformed)?;
     let [offset_byte, flags] = flag_bytes(tcp);
     let tcp_len = usize::from(offset_byte >> 4) * 4;
-    if tcp_len < TcpHdr::LEN || total_len < header_len + tcp_len {
-        return Err(not_of_another_host(ip, MALFORMED));
+    if tcp_len < TcpHdr::LEN || len < tcp_len {
+        return Err(malformed().into());
     }
     let segment = Segment {
-        seq: u32::from_be_bytes(tcp.seq),
-        ack: u32::from_be_bytes(tcp.ack_seq),
-        payload: (total_len - header_len - tcp_len) as u32,
-        window: u16::from_be_bytes(tcp.window),
+        seq: u32::from_be(get_u32(&tcp.seq)),
+        ack: u32::from_be(get_u32(&tcp.ack_seq)),
+        payload: (len - tcp_len) as u32,
         flags,
     };
-    Ok(Packet { eth, ip, tcp, segment, ctx: ctx.ctx })
+    Ok(Packet {
+        ctx: ctx.ctx,
+        eth: frame.eth,
+        ip,
+        tcp,
+        segment,
+        tags: frame.tags,
+        l3_offset: frame.l3_offset as u16,
+        ip_len: (offset - frame.l3_offset + len) as u16,
+        ingress: ingress(ctx),
+    })
+}
+
+/// To a VIP, or from a backend of a `dnat` service; certainly not, or perhaps.
+#[inline(always)]
+fn is_ours<A: Family>(src: A, dst: A) -> bool {
+    let Some(filters) = maps::filters() else {
+        return false;
+    };
+    filters.vips.may_contain(dst) || filters.any_source != 0 && filters.sources.may_contain(src)
 }
 
 /// `verdict`, if the destination really is a VIP: the filter in front of the parser may err.
 #[inline(always)]
-fn not_of_another_host(ip: &Ipv4Hdr, verdict: Verdict) -> Verdict {
-    if maps::vip(Ip::from_bytes(ip.dst_addr)).is_some() {
-        verdict
-    } else {
-        Verdict::Pass(PassReason::NotVip)
+fn not_of_another_host<A: Family>(destination: A, verdict: Verdict) -> Verdict {
+    if maps::vip(destination.ip()).is_some() { verdict } else { Verdict::Pass(PassReason::NotVip) }
+}
+
+/// What is not TCP is for this host, except errors about segments of flows.
+#[inline(always)]
+fn not_tcp<A: Family>(dst: A, protocol: u8, offset: usize) -> Step {
+    if protocol == A::ICMP {
+        return Step::IcmpMessage { offset: offset as u16 };
     }
+    service::host_verdict(dst.ip(), PassReason::NotTcp).into()
+}
+
+/// Whether `len` bytes at `offset` are in the frame, be they in its first buffer or not.
+#[inline(always)]
+fn has_bytes(ctx: &XdpContext, offset: usize, len: usize) -> bool {
+    let end = offset + len;
+    end <= ctx.data_end() - ctx.data() || end as u64 <= crate::frags::frame_len(ctx)
+}
+
+/// The first four bytes of the TCP header.
+#[inline(always)]
+fn ports(tcp: &TcpHdr) -> &[u8; 4] {
+    // SAFETY: a header of 20 bytes, alignment 1.
+    unsafe { &*core::ptr::from_ref(tcp).cast::<[u8; 4]>() }
+}
+
+#[inline(always)]
+pub(crate) fn ports_mut(tcp: &mut TcpHdr) -> &mut [u8; 4] {
+    // SAFETY: as in `ports`.
+    unsafe { &mut *core::ptr::from_mut(tcp).cast::<[u8; 4]>() }
 }
 
 /// Bytes 12 and 13 of the TCP header: data offset and flags.
@@ -147,91 +166,83 @@ pub(crate) fn set_flag_bytes(tcp: &mut TcpHdr, bytes: [u8; 2]) {
     unsafe { *core::ptr::from_mut(tcp).cast::<[u8; 2]>().add(6) = bytes };
 }
 
-/// Headers of a frame without tags and options; for one that was just resized to hold them.
-#[inline(always)]
-pub(crate) fn plain_headers<'a>(
-    ctx: &XdpContext,
-) -> Option<(&'a mut EthHdr, &'a mut Ipv4Hdr, &'a mut TcpHdr)> {
-    Some((
-        header_at(ctx, 0)?,
-        header_at(ctx, EthHdr::LEN)?,
-        header_at(ctx, EthHdr::LEN + Ipv4Hdr::LEN)?,
-    ))
-}
-
-impl Packet {
-    /// Length of the frame.
+impl<A: Family> Packet<A> {
+    /// Length of the frame up to the end of the IP packet.
     #[inline(always)]
     pub(crate) fn bytes(&self) -> u32 {
-        let ctx = XdpContext::new(self.ctx);
-        (ctx.data_end() - ctx.data()) as u32
-    }
-
-    /// Interface the frame came in by.
-    #[inline(always)]
-    pub(crate) fn ingress(&self) -> u32 {
-        ingress(&XdpContext::new(self.ctx))
+        u32::from(self.l3_offset) + u32::from(self.ip_len)
     }
 
     #[inline(always)]
-    fn ip(&self) -> &Ipv4Hdr {
+    fn ip(&self) -> &A::Header {
         // SAFETY: `parse` checked the range; the frame has not been resized since, for that ends the
         // packet's life.
         unsafe { &*self.ip }
     }
 
     #[inline(always)]
-    pub(crate) fn key(&self) -> FlowKey<Ip> {
+    pub(crate) fn key(&self) -> FlowKey<A> {
         // SAFETY: as in `ip`.
         let tcp = unsafe { &*self.tcp };
-        FlowKey::new(
-            Ip::from_bytes(self.ip().src_addr),
-            Ip::from_bytes(self.ip().dst_addr),
-            PortBe::from_bytes(tcp.source),
-            PortBe::from_bytes(tcp.dest),
-        )
+        let (src, dst) = A::addresses(self.ip());
+        FlowKey::new(src, dst, Ports::from_word(get_u32(ports(tcp))))
     }
 
     #[inline(always)]
-    pub(crate) fn ttl(&self) -> u8 {
-        self.ip().ttl
+    pub(crate) fn addresses(&self) -> (A, A) {
+        A::addresses(self.ip())
+    }
+
+    /// Where the IP header starts, within bounds that the verifier sees.
+    #[inline(always)]
+    pub(crate) fn l3_offset(&self) -> usize {
+        usize::from(self.l3_offset) & 0x1f
+    }
+
+    /// Without options or extension headers.
+    #[inline(always)]
+    pub(crate) fn is_plain(&self) -> bool {
+        self.tcp as usize == self.ip as usize + size_of::<A::Header>()
+    }
+
+    /// TTL or hop limit.
+    #[inline(always)]
+    pub(crate) fn hops(&self) -> u8 {
+        A::hops(self.ip())
+    }
+
+    #[inline(always)]
+    pub(crate) fn source_mac(&self) -> Mac {
+        // SAFETY: as in `ip`.
+        unsafe { &*self.eth }.source()
     }
 
     /// The next hop of an answer that goes back the way the frame came.
     #[inline(always)]
-    pub(crate) fn came_from(&self) -> NextHop {
-        // SAFETY: as in `ip`.
-        let eth = unsafe { &*self.eth };
-        NextHop {
-            ifindex: self.ingress(),
-            mac: Mac(eth.src_addr),
-            source_mac: Mac(eth.dst_addr),
-            vlan: 0,
-            inner_vlan: 0,
-        }
+    pub(crate) fn came_from(&self, link: LinkId) -> NextHop {
+        NextHop { mac: self.source_mac(), link, tags: self.tags.without_priority() }
     }
 
-    /// Rewrites addresses, ports, hop count and both checksums.
+    /// Rewrites addresses, ports, hop count and checksums.
     #[inline(always)]
-    pub(crate) fn translate(&self, half: &FlowHalf<Ip>) {
+    pub(crate) fn translate(&self, half: &FlowHalf<A>) {
         // SAFETY: as in `ip`; the only references into these headers while they last.
         let (ip, tcp) = unsafe { (&mut *self.ip, &mut *self.tcp) };
-        ip.src_addr = half.translation.src.bytes();
-        ip.dst_addr = half.translation.dst.bytes();
-        ip.ttl = ip.ttl.wrapping_sub(1);
-        let check = checksum::apply(u16::from_be_bytes(ip.check), half.ip_delta);
-        ip.check = check.to_be_bytes();
-
-        tcp.source = half.translation.src_port.bytes();
-        tcp.dest = half.translation.dst_port.bytes();
-        let check = checksum::apply(u16::from_be_bytes(tcp.check), half.l4_delta);
-        tcp.check = check.to_be_bytes();
+        A::translate(ip, half);
+        set_u32(ports_mut(tcp), half.translation.ports.word());
+        let check = checksum::apply(u16::from_be(get_u16(&tcp.check)), half.translation.l4_delta);
+        set_u16(&mut tcp.check, check.to_be());
     }
 
+    /// Addresses the frame to `next_hop`, from `source`, with its tags.
     #[inline(always)]
-    pub(crate) fn set_macs(&self, source: Mac, destination: Mac) {
-        // SAFETY: as in `translate`.
-        let eth = unsafe { &mut *self.eth };
-        eth.address(source, destination);
+    pub(crate) fn address(&self, source: Mac, next_hop: &NextHop) -> Result<(), Verdict> {
+        if next_hop.tags == self.tags {
+            // SAFETY: as in `translate`.
+            let eth = unsafe { &mut *self.eth };
+            eth.address(source, next_hop.mac);
+            return Ok(());
+        }
+        send_as(self.ctx, self.l3_offset, A::ETHER_TYPE, source, next_hop)
     }
 }

@@ -2,112 +2,111 @@
 
 use aya_ebpf::helpers::generated::bpf_xdp_adjust_tail;
 use aya_ebpf::programs::XdpContext;
-use lb_common::IPPROTO_TCP;
-use lb_common::addr::{Address as _, NextHop};
 use lb_common::checksum;
 use lb_common::conntrack::{FlowHalf, Segment, tcp};
-use lb_common::nat::Translation;
-use network_types::ip::Ipv4Hdr;
+use lb_common::flow::FlowKey;
 use network_types::tcp::TcpHdr;
 
-use crate::maps::Ip;
-use crate::packet::{self, EthHdr, Packet};
-use crate::verdict::{DropReason, ResetReason, Verdict};
+use crate::family::Family;
+use crate::packet::{self, EthHdr, Frame, Packet, header_at, set_u16, set_u32};
+use crate::verdict::{DropReason, Egress, ResetReason, Verdict};
+use crate::{IPPROTO_TCP, frags, maps};
 
-const SEGMENT_LEN: u16 = (Ipv4Hdr::LEN + TcpHdr::LEN) as u16;
-const FRAME_LEN: usize = EthHdr::LEN + SEGMENT_LEN as usize;
 /// As Linux sends them.
-const TTL: u8 = 64;
+const HOPS: u8 = 64;
+const FAILED: Verdict = Verdict::Drop(DropReason::Malformed);
 
-/// Answers `packet` with a RST to its sender, back the way it came.
+/// Sequence number, acknowledgement and flags.
+struct Numbers {
+    seq: u32,
+    ack: u32,
+    flags: u8,
+}
+
+/// Answers a segment with a RST to its sender, back the way it came.
 #[inline(never)]
-pub(crate) fn answer(packet: &Packet, reason: ResetReason) -> Verdict {
-    let to = Translation::reversed(&packet.key());
-    let (seq, ack, flags) = answer_numbers(&packet.segment);
-    match write(packet, &to, None, (seq, ack, flags)) {
-        Ok(()) => Verdict::Reset { reason, egress: packet.ingress() },
-        Err(verdict) => verdict,
+pub(crate) fn answer<A: Family>(ctx: &XdpContext, frame: &Frame, reason: ResetReason) -> Verdict {
+    let Ok(packet) = packet::parse::<A>(ctx, frame) else {
+        return FAILED;
+    };
+    let packet = &packet;
+    let to = packet.key().reversed();
+    if write(packet, &to, &answer_numbers(&packet.segment)).is_err() {
+        return FAILED;
     }
+    let Some(eth) = header_at::<EthHdr>(&XdpContext::new(packet.ctx), 0) else {
+        return FAILED;
+    };
+    eth.turn_round();
+    Verdict::Reset { reason, egress: Egress::BACK }
 }
 
 /// In place of a backend's segment, tells the flow's client that its connection is lost: at the
 /// end of what the half has sent.
 #[inline(never)]
-pub(crate) fn tell_client(packet: &Packet, half: &FlowHalf<Ip>, reason: ResetReason) -> Verdict {
-    let numbers = (half.seq_end, 0, tcp::RST);
-    match write(packet, &half.translation, Some(&half.next_hop), numbers) {
-        Ok(()) => Verdict::Reset { reason, egress: half.next_hop.ifindex },
-        Err(verdict) => verdict,
+pub(crate) fn tell_client<A: Family>(
+    packet: &Packet<A>,
+    half: &FlowHalf<A>,
+    reason: ResetReason,
+) -> Verdict {
+    let numbers = Numbers { seq: half.seq_end, ack: 0, flags: tcp::RST };
+    let Some(link) = maps::link(half.next_hop.link) else {
+        return Verdict::Drop(DropReason::NoNextHop);
+    };
+    if write(packet, &half.translation.key(), &numbers).is_err() {
+        return FAILED;
     }
+    let l3_offset = packet.l3_offset;
+    if let Err(verdict) =
+        packet::send_as(packet.ctx, l3_offset, A::ETHER_TYPE, link.mac, &half.next_hop)
+    {
+        return verdict;
+    }
+    let egress = Egress { link: half.next_hop.link, same: link.ifindex == packet.ingress };
+    Verdict::Reset { reason, egress }
 }
 
-/// Sequence number, acknowledgement and flags of the RST that answers `segment`.
+/// What answers `segment`.
 #[inline(always)]
-const fn answer_numbers(segment: &Segment) -> (u32, u32, u8) {
+const fn answer_numbers(segment: &Segment) -> Numbers {
     if segment.has(tcp::ACK) {
-        (segment.ack, 0, tcp::RST)
+        Numbers { seq: segment.ack, ack: 0, flags: tcp::RST }
     } else {
-        (0, segment.end(), tcp::RST | tcp::ACK)
+        Numbers { seq: 0, ack: segment.end(), flags: tcp::RST | tcp::ACK }
     }
 }
 
-/// Shortens the frame to an IP and a TCP header and fills them in. Without a next hop it goes back
-/// the way it came.
+/// Shortens the frame to an IP and a TCP header and fills them in.
 #[inline(always)]
-fn write(
-    packet: &Packet,
-    to: &Translation<Ip>,
-    next_hop: Option<&NextHop>,
-    (seq, ack, flags): (u32, u32, u8),
-) -> Result<(), Verdict> {
-    const FAILED: Verdict = Verdict::Drop(DropReason::Malformed);
-    let surplus = packet.bytes() as i32 - FRAME_LEN as i32;
+fn write<A: Family>(packet: &Packet<A>, to: &FlowKey<A>, numbers: &Numbers) -> Result<(), ()> {
+    let l3_offset = packet.l3_offset();
+    let wanted = l3_offset + size_of::<A::Header>() + TcpHdr::LEN;
+    let ctx = XdpContext::new(packet.ctx);
+    let surplus = frags::frame_len(&ctx) as i32 - wanted as i32;
     // SAFETY: the context is the program's own. All references into the frame end here.
     if unsafe { bpf_xdp_adjust_tail(packet.ctx, -surplus) } != 0 {
-        return Err(FAILED);
+        return Err(());
     }
-    let (eth, ip, tcp) = packet::plain_headers(&XdpContext::new(packet.ctx)).ok_or(FAILED)?;
-    match next_hop {
-        Some(next_hop) => eth.address(next_hop.source_mac, next_hop.mac),
-        None => eth.turn_round(),
-    }
-
-    ip.vihl = 0x45;
-    ip.tos = 0;
-    ip.tot_len = SEGMENT_LEN.to_be_bytes();
-    ip.id = [0; 2];
-    // Don't fragment.
-    ip.frags = [0x40, 0];
-    ip.ttl = TTL;
-    ip.proto = IPPROTO_TCP;
-    ip.src_addr = to.src.bytes();
-    ip.dst_addr = to.dst.bytes();
-    let addresses = to.src.checksum_words() + to.dst.checksum_words();
-    let sum = 0x4500 + SEGMENT_LEN as u32 + 0x4000 + ip_word(TTL, IPPROTO_TCP) + addresses;
-    ip.check = (!checksum::fold(sum)).to_be_bytes();
-
-    tcp.source = to.src_port.bytes();
-    tcp.dest = to.dst_port.bytes();
-    tcp.seq = seq.to_be_bytes();
-    tcp.ack_seq = ack.to_be_bytes();
-    packet::set_flag_bytes(tcp, [0x50, flags]);
+    let ip = header_at::<A::Header>(&ctx, l3_offset).ok_or(())?;
+    A::write(ip, to.src, to.dst, IPPROTO_TCP, TcpHdr::LEN as u16, HOPS);
+    let tcp = header_at::<TcpHdr>(&ctx, l3_offset + size_of::<A::Header>()).ok_or(())?;
+    set_u32(packet::ports_mut(tcp), to.ports.word());
+    set_u32(&mut tcp.seq, numbers.seq.to_be());
+    set_u32(&mut tcp.ack_seq, numbers.ack.to_be());
+    packet::set_flag_bytes(tcp, [0x50, numbers.flags]);
     tcp.window = [0; 2];
-    tcp.check = [0; 2];
     tcp.urg_ptr = [0; 2];
-    let pseudo = addresses + IPPROTO_TCP as u32 + TcpHdr::LEN as u32;
+    let pseudo = to.src.checksum_words()
+        + to.dst.checksum_words()
+        + u32::from(IPPROTO_TCP)
+        + TcpHdr::LEN as u32;
     let sum = pseudo
-        + to.src_port.get() as u32
-        + to.dst_port.get() as u32
-        + (seq >> 16)
-        + (seq & 0xffff)
-        + (ack >> 16)
-        + (ack & 0xffff)
-        + ip_word(0x50, flags);
-    tcp.check = (!checksum::fold(sum)).to_be_bytes();
+        + to.ports.checksum_words()
+        + (numbers.seq >> 16)
+        + (numbers.seq & 0xffff)
+        + (numbers.ack >> 16)
+        + (numbers.ack & 0xffff)
+        + (0x5000 | u32::from(numbers.flags));
+    set_u16(&mut tcp.check, (!checksum::fold(sum)).to_be());
     Ok(())
-}
-
-#[inline(always)]
-const fn ip_word(high: u8, low: u8) -> u32 {
-    (high as u32) << 8 | low as u32
 }

@@ -1,63 +1,84 @@
-//! SNAT ports: a space per VIP and backend endpoint, claimed by storing a reply half.
+//! Where replies are found again: in `nat` by a SNAT port, of which each VIP and backend endpoint have
+//! a space, in `dnat` by the client itself. Claimed by storing a reply half.
 
+use lb_common::addr::Ports;
 use lb_common::conntrack::{FlowHalf, PortHold, flag};
 use lb_common::flow::FlowKey;
-use lb_common::nat::{PORT_PROBES, port_candidate};
+use lb_common::nat::{Kind, PORT_PROBES, port_candidate};
 use lb_common::selection::client_hash;
 use lb_common::service::{MAX_SNAT_ADDRESSES, SnatAddress};
+use lb_common::time::Ticks;
 
 use crate::conntrack::{self, NewFlow};
-use crate::maps::{self, Choice, FlowMap, Ip};
+use crate::family::Family;
+use crate::maps::{Choice, FlowMap};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, Verdict};
 
 /// A candidate is free, or its occupant is of no more use to anyone.
 const FREE: u64 = 0;
-/// A candidate has a live flow. Other values are when a flow in TIME_WAIT was last seen.
+/// A candidate has a live flow. Smaller values are of flows in TIME_WAIT, more for younger ones.
 const LIVE: u64 = u64::MAX;
 /// A candidate has a flow that no reply has confirmed.
 const UNCONFIRMED: u64 = LIVE - 1;
 
-/// Claims a port for a new flow: the first choice of its client, then a bounded number of others,
-/// then the one that has been in TIME_WAIT longest, then one that no reply has confirmed. Fills
-/// `reply` and returns its key.
+/// Claims a place for the replies of a new flow: the first choice of its client, then a bounded number
+/// of others, then the one that has been in TIME_WAIT longest, then one that no reply has confirmed.
+/// Fills `reply` and `reply_key`. In `dnat` the first choice is the client; if another of its flows
+/// is there, to another VIP, this one becomes one of `nat`.
 ///
 /// # Errors
 /// `SnatExhausted`: all candidates have live flows.
 #[inline(always)]
-pub(crate) fn claim(
-    new: &NewFlow<'_>,
-    packet: &Packet,
-    reply: &mut FlowHalf<Ip>,
+pub(crate) fn claim<A: Family>(
+    new: &NewFlow<'_, A>,
+    packet: &Packet<A>,
+    reply: &mut FlowHalf<A>,
+    reply_key: &mut FlowKey<A>,
     choice: &mut Choice,
-) -> Result<FlowKey<Ip>, Verdict> {
+) -> Result<Kind, Verdict> {
     let hash = client_hash(new.key);
-    choose(new, hash, choice);
+    choose(new, hash, reply_key, choice);
     let (attempt, evict) = (choice.attempt(), choice.occupancy());
-    let snat = snat_address(new, hash, attempt);
-    let reply_key = candidate(new, snat.address, hash, attempt);
-    if let Some(occupant) = maps::established(&reply_key) {
+    let vip = candidate(new, hash, attempt, reply_key);
+    if let Some(occupant) = A::established(reply_key) {
         if evict == LIVE {
             return Err(Verdict::Drop(DropReason::SnatExhausted));
         }
-        conntrack::remove_by_reply(&reply_key, occupant);
+        conntrack::remove_by_reply(reply_key, occupant);
     }
-    conntrack::fill_reply(reply, new, &reply_key, packet);
-    reply.vip = snat.vip;
-    // What is in the half-open map gives way: the other CPU's half of this very flow, the copy of a
-    // flow that is over, or one that no reply has confirmed.
-    maps::replace(FlowMap::HalfOpen, &reply_key, reply)
-        .map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
-    Ok(reply_key)
+    let kind = kind_of(new, attempt);
+    if !conntrack::fill_reply(reply, new, reply_key, kind, packet) {
+        return Err(Verdict::Drop(DropReason::NoNextHop));
+    }
+    reply.vip = vip as u16;
+    store(reply_key, reply).map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
+    Ok(kind)
+}
+
+/// What is in the half-open map gives way: the other CPU's half of this very flow, the copy of a flow
+/// that is over, or one that no reply has confirmed. But not one that came since it was looked at.
+#[inline(always)]
+fn store<A: Family>(reply_key: &FlowKey<A>, reply: &FlowHalf<A>) -> Result<(), ()> {
+    if A::half_open(reply_key).is_some() {
+        A::replace(FlowMap::HalfOpen, reply_key, reply)
+    } else {
+        A::insert_new(FlowMap::HalfOpen, reply_key, reply)
+    }
 }
 
 /// The attempt to take, and what occupies it: the first free one, else the longest in TIME_WAIT,
 /// else an unconfirmed one.
 #[inline(always)]
-fn choose(new: &NewFlow<'_>, hash: u64, best: &mut Choice) {
+fn choose<A: Family>(
+    new: &NewFlow<'_, A>,
+    hash: u64,
+    reply_key: &mut FlowKey<A>,
+    best: &mut Choice,
+) {
     best.set(0, LIVE);
     for attempt in 0..PORT_PROBES {
-        let occupancy = occupancy(new, hash, attempt);
+        let occupancy = occupancy(new, hash, attempt, reply_key);
         if occupancy < best.occupancy() {
             best.set(attempt, occupancy);
         }
@@ -67,48 +88,77 @@ fn choose(new: &NewFlow<'_>, hash: u64, best: &mut Choice) {
     }
 }
 
-/// Key of the reply half for the client's `attempt`th choice.
 #[inline(always)]
-fn candidate(new: &NewFlow<'_>, snat: Ip, hash: u64, attempt: u32) -> FlowKey<Ip> {
-    let service = new.service;
-    let port = port_candidate(hash, attempt, service.snat_port_min, service.snat_port_count());
+fn kind_of<A>(new: &NewFlow<'_, A>, attempt: u32) -> Kind {
+    if attempt == 0 { new.kind } else { Kind::Nat }
+}
+
+/// Makes `reply_key` that of the client's `attempt`th choice, and returns the VIP whose lease it is
+/// under.
+#[inline(always)]
+fn candidate<A: Family>(
+    new: &NewFlow<'_, A>,
+    hash: u64,
+    attempt: u32,
+    reply_key: &mut FlowKey<A>,
+) -> u32 {
     let backend = &new.backend.endpoint;
-    FlowKey::new(backend.address, snat, backend.port, port)
+    let source = A::from_ip(backend.address);
+    if kind_of(new, attempt) == Kind::Dnat {
+        let ports = Ports::new(backend.port, new.key.ports.src());
+        *reply_key = FlowKey::new(source, new.key.src, ports);
+        return new.service.vip;
+    }
+    let service = new.service;
+    let snat = snat_address(new, hash, attempt);
+    let port = port_candidate(hash, attempt, service.snat_port_min, service.snat_port_count());
+    *reply_key = FlowKey::new(source, A::from_ip(snat.address), Ports::new(backend.port, port));
+    snat.vip
 }
 
 #[inline(always)]
-fn snat_address(new: &NewFlow<'_>, hash: u64, attempt: u32) -> SnatAddress<Ip> {
+fn snat_address<'a, A>(new: &NewFlow<'a, A>, hash: u64, attempt: u32) -> &'a SnatAddress {
     let count = u32::from(new.service.snat_count.max(1));
     let index = ((hash >> 48) as u32).wrapping_add(attempt) % count;
-    new.service.snat[index as usize & (MAX_SNAT_ADDRESSES - 1)]
+    &new.service.snat[index as usize & (MAX_SNAT_ADDRESSES - 1)]
 }
 
-/// What is behind the client's `attempt`th choice: [`FREE`], [`LIVE`] or since when TIME_WAIT.
+/// What is behind the client's `attempt`th choice: [`FREE`], [`LIVE`] or how recent TIME_WAIT is.
 #[inline(never)]
-fn occupancy(new: &NewFlow<'_>, hash: u64, attempt: u32) -> u64 {
-    let snat = snat_address(new, hash, attempt);
-    let reply_key = candidate(new, snat.address, hash, attempt);
-    let Some(occupant) = maps::established(&reply_key) else {
-        return half_open_occupancy(new, &reply_key);
+fn occupancy<A: Family>(
+    new: &NewFlow<'_, A>,
+    hash: u64,
+    attempt: u32,
+    reply_key: &mut FlowKey<A>,
+) -> u64 {
+    candidate(new, hash, attempt, reply_key);
+    let Some(occupant) = A::established(reply_key) else {
+        return half_open_occupancy(new, reply_key);
     };
+    if occupant.translation.answers(new.key) {
+        // This very flow, whose original half was lost.
+        return FREE;
+    }
     let same_client = occupant.translation.dst == new.key.src;
-    match occupant.port_hold(same_client, &new.service.timeouts, new.now) {
+    match occupant.port_hold(same_client, &new.service.timeouts, new.now.ticks) {
         PortHold::Free => FREE,
-        PortHold::TimeWait => occupant.last_seen,
+        PortHold::TimeWait => {
+            u64::from(u32::MAX) - u64::from(new.now.ticks.since(occupant.last_seen))
+        }
         PortHold::Live => LIVE,
     }
 }
 
 /// A half-open port is free for its own client, and after a flow that moved on, failed or expired.
 #[inline(always)]
-fn half_open_occupancy(new: &NewFlow<'_>, reply_key: &FlowKey<Ip>) -> u64 {
-    let Some(occupant) = maps::half_open(reply_key) else {
+fn half_open_occupancy<A: Family>(new: &NewFlow<'_, A>, reply_key: &FlowKey<A>) -> u64 {
+    let Some(occupant) = A::half_open(reply_key) else {
         return FREE;
     };
-    let expired = new.now.saturating_sub(occupant.last_seen) >= new.service.timeouts.half_open;
-    if expired
+    let idle: u32 = Ticks::since(new.now.ticks, occupant.last_seen);
+    if idle >= new.service.timeouts.half_open
         || occupant.has(flag::PROMOTED | flag::RST)
-        || occupant.translation.peer_key() == *new.key
+        || occupant.translation.answers(new.key)
     {
         FREE
     } else {

@@ -3,35 +3,83 @@
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use lb_common::counters::Counter;
 use lb_common::flow::Direction;
+use lb_common::link::LinkId;
 
 use crate::maps;
 
 /// The end of a packet's way through the program. In eight bytes, so that functions return it in a
 /// register.
+#[repr(align(8))]
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict {
     Pass(PassReason),
-    /// Translated; out of the interface it came in by, or another.
+    /// Translated and addressed.
     Forward {
         direction: Direction,
-        egress: u32,
+        egress: Egress,
     },
-    /// Turned into a RST, sent out of `egress`.
+    /// An ICMP error, translated and addressed.
+    IcmpError(Egress),
+    /// Turned into a RST.
     Reset {
         reason: ResetReason,
-        egress: u32,
+        egress: Egress,
     },
+    /// Turned into an ICMP error to its sender.
+    TimeExceeded,
     Drop(DropReason),
 }
 
 const _: () = assert!(size_of::<Verdict>() == 8);
 
+/// What is to be done next with a packet. In eight bytes, likewise.
+#[derive(Clone, Copy)]
+pub(crate) enum Step {
+    Done(Verdict),
+    /// It is of a known flow, and changes more than that flow's progress.
+    Track,
+    /// It is of no flow, or of one that gave way to it.
+    Open {
+        attempt: u8,
+    },
+    /// It is no segment; where the ICMP header starts.
+    IcmpMessage {
+        offset: u16,
+    },
+    /// Its sender is to be told that there is no such connection.
+    AnswerReset(ResetReason),
+    /// Its hop count ends here.
+    AnswerTimeExceeded,
+}
+
+const _: () = assert!(size_of::<Step>() == 8);
+
+impl From<Verdict> for Step {
+    #[inline(always)]
+    fn from(verdict: Verdict) -> Self {
+        Self::Done(verdict)
+    }
+}
+
+/// Where a frame leaves.
+#[derive(Clone, Copy)]
+pub(crate) struct Egress {
+    pub(crate) link: LinkId,
+    /// It is the interface that the frame came in by.
+    pub(crate) same: bool,
+}
+
+impl Egress {
+    pub(crate) const BACK: Self = Self { link: 0, same: true };
+}
+
 #[derive(Clone, Copy)]
 pub(crate) enum PassReason {
-    NotIpv4,
+    NotIp,
     NotVip,
     NotTcp,
     NotService,
+    Foreign,
 }
 
 #[derive(Clone, Copy)]
@@ -51,6 +99,9 @@ pub(crate) enum DropReason {
     BadFlags,
     RstWithoutFlow,
     StaleReply,
+    IcmpWithoutFlow,
+    NotAllowed,
+    RateLimited,
     SnatExhausted,
     FlowInsert,
     NoNextHop,
@@ -60,18 +111,21 @@ pub(crate) enum DropReason {
 
 impl Verdict {
     #[inline(always)]
-    fn counter(self, ingress: u32) -> Counter {
+    fn counter(self) -> Counter {
         match self {
-            Self::Pass(PassReason::NotIpv4) => Counter::PassNotIpv4,
+            Self::Pass(PassReason::NotIp) => Counter::PassNotIp,
             Self::Pass(PassReason::NotVip) => Counter::PassNotVip,
             Self::Pass(PassReason::NotTcp) => Counter::PassNotTcp,
             Self::Pass(PassReason::NotService) => Counter::PassNotService,
-            Self::Forward { direction, egress } => match (direction, ingress == egress) {
+            Self::Pass(PassReason::Foreign) => Counter::PassForeign,
+            Self::Forward { direction, egress } => match (direction, egress.same) {
                 (Direction::Original, true) => Counter::ForwardRequest,
                 (Direction::Original, false) => Counter::RedirectRequest,
                 (Direction::Reply, true) => Counter::ForwardReply,
                 (Direction::Reply, false) => Counter::RedirectReply,
             },
+            Self::IcmpError(Egress { same: true, .. }) => Counter::ForwardIcmpError,
+            Self::IcmpError(Egress { same: false, .. }) => Counter::RedirectIcmpError,
             Self::Reset { reason, .. } => match reason {
                 ResetReason::NoBackend => Counter::ResetNoBackend,
                 ResetReason::NoFlow => Counter::ResetNoFlow,
@@ -79,40 +133,52 @@ impl Verdict {
                 ResetReason::TableFull => Counter::ResetTableFull,
                 ResetReason::BackendDown => Counter::ResetBackendDown,
             },
-            Self::Drop(reason) => match reason {
-                DropReason::Malformed => Counter::DropMalformed,
-                DropReason::Fragment => Counter::DropFragment,
-                DropReason::TtlExpired => Counter::DropTtlExpired,
-                DropReason::BadFlags => Counter::DropBadFlags,
-                DropReason::RstWithoutFlow => Counter::DropRstWithoutFlow,
-                DropReason::StaleReply => Counter::DropStaleReply,
-                DropReason::SnatExhausted => Counter::DropSnatExhausted,
-                DropReason::FlowInsert => Counter::DropFlowInsert,
-                DropReason::NoNextHop => Counter::DropNoNextHop,
-                DropReason::LeaseExpired => Counter::DropLeaseExpired,
-                DropReason::Inconsistent => Counter::DropInconsistent,
-            },
+            Self::TimeExceeded => Counter::AnswerTimeExceeded,
+            Self::Drop(reason) => reason.counter(),
         }
     }
 
-    /// Counts the verdict on a frame that came in by `ingress` and returns its action.
+    /// Counts the verdict and returns its action.
     #[inline(always)]
-    pub(crate) fn action(self, ingress: u32) -> u32 {
+    pub(crate) fn action(self) -> u32 {
         let (verdict, action) = match self {
             Self::Pass(_) => (self, XDP_PASS),
             Self::Drop(_) => (self, XDP_DROP),
-            Self::Forward { egress, .. } | Self::Reset { egress, .. } => {
-                if ingress == egress {
+            Self::TimeExceeded => (self, XDP_TX),
+            Self::Forward { egress, .. } | Self::IcmpError(egress) | Self::Reset { egress, .. } => {
+                if egress.same {
                     (self, XDP_TX)
                 } else {
-                    match maps::redirect(egress) {
+                    match maps::redirect(egress.link) {
                         Ok(action) => (self, action),
                         Err(()) => (Self::Drop(DropReason::NoNextHop), XDP_DROP),
                     }
                 }
             }
         };
-        maps::count(verdict.counter(ingress));
+        maps::count(verdict.counter());
         action
+    }
+}
+
+impl DropReason {
+    #[inline(always)]
+    fn counter(self) -> Counter {
+        match self {
+            Self::Malformed => Counter::DropMalformed,
+            Self::Fragment => Counter::DropFragment,
+            Self::TtlExpired => Counter::DropTtlExpired,
+            Self::BadFlags => Counter::DropBadFlags,
+            Self::RstWithoutFlow => Counter::DropRstWithoutFlow,
+            Self::StaleReply => Counter::DropStaleReply,
+            Self::IcmpWithoutFlow => Counter::DropIcmpWithoutFlow,
+            Self::NotAllowed => Counter::DropNotAllowed,
+            Self::RateLimited => Counter::DropRateLimited,
+            Self::SnatExhausted => Counter::DropSnatExhausted,
+            Self::FlowInsert => Counter::DropFlowInsert,
+            Self::NoNextHop => Counter::DropNoNextHop,
+            Self::LeaseExpired => Counter::DropLeaseExpired,
+            Self::Inconsistent => Counter::DropInconsistent,
+        }
     }
 }

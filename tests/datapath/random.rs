@@ -1,8 +1,10 @@
 //! Frames that nobody thought of.
 
+use std::env;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use lb_tests::packet::{ACK, FIN, Frame, PSH, RST, SYN, URG};
+use lb_common::counters::Counter;
+use lb_tests::packet::{ACK, FIN, Frame, IPV6, PSH, RST, SYN, URG, VLAN};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
@@ -86,6 +88,10 @@ fn seeds(connection: &Connection) -> Vec<Vec<u8>> {
         syn(CLIENT),
         syn(CLIENT).ip_options(&[1; 12]),
         syn(CLIENT).to(elsewhere),
+        syn(CLIENT).tag(VLAN, 5),
+        syn(CLIENT).ether_type(IPV6),
+        syn(CLIENT).ttl(1),
+        syn(CLIENT).frags(0x2000),
         from_client(CLIENT, ACK | PSH).payload(b"data"),
         from_client(CLIENT, FIN | ACK),
         connection.of_client(ACK).payload(&[7; 300]),
@@ -125,31 +131,88 @@ fn mutate(rng: &mut TestRng, frame: &mut Vec<u8>) {
     }
 }
 
+/// How many frames, if not a million.
+const FRAMES_VARIABLE: &str = "FAIRLEAD_FUZZ_FRAMES";
+/// Frames between two looks at the counters.
+const CHUNK: u64 = 1000;
+/// Bytes that the program may add to a frame.
+const MAY_ADD: usize = 0;
+
 #[test]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_hundred_thousand_mutated_frames() {
-    const FRAMES: u64 = 100_000;
+fn a_million_mutated_frames() {
+    let frames = env::var(FRAMES_VARIABLE).map_or(1_000_000, |text| text.parse().unwrap());
     let mut harness = Harness::new();
     let connection = Connection::establish(&mut harness, CLIENT);
     let seeds = seeds(&connection);
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let before: u64 = harness.counters().iter().sum();
-    for _ in 0..FRAMES {
-        let mut frame = seeds[below(&mut rng, seeds.len())].clone();
-        mutate(&mut rng, &mut frame);
-        let (action, out) = harness.run(&frame);
-        let to_vip =
-            frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&SERVICE.ip().octets());
-        let known = matches!(action, Action::Pass | Action::Drop | Action::Tx | Action::Redirect);
-        assert!(known, "{action:?} of {frame:02x?}");
-        assert!(out.len() <= frame.len(), "{frame:02x?} grew to {out:02x?}");
-        if !to_vip {
-            assert_eq!(action, Action::Pass, "{frame:02x?}");
+    let mut counted = Counted::of(&harness);
+    for done in (0..frames).step_by(CHUNK.try_into().unwrap()) {
+        let mut ran = Counted::default();
+        for _ in 0..CHUNK.min(frames - done) {
+            let mut frame = seeds[below(&mut rng, seeds.len())].clone();
+            mutate(&mut rng, &mut frame);
+            ran.add(check(&harness, &frame));
         }
-        if action == Action::Pass || !to_vip {
-            assert_eq!(out, frame);
+        let after = Counted::of(&harness);
+        assert_eq!(after.since(&counted), ran, "after {done} frames");
+        counted = after;
+    }
+    assert!(counted.passed > 0 && counted.dropped > 0 && counted.sent > 0, "{counted:?}");
+}
+
+/// Runs a frame; what no frame may do, this does not.
+fn check(harness: &Harness, frame: &[u8]) -> Action {
+    let (action, out) = harness.run(frame);
+    let to_vip =
+        frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&SERVICE.ip().octets());
+    assert!(out.len() <= frame.len() + MAY_ADD, "{frame:02x?} grew to {out:02x?}");
+    if !to_vip {
+        assert_eq!(action, Action::Pass, "{frame:02x?}");
+    }
+    if action == Action::Pass || action == Action::Drop {
+        assert_eq!(out, frame);
+    }
+    action
+}
+
+/// Frames by what became of them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Counted {
+    passed: u64,
+    dropped: u64,
+    /// Forwarded, or answered.
+    sent: u64,
+}
+
+impl Counted {
+    /// By the program's own counters.
+    fn of(harness: &Harness) -> Self {
+        let mut counted = Self::default();
+        for (counter, count) in Counter::ALL.iter().zip(harness.counters()) {
+            match counter.name().split_once('_').unwrap().0 {
+                "pass" => counted.passed += count,
+                "drop" => counted.dropped += count,
+                _ => counted.sent += count,
+            }
+        }
+        counted
+    }
+
+    fn add(&mut self, action: Action) {
+        match action {
+            Action::Pass => self.passed += 1,
+            Action::Drop => self.dropped += 1,
+            Action::Tx | Action::Redirect => self.sent += 1,
+            Action::Aborted | Action::Unknown(_) => panic!("{action:?}"),
         }
     }
-    let after: u64 = harness.counters().iter().sum();
-    assert_eq!(after - before, FRAMES);
+
+    fn since(&self, earlier: &Self) -> Self {
+        Self {
+            passed: self.passed - earlier.passed,
+            dropped: self.dropped - earlier.dropped,
+            sent: self.sent - earlier.sent,
+        }
+    }
 }

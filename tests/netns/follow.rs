@@ -68,7 +68,7 @@ fn a_handshake_that_a_clients_new_mac_interrupts_completes_at_the_next_syn() {
     assert!(took < Duration::from_millis(2_500), "not at the first retry: {took:?}");
 }
 
-fn mac_of(netns: &Netns) -> Result<String> {
+pub(super) fn mac_of(netns: &Netns) -> Result<String> {
     let link = netns.ip("-o link show eth0")?;
     let mac = link.split_once("link/ether ").context("no MAC")?.1.split_whitespace().next();
     Ok(mac.context("no MAC")?.to_owned())

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "everything here is part of a test")]
 
 mod attach;
+mod flood;
 mod follow;
 mod give_up;
 mod refusal;

@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "fixtures are drivers: they read the clock")]
 
 pub mod apiserver;
+pub mod bpf;
 pub mod bpffs;
 pub mod capture;
 pub mod checksums;
@@ -14,6 +15,7 @@ pub mod controller;
 pub mod echo;
 pub mod eventually;
 pub mod family;
+pub mod flood;
 pub mod http;
 pub mod load;
 pub mod netns;

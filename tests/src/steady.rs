@@ -47,6 +47,16 @@ pub struct State {
 impl Steady {
     /// Opens `wanted` connections from inside the namespace, and waits until all are greeted.
     pub fn start(netns: &NetnsHandle, target: SocketAddr, wanted: usize) -> Result<Self> {
+        Self::start_paced(netns, target, wanted, PAUSE)
+    }
+
+    /// The same, with another pause between an answer and the next line.
+    pub fn start_paced(
+        netns: &NetnsHandle,
+        target: SocketAddr,
+        wanted: usize,
+        pause: Duration,
+    ) -> Result<Self> {
         let (netns, state) = (Arc::clone(netns), Arc::<Mutex<State>>::default());
         let (stop, stopped) = channel(false);
         let thread_state = Arc::clone(&state);
@@ -57,7 +67,8 @@ impl Steady {
             runtime.block_on(async {
                 let mut crew = JoinSet::new();
                 for id in 0..wanted {
-                    crew.spawn(keep(id, target, Arc::clone(&thread_state), stopped.clone()));
+                    let state = Arc::clone(&thread_state);
+                    crew.spawn(keep(id, target, pause, state, stopped.clone()));
                 }
                 while crew.join_next().await.is_some() {}
             });
@@ -112,10 +123,16 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
     state.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-async fn keep(id: usize, target: SocketAddr, state: Arc<Mutex<State>>, stop: Receiver<bool>) {
+async fn keep(
+    id: usize,
+    target: SocketAddr,
+    pause: Duration,
+    state: Arc<Mutex<State>>,
+    stop: Receiver<bool>,
+) {
     // Spread, so that the lines don't come all at once.
-    sleep(PAUSE * u32::try_from(id % 50).unwrap_or_default() / 50).await;
-    if let Err(error) = talk(id, target, &state, &stop).await {
+    sleep(pause * u32::try_from(id % 50).unwrap_or_default() / 50).await;
+    if let Err(error) = talk(id, target, pause, &state, &stop).await {
         lock(&state).breaks.push(format!("{id}: {error}"));
     }
 }
@@ -123,6 +140,7 @@ async fn keep(id: usize, target: SocketAddr, state: Arc<Mutex<State>>, stop: Rec
 async fn talk(
     id: usize,
     target: SocketAddr,
+    pause: Duration,
     state: &Mutex<State>,
     stop: &Receiver<bool>,
 ) -> io::Result<()> {
@@ -144,7 +162,7 @@ async fn talk(
         if is_last {
             break;
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
     stream.shutdown().await
 }

@@ -1,35 +1,42 @@
-//! The smallest XDP program, `return XDP_PASS`, for the far end of a veth pair.
+//! A small XDP program for the far end of a veth pair: everything passes, but for frames to nobody.
 //!
 //! A frame that XDP sends or redirects into a veth is silently lost unless its peer runs an XDP program
 //! too. This goes through bpf(2) itself, so that the fixtures need neither a BPF toolchain nor a loader.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::path::Path;
 
 use anyhow::{Context, Result};
 use nix::net::if_::if_nametoindex;
 
-const BPF_PROG_LOAD: libc::c_long = 5;
+use crate::bpf::Program;
+use crate::packet::Mac;
+
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_LINK_CREATE: libc::c_long = 28;
-const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_XDP: u32 = 37;
 
-/// `r0 = 2` (XDP_PASS), `exit`; see linux/bpf.h for the eight bytes of an instruction.
-const PROGRAM: [u64; 2] = [0x0000_0002_0000_00b7, 0x0000_0000_0000_0095];
+/// Frames to it are dropped on arrival, as the world swallows answers to sources that do not exist.
+/// Only the first four bytes are looked at.
+pub const NOBODY: Mac = [0x02, 0xf1, 0x00, 0xd0, 0, 0];
 
-/// The first fields of `union bpf_attr` for BPF_PROG_LOAD; what is left out counts as zero.
-#[repr(C)]
-struct ProgLoad {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-}
+/// See linux/bpf.h for the eight bytes of an instruction.
+const PROGRAM: [u64; 10] = [
+    0x0000_0000_0000_1261, // r2 = the frame's start
+    0x0000_0000_0004_1361, // r3 = the frame's end
+    0x0000_0000_0000_24bf, // r4 = r2
+    0x0000_0004_0000_0407, // r4 += 4
+    0x0000_0000_0003_342d, // if r4 > r3 goto pass
+    0x0000_0000_0000_2461, // r4 = *(u32 *)r2
+    0x0000_0001_0000_00b7, // r0 = XDP_DROP
+    0xd000_f102_0001_0416, // if r4 == NOBODY goto end
+    0x0000_0002_0000_00b7, // pass: r0 = XDP_PASS
+    0x0000_0000_0000_0095, // end: exit
+];
 
-/// … for BPF_LINK_CREATE.
+/// The first fields of `union bpf_attr` for BPF_LINK_CREATE; what is left out counts as zero.
 #[repr(C)]
 struct LinkCreate {
     prog_fd: u32,
@@ -49,7 +56,7 @@ struct ObjPin {
 /// The loaded program.
 #[derive(Debug)]
 pub struct XdpPass {
-    program: OwnedFd,
+    program: Program,
 }
 
 /// The program on an interface, for as long as this or a pin of it exists.
@@ -60,13 +67,7 @@ pub struct Attached {
 
 impl XdpPass {
     pub fn load() -> Result<Self> {
-        let attr = ProgLoad {
-            prog_type: BPF_PROG_TYPE_XDP,
-            insn_cnt: 2,
-            insns: PROGRAM.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-        };
-        let program = new_fd(BPF_PROG_LOAD, &attr).context("loading an XDP_PASS program")?;
+        let program = Program::load(&PROGRAM).context("loading an XDP_PASS program")?;
         Ok(Self { program })
     }
 
@@ -74,7 +75,7 @@ impl XdpPass {
     pub fn attach(&self, interface: &str) -> Result<Attached> {
         let index = if_nametoindex(interface).with_context(|| format!("index of {interface}"))?;
         let attr = LinkCreate {
-            prog_fd: raw(&self.program),
+            prog_fd: raw(self.program.as_fd()),
             target_ifindex: index,
             attach_type: BPF_XDP,
             flags: 0,
@@ -89,15 +90,18 @@ impl Attached {
     /// Keeps the program attached for as long as `path`, in a bpffs, exists.
     pub fn pin(&self, path: &Path) -> Result<()> {
         let c_path = CString::new(path.as_os_str().as_encoded_bytes())?;
-        let attr =
-            ObjPin { pathname: c_path.as_ptr() as u64, bpf_fd: raw(&self.link), file_flags: 0 };
+        let attr = ObjPin {
+            pathname: c_path.as_ptr() as u64,
+            bpf_fd: raw(self.link.as_fd()),
+            file_flags: 0,
+        };
         bpf(BPF_OBJ_PIN, &attr).with_context(|| format!("pinning a link at {}", path.display()))?;
         Ok(())
     }
 }
 
 /// Descriptors are never negative.
-fn raw(fd: &OwnedFd) -> u32 {
+fn raw(fd: BorrowedFd<'_>) -> u32 {
     fd.as_raw_fd().cast_unsigned()
 }
 

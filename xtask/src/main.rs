@@ -2,6 +2,7 @@
 
 #![expect(clippy::print_stdout, reason = "its reader sits at a terminal")]
 
+mod bench;
 mod build;
 mod check;
 mod command;
@@ -32,6 +33,8 @@ enum Task {
     Check,
     /// Check that the files marked pure are
     Purity,
+    /// Measure how fast it is; needs root
+    Bench(bench::BenchArgs),
     /// Build a lab of namespaces, or run the demonstration in it
     Lab(lab::LabArgs),
 }
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Task::Test(args) => test::run(&args),
         Task::Check => check::run(),
         Task::Purity => purity::run(),
+        Task::Bench(args) => bench::run(&args),
         Task::Lab(args) => return lab(args),
     };
     match result {

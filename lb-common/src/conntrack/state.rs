@@ -1,6 +1,7 @@
 //! TCP state of a flow (names of RFC 9293 section 3.3.2) and how long it may be idle. Pure.
 
 use super::{FlowHalf, flag, seq_after};
+use crate::time::Ticks;
 
 /// As seen between the endpoints, of the side that closed first where the sides differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,28 +25,30 @@ pub enum TcpState {
     Closed,
 }
 
-/// Of a flow that the client closed: its backend has forgotten it, only late segments are on the way.
-/// Nanoseconds.
-pub const TIME_WAIT_CLIENT_CLOSED: u64 = 2_000_000_000;
-
-/// A half-closed flow may be a request whose answer takes its time, but not a day.
-const HALF_CLOSED: u64 = 3_600_000_000_000;
-
-/// Idle times after which a flow is forgotten. Nanoseconds.
+/// Idle times after which a flow is forgotten. [`Ticks`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Timeouts {
-    pub established: u64,
-    pub half_open: u64,
-    pub closing: u64,
+    pub established: u32,
+    pub half_open: u32,
+    /// Both sides are closing, or the backend closed first: as long as it holds TIME_WAIT.
+    pub closing: u32,
+    /// One side is closing: a request whose answer takes its time, but not a day.
+    pub half_closed: u32,
+    /// Of a flow that the client closed, or a RST: its backend has forgotten it, only late segments
+    /// are on the way.
+    pub closed: u32,
 }
 
 impl Default for Timeouts {
     fn default() -> Self {
+        const SECOND: u64 = 1_000_000_000;
         Self {
-            established: 24 * 3_600_000_000_000,
-            half_open: 30_000_000_000,
-            closing: 60_000_000_000,
+            established: Ticks::in_ns(24 * 3600 * SECOND),
+            half_open: Ticks::in_ns(30 * SECOND),
+            closing: Ticks::in_ns(60 * SECOND),
+            half_closed: Ticks::in_ns(3600 * SECOND),
+            closed: Ticks::in_ns(2 * SECOND),
         }
     }
 }
@@ -92,6 +95,20 @@ impl TcpState {
         if first_acked { Self::LastAck } else { Self::Closing }
     }
 
+    /// The state of a flow of which only the client is seen.
+    #[inline(always)]
+    pub const fn of_original<A>(original: &FlowHalf<A>) -> Self {
+        if original.flags & flag::RST != 0 {
+            Self::Closed
+        } else if original.flags & flag::FIN != 0 {
+            Self::Closing
+        } else if original.flags & flag::CONFIRMED != 0 {
+            Self::Established
+        } else {
+            Self::SynSent
+        }
+    }
+
     /// No endpoint minds if the addresses and ports are used for another connection.
     pub const fn is_over(self) -> bool {
         matches!(self, Self::TimeWait | Self::Closed)
@@ -103,20 +120,20 @@ impl TcpState {
         matches!(self, Self::Closing | Self::LastAck | Self::TimeWait | Self::Closed)
     }
 
-    /// How long a flow may be idle, in nanoseconds.
+    /// How long a flow may be idle, in [`Ticks`].
     ///
     /// TIME_WAIT is held for as long as the endpoint that sent the first FIN holds it, if that is the
     /// backend: a new SYN from its port would meet the old connection.
     #[inline(always)]
-    pub const fn timeout(self, backend_closed_first: bool, timeouts: &Timeouts) -> u64 {
+    pub const fn timeout(self, backend_closed_first: bool, timeouts: &Timeouts) -> u32 {
         match self {
             Self::SynSent | Self::SynReceived => timeouts.half_open,
             Self::Established => timeouts.established,
             Self::FinWait1 | Self::FinWait2 => {
-                if timeouts.established < HALF_CLOSED {
+                if timeouts.established < timeouts.half_closed {
                     timeouts.established
                 } else {
-                    HALF_CLOSED
+                    timeouts.half_closed
                 }
             }
             Self::Closing | Self::LastAck => timeouts.closing,
@@ -124,10 +141,10 @@ impl TcpState {
                 if backend_closed_first {
                     timeouts.closing
                 } else {
-                    TIME_WAIT_CLIENT_CLOSED
+                    timeouts.closed
                 }
             }
-            Self::Closed => TIME_WAIT_CLIENT_CLOSED,
+            Self::Closed => timeouts.closed,
         }
     }
 }
@@ -140,10 +157,16 @@ impl<A> FlowHalf<A> {
     /// The flow of which `self` is the original half and `reply` the other has been idle for longer
     /// than its state allows.
     #[inline(always)]
-    pub const fn is_expired(&self, reply: &Self, timeouts: &Timeouts, now: u64) -> bool {
-        let last = if self.last_seen > reply.last_seen { self.last_seen } else { reply.last_seen };
+    pub const fn is_expired(&self, reply: &Self, timeouts: &Timeouts, now: Ticks) -> bool {
+        let idle = now.since(self.last_seen.max(reply.last_seen));
         let state = TcpState::of(self, reply);
-        now.saturating_sub(last) >= state.timeout(reply.flags & flag::FIN_FIRST != 0, timeouts)
+        idle >= state.timeout(reply.flags & flag::FIN_FIRST != 0, timeouts)
+    }
+
+    /// Likewise of a flow of `dsr`, which `self` is all of.
+    #[inline(always)]
+    pub const fn is_expired_alone(&self, timeouts: &Timeouts, now: Ticks) -> bool {
+        now.since(self.last_seen) >= TcpState::of_original(self).timeout(true, timeouts)
     }
 }
 
@@ -160,7 +183,7 @@ impl<A> FlowHalf<A> {
     /// By the reply half alone: it knows that the other side closed, not whether it had the last
     /// acknowledgement, for which two seconds of silence do as well.
     #[inline(always)]
-    pub const fn port_hold(&self, same_client: bool, timeouts: &Timeouts, now: u64) -> PortHold {
+    pub const fn port_hold(&self, same_client: bool, timeouts: &Timeouts, now: Ticks) -> PortHold {
         const BOTH: u16 = flag::FIN | flag::PEER_FIN;
         let reset = self.flags & (flag::RST | flag::PEER_RST) != 0;
         if !reset && self.flags & BOTH != BOTH {
@@ -169,9 +192,9 @@ impl<A> FlowHalf<A> {
         let hold = if !reset && self.flags & flag::FIN_FIRST != 0 {
             timeouts.closing
         } else {
-            TIME_WAIT_CLIENT_CLOSED
+            timeouts.closed
         };
-        if same_client || now.saturating_sub(self.last_seen) >= hold {
+        if same_client || now.since(self.last_seen) >= hold {
             PortHold::Free
         } else {
             PortHold::TimeWait

@@ -1,21 +1,20 @@
 use super::*;
-use crate::addr::PortBe;
+use crate::addr::{PortBe, Ports};
 use core::net::Ipv4Addr;
 use rstest::rstest;
 
-const NOW: u64 = 1_000_000_000;
+const NOW: Ticks = Ticks(1_000);
+
+const fn later(ticks: u32) -> Ticks {
+    Ticks(NOW.0 + ticks)
+}
 
 fn half(flags: u16) -> FlowHalf<Ipv4Be> {
     let address = Ipv4Be::new(Ipv4Addr::new(10, 0, 0, 1));
-    let translation = Translation {
-        src: address,
-        dst: address,
-        src_port: PortBe::new(1),
-        dst_port: PortBe::new(2),
-    };
+    let key = FlowKey::new(address, address, Ports::new(PortBe::new(1), PortBe::new(2)));
     // SAFETY: integers only.
     let mut half: FlowHalf<Ipv4Be> = unsafe { core::mem::zeroed() };
-    half.init(translation, &translation.key());
+    half.init(Kind::Nat, &key, &key);
     (half.flags, half.seq_end, half.ack) = (flags, 1000, 5000);
     (half.last_seen, half.checked) = (NOW, NOW);
     half
@@ -30,7 +29,7 @@ fn flow() -> (FlowHalf<Ipv4Be>, FlowHalf<Ipv4Be>) {
 }
 
 fn segment(flags: u8, seq: u32, ack: u32) -> Segment {
-    Segment { seq, ack, payload: 0, window: 100, flags }
+    Segment { seq, ack, payload: 0, flags }
 }
 
 /// Every combination of what the rule reads, against the table of RFC 9293 section 3.3.2 in words.
@@ -108,7 +107,8 @@ fn the_state_table_is_exhaustive() {
 #[case::time_wait_of_the_backend(TcpState::TimeWait, true, 60)]
 #[case::closed(TcpState::Closed, true, 2)]
 fn timeouts_of_each_state(#[case] state: TcpState, #[case] backend_first: bool, #[case] secs: u64) {
-    assert_eq!(state.timeout(backend_first, &Timeouts::default()), secs * 1_000_000_000);
+    let expected = Ticks::in_ns(secs * 1_000_000_000);
+    assert_eq!(state.timeout(backend_first, &Timeouts::default()), expected);
 }
 
 #[test]
@@ -123,8 +123,8 @@ fn a_client_that_closes_first_ends_in_time_wait_of_two_seconds() {
     original.advance(&segment(tcp::ACK, 1001, 5001), NOW);
     assert_eq!(TcpState::of(&original, &reply), TcpState::TimeWait);
     assert!(original.has(flag::FIN_FIRST) && !reply.has(flag::FIN_FIRST));
-    assert!(!original.is_expired(&reply, &timeouts, NOW + TIME_WAIT_CLIENT_CLOSED - 1));
-    assert!(original.is_expired(&reply, &timeouts, NOW + TIME_WAIT_CLIENT_CLOSED));
+    assert!(!original.is_expired(&reply, &timeouts, later(timeouts.closed - 1)));
+    assert!(original.is_expired(&reply, &timeouts, later(timeouts.closed)));
 }
 
 #[test]
@@ -135,8 +135,8 @@ fn a_backend_that_closes_first_holds_its_port_for_a_minute() {
     reply.advance(&segment(tcp::ACK, 5001, 1001), NOW);
     assert_eq!(TcpState::of(&original, &reply), TcpState::TimeWait);
     let timeouts = Timeouts::default();
-    assert!(!original.is_expired(&reply, &timeouts, NOW + 59_999_999_999));
-    assert!(original.is_expired(&reply, &timeouts, NOW + 60_000_000_000));
+    assert!(!original.is_expired(&reply, &timeouts, later(timeouts.closing - 1)));
+    assert!(original.is_expired(&reply, &timeouts, later(timeouts.closing)));
 }
 
 #[rstest]
@@ -240,6 +240,6 @@ fn ports_are_held(
     #[case] hold: PortHold,
 ) {
     let reply = half(flag::SYN | flag::CONFIRMED | flags);
-    let now = NOW + idle_secs * 1_000_000_000;
+    let now = later(Ticks::in_ns(idle_secs * 1_000_000_000));
     assert_eq!(reply.port_hold(same_client, &Timeouts::default(), now), hold);
 }

@@ -1,0 +1,120 @@
+//! New flows.
+
+use lb_common::backend::{Backend, BackendId};
+use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::flow::FlowKey;
+use lb_common::nat::Kind;
+use lb_common::service::Service;
+
+use crate::clock::Now;
+use crate::family::Family;
+use crate::maps::{self, FlowMap, Scratch};
+use crate::packet::Packet;
+use crate::snat;
+use crate::verdict::{DropReason, Verdict};
+
+/// A flow that is to be made.
+pub(crate) struct NewFlow<'a, A> {
+    pub(crate) key: &'a FlowKey<A>,
+    pub(crate) service: &'a Service,
+    pub(crate) id: BackendId,
+    pub(crate) backend: &'a Backend,
+    /// The service's, or `Nat` for a client that is itself a backend.
+    pub(crate) kind: Kind,
+    pub(crate) attempt: u8,
+    pub(crate) now: Now,
+}
+
+/// Makes a half-open flow: stores its reply half, which in `nat` claims a port, then the original
+/// half. In `dsr` the latter is all.
+///
+/// # Errors
+/// The verdict, if there is no port or no room.
+#[inline(always)]
+pub(crate) fn create<A: Family>(
+    new: &NewFlow<'_, A>,
+    packet: &Packet<A>,
+) -> Result<&'static FlowHalf<A>, Verdict> {
+    let Scratch { half, key: reply_key, choice, .. } =
+        A::scratch().ok_or(Verdict::Drop(DropReason::Inconsistent))?;
+    let kind = if new.kind == Kind::Dsr {
+        *reply_key = new.key.reversed();
+        Kind::Dsr
+    } else {
+        snat::claim(new, packet, half, reply_key, choice)?
+    };
+    if !fill_original(half, new, reply_key, kind, packet) {
+        return Err(Verdict::Drop(DropReason::NoNextHop));
+    }
+    if A::insert_new(FlowMap::HalfOpen, new.key, half).is_ok() {
+        maps::count_flow(new.id);
+        return Ok(half);
+    }
+    // Another CPU made this flow at the same time: its halves win.
+    let winner = A::half_open(new.key).ok_or(Verdict::Drop(DropReason::FlowInsert))?;
+    if winner.has(flag::PROMOTED) {
+        // The copy of a flow that was swept.
+        A::replace(FlowMap::HalfOpen, new.key, half)
+            .map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
+        maps::count_flow(new.id);
+        return Ok(half);
+    }
+    if !winner.translation.answers(reply_key) {
+        A::remove_half(reply_key);
+    }
+    Ok(winner)
+}
+
+/// The original half of a new flow. False: the frame came in by an interface without a number.
+// A value is returned also because a pointer left in its register is what the verifier forbids.
+#[inline(never)]
+fn fill_original<A: Family>(
+    half: &mut FlowHalf<A>,
+    new: &NewFlow<'_, A>,
+    reply_key: &FlowKey<A>,
+    kind: Kind,
+    packet: &Packet<A>,
+) -> bool {
+    let segment = &packet.segment;
+    let opening = if segment.is_syn() { flag::SYN } else { flag::MID_STREAM };
+    half.init(kind, new.key, &reply_key.reversed());
+    half.flags = flag::ORIGINAL | opening;
+    half.attempts = new.attempt;
+    half.seq_end = segment.end();
+    half.ack = segment.ack;
+    half.backend = new.id;
+    half.epoch = new.backend.epoch;
+    half.service = new.service.id;
+    half.vip = new.service.vip as u16;
+    half.last_seen = new.now.ticks;
+    half.checked = new.now.ticks;
+    half.next_hop = packet.came_from(maps::link_id(packet.ingress));
+    half.next_hop.is_known()
+}
+
+/// The reply half of a new flow. False: the way to the client is not known.
+#[inline(never)]
+pub(crate) fn fill_reply<A: Family>(
+    half: &mut FlowHalf<A>,
+    new: &NewFlow<'_, A>,
+    reply_key: &FlowKey<A>,
+    kind: Kind,
+    packet: &Packet<A>,
+) -> bool {
+    let segment = &packet.segment;
+    half.init(kind, reply_key, &new.key.reversed());
+    half.flags = if segment.is_syn() { 0 } else { flag::MID_STREAM };
+    half.attempts = new.attempt;
+    half.seq_end = segment.ack;
+    half.ack = segment.seq;
+    half.backend = new.id;
+    half.epoch = new.backend.epoch;
+    half.service = new.service.id;
+    half.last_seen = new.now.ticks;
+    half.checked = new.now.ticks;
+    half.next_hop = match maps::next_hop(&new.key.src.ip()) {
+        Some(next_hop) => *next_hop,
+        None => packet.came_from(maps::link_id(packet.ingress)),
+    };
+    half.next_hop.is_known()
+}

@@ -1,0 +1,54 @@
+//! What differs between IPv4 and IPv6.
+
+use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::programs::XdpContext;
+use lb_common::conntrack::FlowHalf;
+use lb_common::link::Link;
+
+use crate::maps::FlowMaps;
+use crate::packet::{Frame, L4};
+use crate::verdict::Step;
+
+/// An address family: its maps and its header.
+pub(crate) trait Family: FlowMaps {
+    type Header: 'static;
+
+    const ETHER_TYPE: [u8; 2];
+    /// Protocol number of its ICMP.
+    const ICMP: u8;
+    /// A bit for each type of ICMP message that quotes a packet in error.
+    const ICMP_ERRORS: u64;
+    const ICMP_TIME_EXCEEDED: u8;
+    /// Its checksum covers the addresses (RFC 4443 section 2.3).
+    const ICMP_PSEUDO_HEADER: bool;
+
+    /// Source and destination.
+    fn addresses(ip: &Self::Header) -> (Self, Self);
+
+    /// TTL or hop limit.
+    fn hops(ip: &Self::Header) -> u8;
+
+    /// Protocol or next header.
+    fn protocol(ip: &Self::Header) -> u8;
+
+    /// Options included, extension headers not.
+    fn header_len(ip: &Self::Header) -> usize;
+
+    /// # Errors
+    /// What becomes of what is not a complete TCP segment.
+    fn find_tcp(ctx: &XdpContext, frame: &Frame, ip: &Self::Header) -> Result<L4, Step>;
+
+    /// Rewrites addresses, hop count and the header's checksum as the half says.
+    fn translate(ip: &mut Self::Header, half: &FlowHalf<Self>);
+
+    /// Likewise, of a packet that is not the flow's own.
+    fn readdress(ip: &mut Self::Header, src: Self, dst: Self, hops: u8);
+
+    /// Makes a header from nothing.
+    fn write(ip: &mut Self::Header, src: Self, dst: Self, protocol: u8, payload_len: u16, hops: u8);
+
+    /// The node's own address on a link.
+    fn own(link: &Link) -> Option<Self>;
+
+    fn ask_fib(params: &mut bpf_fib_lookup, src: Self, dst: Self);
+}

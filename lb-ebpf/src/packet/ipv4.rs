@@ -1,0 +1,128 @@
+//! IPv4 (RFC 791).
+
+use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{Address as _, Ipv4Be};
+use lb_common::checksum;
+use lb_common::conntrack::FlowHalf;
+use lb_common::link::Link;
+use network_types::ip::Ipv4Hdr;
+
+use super::bytes::{get_u16, get_u32, set_u16, set_u32};
+use super::ethernet::ETHERTYPE_IPV4;
+use super::{Frame, L4, has_bytes, not_of_another_host, not_tcp};
+use crate::IPPROTO_TCP;
+use crate::family::Family;
+use crate::verdict::{DropReason, Step, Verdict};
+
+/// More-fragments bit and fragment offset (RFC 791 section 3.1).
+const FRAGMENT_MASK: u16 = 0x3fff;
+const AF_INET: u8 = 2;
+
+impl Family for Ipv4Be {
+    type Header = Ipv4Hdr;
+
+    const ETHER_TYPE: [u8; 2] = ETHERTYPE_IPV4;
+    const ICMP: u8 = 1;
+    const ICMP_ERRORS: u64 = 1 << 3 | 1 << 11 | 1 << 12;
+    const ICMP_TIME_EXCEEDED: u8 = 11;
+    const ICMP_PSEUDO_HEADER: bool = false;
+
+    #[inline(always)]
+    fn addresses(ip: &Ipv4Hdr) -> (Self, Self) {
+        (Self::from_word(get_u32(&ip.src_addr)), Self::from_word(get_u32(&ip.dst_addr)))
+    }
+
+    #[inline(always)]
+    fn hops(ip: &Ipv4Hdr) -> u8 {
+        ip.ttl
+    }
+
+    #[inline(always)]
+    fn protocol(ip: &Ipv4Hdr) -> u8 {
+        ip.proto
+    }
+
+    #[inline(always)]
+    fn header_len(ip: &Ipv4Hdr) -> usize {
+        usize::from(ip.ihl())
+    }
+
+    #[inline(always)]
+    fn find_tcp(ctx: &XdpContext, frame: &Frame, ip: &Ipv4Hdr) -> Result<L4, Step> {
+        let (_, dst) = Self::addresses(ip);
+        let header_len = usize::from(ip.ihl());
+        if ip.proto != IPPROTO_TCP {
+            return Err(not_tcp(dst, ip.proto, frame.l3_offset + header_len));
+        }
+        let total_len = usize::from(u16::from_be(get_u16(&ip.tot_len)));
+        if ip.version() != 4
+            || header_len < Ipv4Hdr::LEN
+            || total_len < header_len
+            || !has_bytes(ctx, frame.l3_offset, total_len)
+        {
+            return Err(not_of_another_host(dst, Verdict::Drop(DropReason::Malformed)).into());
+        }
+        if u16::from_be(get_u16(&ip.frags)) & FRAGMENT_MASK != 0 {
+            return Err(not_of_another_host(dst, Verdict::Drop(DropReason::Fragment)).into());
+        }
+        Ok(L4 { offset: frame.l3_offset + header_len, len: total_len - header_len })
+    }
+
+    #[inline(always)]
+    fn translate(ip: &mut Ipv4Hdr, half: &FlowHalf<Self>) {
+        set_u32(&mut ip.src_addr, half.translation.src.word());
+        set_u32(&mut ip.dst_addr, half.translation.dst.word());
+        ip.ttl = ip.ttl.wrapping_sub(1);
+        let check = checksum::apply(u16::from_be(get_u16(&ip.check)), half.translation.ip_delta);
+        set_u16(&mut ip.check, check.to_be());
+    }
+
+    #[inline(always)]
+    fn readdress(ip: &mut Ipv4Hdr, src: Self, dst: Self, hops: u8) {
+        let (old_src, old_dst) = Self::addresses(ip);
+        let delta = checksum::Delta::default()
+            .replace(old_src.checksum_words(), src.checksum_words())
+            .replace(old_dst.checksum_words(), dst.checksum_words())
+            .replace(u32::from(ip.ttl) << 8, u32::from(hops) << 8);
+        set_u32(&mut ip.src_addr, src.word());
+        set_u32(&mut ip.dst_addr, dst.word());
+        ip.ttl = hops;
+        let check = checksum::apply(u16::from_be(get_u16(&ip.check)), delta.folded());
+        set_u16(&mut ip.check, check.to_be());
+    }
+
+    #[inline(always)]
+    fn write(ip: &mut Ipv4Hdr, src: Self, dst: Self, protocol: u8, payload_len: u16, hops: u8) {
+        let total_len = Ipv4Hdr::LEN as u16 + payload_len;
+        ip.vihl = 0x45;
+        ip.tos = 0;
+        set_u16(&mut ip.tot_len, total_len.to_be());
+        ip.id = [0; 2];
+        // Don't fragment.
+        ip.frags = [0x40, 0];
+        ip.ttl = hops;
+        ip.proto = protocol;
+        set_u32(&mut ip.src_addr, src.word());
+        set_u32(&mut ip.dst_addr, dst.word());
+        let sum = 0x4500
+            + u32::from(total_len)
+            + 0x4000
+            + (u32::from(hops) << 8 | u32::from(protocol))
+            + src.checksum_words()
+            + dst.checksum_words();
+        set_u16(&mut ip.check, (!checksum::fold(sum)).to_be());
+    }
+
+    #[inline(always)]
+    fn own(link: &Link) -> Option<Self> {
+        (link.ipv4 != Self::UNSPECIFIED).then_some(link.ipv4)
+    }
+
+    #[inline(always)]
+    fn ask_fib(params: &mut bpf_fib_lookup, src: Self, dst: Self) {
+        params.family = AF_INET;
+        params.__bindgen_anon_3.ipv4_src = src.word();
+        params.__bindgen_anon_4.ipv4_dst = dst.word();
+    }
+}

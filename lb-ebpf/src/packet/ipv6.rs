@@ -1,0 +1,186 @@
+//! IPv6 (RFC 8200).
+
+use aya_ebpf::bindings::{bpf_fib_lookup, xdp_md};
+use aya_ebpf::programs::XdpContext;
+use lb_common::addr::{Address as _, Ipv6Be};
+use lb_common::conntrack::FlowHalf;
+use lb_common::link::Link;
+use network_types::ip::Ipv6Hdr;
+
+use super::bytes::{get_u16, get_u64, set_u16, set_u64};
+use super::ethernet::ETHERTYPE_IPV6;
+use super::{Frame, L4, has_bytes, header_at, not_of_another_host, not_tcp};
+use crate::IPPROTO_TCP;
+use crate::family::Family;
+use crate::verdict::{DropReason, Step, Verdict};
+
+const AF_INET6: u8 = 10;
+const HEADER_LEN: usize = size_of::<Ipv6Hdr>();
+
+/// Extension headers (RFC 8200 section 4), and how many of them are looked through.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+const MAX_EXTENSIONS: usize = 8;
+/// Where a TCP header may start at most, behind extension headers.
+const MAX_EXTENSIONS_LEN: usize = 1024;
+
+/// The start that extension headers have in common; segments left are those of a routing header.
+#[repr(C)]
+struct ExtensionHdr {
+    next_hdr: u8,
+    /// In units of eight bytes, the first not counted.
+    len: u8,
+    routing_type: u8,
+    segments_left: u8,
+}
+
+impl Family for Ipv6Be {
+    type Header = Ipv6Hdr;
+
+    const ETHER_TYPE: [u8; 2] = ETHERTYPE_IPV6;
+    const ICMP: u8 = 58;
+    const ICMP_ERRORS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;
+    const ICMP_TIME_EXCEEDED: u8 = 3;
+    const ICMP_PSEUDO_HEADER: bool = true;
+
+    #[inline(always)]
+    fn addresses(ip: &Ipv6Hdr) -> (Self, Self) {
+        (get(&ip.src_addr), get(&ip.dst_addr))
+    }
+
+    #[inline(always)]
+    fn hops(ip: &Ipv6Hdr) -> u8 {
+        ip.hop_limit
+    }
+
+    #[inline(always)]
+    fn protocol(ip: &Ipv6Hdr) -> u8 {
+        ip.next_hdr
+    }
+
+    #[inline(always)]
+    fn header_len(_: &Ipv6Hdr) -> usize {
+        HEADER_LEN
+    }
+
+    #[inline(always)]
+    fn find_tcp(ctx: &XdpContext, frame: &Frame, ip: &Ipv6Hdr) -> Result<L4, Step> {
+        let (_, dst) = Self::addresses(ip);
+        let start = frame.l3_offset + HEADER_LEN;
+        let len = usize::from(u16::from_be(get_u16(&ip.payload_len)));
+        let malformed = || not_of_another_host(dst, Verdict::Drop(DropReason::Malformed));
+        let mut offset = start;
+        if ip.next_hdr != IPPROTO_TCP {
+            let found = skip_extensions(ctx.ctx, start as u64, ip.next_hdr);
+            offset = start + (found as usize & (MAX_EXTENSIONS_LEN - 1));
+            match (found >> 32) as u32 {
+                END_TCP => {}
+                END_FRAGMENT => {
+                    return Err(
+                        not_of_another_host(dst, Verdict::Drop(DropReason::Fragment)).into()
+                    );
+                }
+                END_MALFORMED => return Err(malformed().into()),
+                protocol => return Err(not_tcp(dst, protocol as u8, offset)),
+            }
+        }
+        if ip.vcf[0] >> 4 != 6 || start + len < offset || !has_bytes(ctx, start, len) {
+            return Err(malformed().into());
+        }
+        Ok(L4 { offset, len: start + len - offset })
+    }
+
+    #[inline(always)]
+    fn translate(ip: &mut Ipv6Hdr, half: &FlowHalf<Self>) {
+        set(&mut ip.src_addr, half.translation.src);
+        set(&mut ip.dst_addr, half.translation.dst);
+        ip.hop_limit = ip.hop_limit.wrapping_sub(1);
+    }
+
+    #[inline(always)]
+    fn readdress(ip: &mut Ipv6Hdr, src: Self, dst: Self, hops: u8) {
+        set(&mut ip.src_addr, src);
+        set(&mut ip.dst_addr, dst);
+        ip.hop_limit = hops;
+    }
+
+    #[inline(always)]
+    fn write(ip: &mut Ipv6Hdr, src: Self, dst: Self, protocol: u8, payload_len: u16, hops: u8) {
+        ip.vcf = [0x60, 0, 0, 0];
+        set_u16(&mut ip.payload_len, payload_len.to_be());
+        ip.next_hdr = protocol;
+        ip.hop_limit = hops;
+        set(&mut ip.src_addr, src);
+        set(&mut ip.dst_addr, dst);
+    }
+
+    #[inline(always)]
+    fn own(link: &Link) -> Option<Self> {
+        (link.ipv6 != Self::UNSPECIFIED).then_some(link.ipv6)
+    }
+
+    #[inline(always)]
+    fn ask_fib(params: &mut bpf_fib_lookup, src: Self, dst: Self) {
+        params.family = AF_INET6;
+        params.__bindgen_anon_3.ipv6_src = src.ip().trie_data();
+        params.__bindgen_anon_4.ipv6_dst = dst.ip().trie_data();
+    }
+}
+
+#[inline(always)]
+fn get(bytes: &[u8; 16]) -> Ipv6Be {
+    // SAFETY: two times eight bytes are sixteen.
+    let words = unsafe { &*core::ptr::from_ref(bytes).cast::<[[u8; 8]; 2]>() };
+    let [high, low] = words;
+    Ipv6Be::from_words([get_u64(high), get_u64(low)])
+}
+
+#[inline(always)]
+fn set(bytes: &mut [u8; 16], address: Ipv6Be) {
+    // SAFETY: as in `get`.
+    let words = unsafe { &mut *core::ptr::from_mut(bytes).cast::<[[u8; 8]; 2]>() };
+    let [high, low] = words;
+    let [first, second] = address.in_words();
+    set_u64(high, first);
+    set_u64(low, second);
+}
+
+/// Where the walk through extension headers ends, if not at a protocol of its own.
+const END_TCP: u32 = IPPROTO_TCP as u32;
+const END_FRAGMENT: u32 = 256;
+const END_MALFORMED: u32 = 257;
+
+/// Looks through the extension headers at `start`, of which the first is `next`. The upper half says
+/// what ends them: a protocol or an `END_*`, the lower half how long they are.
+///
+/// One number, for BPF functions return no more.
+#[inline(never)]
+fn skip_extensions(ctx: *mut xdp_md, start: u64, next: u8) -> u64 {
+    const MALFORMED: u64 = (END_MALFORMED as u64) << 32;
+    let ctx = XdpContext::new(ctx);
+    let mut next = next;
+    let mut len = 0;
+    for _ in 0..MAX_EXTENSIONS {
+        match next {
+            HOP_BY_HOP | DESTINATION | ROUTING => {}
+            FRAGMENT => return (END_FRAGMENT as u64) << 32,
+            protocol => return u64::from(protocol) << 32 | len as u64,
+        }
+        let offset = (start as usize & 0xff) + (len & (MAX_EXTENSIONS_LEN - 1));
+        let Some(header) = header_at::<ExtensionHdr>(&ctx, offset) else {
+            return MALFORMED;
+        };
+        // What has other hosts to visit is not for a VIP yet, and its checksum is for the last one.
+        if next == ROUTING && header.segments_left != 0 {
+            return MALFORMED;
+        }
+        next = header.next_hdr;
+        len += 8 * (usize::from(header.len) + 1);
+        if len >= MAX_EXTENSIONS_LEN {
+            return MALFORMED;
+        }
+    }
+    MALFORMED
+}

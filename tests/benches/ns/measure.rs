@@ -1,0 +1,66 @@
+//! Run times, by the kernel's own clock: the program and the floor in turns, on the same frames.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_tests::bpf;
+
+use crate::traffic::Frames;
+
+pub(crate) const DROP: u32 = 1;
+pub(crate) const PASS: u32 = 2;
+pub(crate) const TX: u32 = 3;
+
+/// Mean run times of one round, in nanoseconds.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    pub(crate) raw: f64,
+    pub(crate) floor: f64,
+}
+
+/// Repeated until a round has so many runs.
+const LEAST_RUNS: usize = 20_000;
+const ROUNDS: usize = 15;
+
+/// Several rounds of frames that leave the state of the program as it is.
+///
+/// # Errors
+/// A frame for which the program has another action than `action`.
+pub(crate) fn rounds(
+    program: BorrowedFd<'_>,
+    floor: BorrowedFd<'_>,
+    frames: &Frames,
+    action: u32,
+) -> Result<Vec<Round>> {
+    let times = LEAST_RUNS.div_ceil(frames.count());
+    pass(program, frames, times, action).context("warming up")?;
+    (0..ROUNDS)
+        .map(|_| {
+            let raw = pass(program, frames, times, action)?;
+            Ok(Round { raw, floor: pass(floor, frames, times, TX)? })
+        })
+        .collect()
+}
+
+/// One round.
+pub(crate) fn once(
+    program: BorrowedFd<'_>,
+    floor: BorrowedFd<'_>,
+    frames: &Frames,
+) -> Result<Round> {
+    let floor = pass(floor, frames, 1, TX)?;
+    Ok(Round { raw: pass(program, frames, 1, TX)?, floor })
+}
+
+/// Mean run time over all frames, `times` times, in nanoseconds.
+fn pass(program: BorrowedFd<'_>, frames: &Frames, times: usize, action: u32) -> Result<f64> {
+    let before = bpf::info(program).context("reading run times")?;
+    for frame in (0..times).flat_map(|_| frames.iter()) {
+        let ran = bpf::run(program, frame, &mut []).context("running a frame")?;
+        ensure!(ran.action == action, "action {} for {frame:02x?}", ran.action);
+    }
+    let after = bpf::info(program).context("reading run times")?;
+    let runs = after.runs - before.runs;
+    ensure!(runs == (times * frames.count()) as u64, "the kernel counted {runs} runs");
+    Ok((after.run_time_ns - before.run_time_ns) as f64 / runs as f64)
+}

@@ -1,0 +1,75 @@
+//! What one lookup costs on this machine: a program that does nothing else with a segment.
+//!
+//! No program that keeps flows is faster, and machines differ more in this than in anything else.
+
+use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
+
+use anyhow::{Context as _, Result};
+use fairlead::config::Limits;
+use fairlead::datapath::sys;
+use lb_common::addr::Ipv4Be;
+use lb_common::conntrack::FlowHalf;
+use lb_tests::bpf;
+
+use crate::traffic::Frames;
+
+/// Addresses, ports and four zeros.
+const KEY: usize = 16;
+const VALUE: usize = size_of::<FlowHalf<Ipv4Be>>();
+/// Source address to destination port, in a frame without tags and options.
+const TUPLE: std::ops::Range<usize> = 26..38;
+
+/// Sends the frames whose five-tuple is in a map, drops all others.
+pub(crate) struct Reference {
+    program: bpf::Program,
+    _map: OwnedFd,
+}
+
+impl Reference {
+    /// Over a map as large as that of the flows, with those of all the frames given.
+    pub(crate) fn load(known: &[&Frames]) -> Result<Self> {
+        let flows = Limits::default().flows;
+        let map = bpf::hash_map(u32::try_from(KEY)?, u32::try_from(VALUE)?, 2 * flows)
+            .context("creating a map")?;
+        for frame in known.iter().flat_map(|frames| frames.iter()) {
+            let mut key = [0; KEY];
+            key[..TUPLE.len()].copy_from_slice(&frame[TUPLE]);
+            sys::update(map.as_fd(), &key, &[0; VALUE], 0).context("filling a map")?;
+        }
+        let program = bpf::Program::load(&instructions(map.as_raw_fd()))
+            .context("loading a program of one lookup")?;
+        Ok(Self { program, _map: map })
+    }
+
+    pub(crate) fn program(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
+
+/// See linux/bpf.h for the eight bytes of an instruction.
+fn instructions(map: i32) -> [u64; 22] {
+    [
+        0x0000_0000_0000_1261,                         // r2 = the frame's start
+        0x0000_0000_0004_1361,                         // r3 = the frame's end
+        0x0000_0000_0000_24bf,                         // r4 = r2
+        0x0000_0026_0000_0407,                         // r4 += 38
+        0x0000_0000_000f_342d,                         // if r4 > r3 goto drop
+        0x0000_0000_001a_2561,                         // r5 = source address
+        0x0000_0000_fff0_5a63,                         // *(u32 *)(r10 - 16) = r5
+        0x0000_0000_001e_2561,                         // r5 = destination address
+        0x0000_0000_fff4_5a63,                         // *(u32 *)(r10 - 12) = r5
+        0x0000_0000_0022_2561,                         // r5 = ports
+        0x0000_0000_fff8_5a63,                         // *(u32 *)(r10 - 8) = r5
+        0x0000_0000_fffc_0a62,                         // *(u32 *)(r10 - 4) = 0
+        0x0000_0000_0000_a2bf,                         // r2 = r10
+        0xffff_fff0_0000_0207,                         // r2 -= 16
+        0x1118 | u64::from(map.cast_unsigned()) << 32, // r1 = map
+        0,                                             // … its upper half
+        0x0000_0001_0000_0085,                         // call bpf_map_lookup_elem
+        0x0000_0000_0002_0015,                         // if r0 == 0 goto drop
+        0x0000_0003_0000_00b7,                         // r0 = XDP_TX
+        0x0000_0000_0000_0095,                         // exit
+        0x0000_0001_0000_00b7,                         // drop: r0 = XDP_DROP
+        0x0000_0000_0000_0095,                         // exit
+    ]
+}

@@ -1,0 +1,110 @@
+//! The figures, as a table and as JSON.
+
+use std::fmt;
+
+use lb_tests::bpf::Info;
+use serde_json::{Value, json};
+
+use crate::measure::Round;
+
+/// What is asked of a path, in nanoseconds above the floor.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Goal {
+    /// More is a failure.
+    pub(crate) most: Option<f64>,
+    pub(crate) aim: Option<f64>,
+}
+
+/// One path through the program.
+pub(crate) struct Figure {
+    pub(crate) name: &'static str,
+    pub(crate) goal: Goal,
+    /// Never empty.
+    pub(crate) rounds: Vec<Round>,
+}
+
+/// All paths of a scenario.
+pub(crate) struct Report {
+    pub(crate) scenario: &'static str,
+    pub(crate) program: Info,
+    pub(crate) figures: Vec<Figure>,
+}
+
+/// Median and quartiles of some numbers.
+struct Quartiles {
+    low: f64,
+    median: f64,
+    high: f64,
+}
+
+impl Quartiles {
+    fn of(numbers: impl Iterator<Item = f64>) -> Self {
+        let mut sorted: Vec<f64> = numbers.collect();
+        sorted.sort_by(f64::total_cmp);
+        let at = |quarter: usize| sorted[(sorted.len() - 1) * quarter / 4];
+        Self { low: at(1), median: at(2), high: at(3) }
+    }
+}
+
+impl Figure {
+    fn net(&self) -> Quartiles {
+        Quartiles::of(self.rounds.iter().map(|round| round.raw - round.floor))
+    }
+
+    fn json(&self) -> Value {
+        let net = self.net();
+        json!({
+            "path": self.name,
+            "raw": Quartiles::of(self.rounds.iter().map(|round| round.raw)).median,
+            "floor": Quartiles::of(self.rounds.iter().map(|round| round.floor)).median,
+            "net": net.median,
+            "net_quartiles": [net.low, net.high],
+            "rounds": self.rounds.len(),
+            "most": self.goal.most,
+            "aim": self.goal.aim,
+        })
+    }
+}
+
+impl fmt::Display for Figure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let raw = Quartiles::of(self.rounds.iter().map(|round| round.raw)).median;
+        let floor = Quartiles::of(self.rounds.iter().map(|round| round.floor)).median;
+        let Quartiles { low, median, high } = self.net();
+        write!(f, "{:<34}{raw:>7.1}{floor:>7.1}{median:>7.1}", self.name)?;
+        write!(f, "  {:<15}", format!("{low:.1} to {high:.1}"))?;
+        let Some(most) = self.goal.most else {
+            return Ok(());
+        };
+        write!(f, "≤{most}")?;
+        if let Some(aim) = self.goal.aim {
+            write!(f, " (aim {aim})")?;
+        }
+        if median > most { write!(f, "  exceeded") } else { Ok(()) }
+    }
+}
+
+impl Report {
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "scenario": self.scenario,
+            "unit": "ns",
+            "program": {
+                "instructions": self.program.xlated_bytes / 8,
+                "machine_code_bytes": self.program.jited_bytes,
+            },
+            "figures": self.figures.iter().map(Figure::json).collect::<Vec<_>>(),
+        })
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let instructions = self.program.xlated_bytes / 8;
+        let bytes = self.program.jited_bytes;
+        writeln!(f, "{}: {instructions} instructions, {bytes} bytes of code", self.scenario)?;
+        let [path, raw, floor] = ["ns per packet", "raw", "floor"];
+        writeln!(f, "{path:<34}{raw:>7}{floor:>7}{:>7}  {:<15}goal", "net", "quartiles")?;
+        self.figures.iter().try_for_each(|figure| writeln!(f, "{figure}"))
+    }
+}

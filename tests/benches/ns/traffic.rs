@@ -1,0 +1,124 @@
+//! Sequences of frames: recorded once from what a program makes of them, replayed as they are.
+
+use std::os::fd::BorrowedFd;
+
+use anyhow::{Context as _, Result, ensure};
+use lb_tests::bpf;
+use lb_tests::packet::Frame;
+
+use crate::measure::TX;
+use crate::scenario::{FRAME_LENGTH, Flow, Step};
+
+/// Frames of equal length, one after the other.
+#[derive(Default)]
+pub(crate) struct Frames(Vec<u8>);
+
+impl Frames {
+    pub(crate) fn one(frame: &[u8]) -> Self {
+        Self(frame.to_vec())
+    }
+
+    fn push(&mut self, frame: &[u8]) {
+        self.0.extend(frame);
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
+        self.0.chunks_exact(FRAME_LENGTH)
+    }
+
+    pub(crate) fn count(&self) -> usize {
+        self.0.len() / FRAME_LENGTH
+    }
+}
+
+/// Flows 0 to `count`, after their handshakes.
+pub(crate) fn open(program: BorrowedFd<'_>, count: u16) -> Result<Vec<Flow>> {
+    let mut flows: Vec<Flow> = (0..count).map(Flow::new).collect();
+    for flow in &mut flows {
+        for step in Step::HANDSHAKE {
+            send(program, flow, step)?;
+        }
+    }
+    Ok(flows)
+}
+
+/// A frame of each flow, in scattered order.
+pub(crate) fn scattered(flows: &[Flow], step: Step) -> Result<Frames> {
+    let mut order: Vec<&Flow> = flows.iter().collect();
+    let mut dice = Dice(1);
+    for last in (1..order.len()).rev() {
+        order.swap(last, dice.below(last + 1));
+    }
+    let mut frames = Frames::default();
+    for flow in order {
+        frames.push(&flow.frame(step).context("a flow without a handshake")?);
+    }
+    Ok(frames)
+}
+
+/// Who speaks after a flow's SYN.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Voices {
+    /// Both ends, in turn: SYN, SYN-ACK, ACK, then data to and fro.
+    Both,
+    /// The client alone, as if replies went another way.
+    Client,
+}
+
+/// `packets` frames of `flows` flows in scattered order, each flow's first one a SYN.
+///
+/// `program` must not know any of the flows; afterwards it does.
+pub(crate) fn mix(
+    program: BorrowedFd<'_>,
+    flows: u16,
+    packets: usize,
+    voices: Voices,
+) -> Result<Frames> {
+    let mut dice = Dice(2);
+    let mut frames = Frames::default();
+    let mut known: Vec<(Flow, Step)> = Vec::with_capacity(usize::from(flows));
+    for left in (1..=packets).rev() {
+        let unseen = usize::from(flows) - known.len();
+        if known.is_empty() || dice.below(left) < unseen {
+            let mut flow = Flow::new(u16::try_from(known.len())?);
+            frames.push(&send(program, &mut flow, Step::Syn)?);
+            known.push((flow, Step::Syn));
+            continue;
+        }
+        let at = dice.below(known.len());
+        let (flow, last) = &mut known[at];
+        *last = match voices {
+            Voices::Both => last.next(),
+            Voices::Client => Step::Request,
+        };
+        frames.push(&send(program, flow, *last)?);
+    }
+    ensure!(known.len() == usize::from(flows), "only {} flows", known.len());
+    Ok(frames)
+}
+
+/// Runs a flow's frame, which must be sent on, and returns it as it came.
+fn send(program: BorrowedFd<'_>, flow: &mut Flow, step: Step) -> Result<Vec<u8>> {
+    let frame = flow.frame(step).context("a backend that has not heard of the flow")?;
+    let mut out = [0; 2 * FRAME_LENGTH];
+    let ran = bpf::run(program, &frame, &mut out).context("running a frame")?;
+    ensure!(ran.action == TX, "action {} for {step:?} of {flow:?}", ran.action);
+    if step == Step::Syn {
+        flow.set_forwarded(Frame::parse(&out[..ran.length])?);
+    }
+    Ok(frame)
+}
+
+/// Marsaglia's xorshift: the same numbers in every run.
+struct Dice(u64);
+
+impl Dice {
+    /// A number less than `limit`, which must not be zero.
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        // The upper half: its bits are the better ones.
+        usize::try_from(self.0 >> 33).unwrap_or(0) % limit
+    }
+}

@@ -1,0 +1,191 @@
+//! bpf(2) without a loader: small programs, test runs, run-time statistics.
+//!
+//! For what has to be cheap per frame (benches, millions of frames) or must not need a BPF toolchain.
+
+use std::ffi::CStr;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
+
+const BPF_MAP_CREATE: libc::c_long = 0;
+const BPF_PROG_LOAD: libc::c_long = 5;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_ENABLE_STATS: libc::c_long = 32;
+const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_STATS_RUN_TIME: u32 = 0;
+
+/// `r0 = 3` (XDP_TX), `exit`: the cheapest program that sends a frame.
+pub const XDP_TX: [u64; 2] = [0x0000_0003_0000_00b7, 0x0000_0000_0000_0095];
+
+const LICENSE: &CStr = c"GPL";
+
+/// The first fields of `union bpf_attr` for BPF_MAP_CREATE; what is left out counts as zero.
+#[repr(C)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+}
+
+/// … for BPF_PROG_LOAD.
+#[repr(C)]
+struct ProgLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+}
+
+/// … for BPF_PROG_TEST_RUN.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+}
+
+/// … for BPF_OBJ_GET_INFO_BY_FD.
+#[repr(C)]
+struct GetInfo {
+    bpf_fd: u32,
+    info_len: u32,
+    info: u64,
+}
+
+/// … for BPF_ENABLE_STATS.
+#[repr(C)]
+struct EnableStats {
+    kind: u32,
+}
+
+/// An XDP program made of instructions as linux/bpf.h lays them out, eight bytes each.
+#[derive(Debug)]
+pub struct Program(OwnedFd);
+
+impl Program {
+    pub fn load(instructions: &[u64]) -> io::Result<Self> {
+        let mut attr = ProgLoad {
+            prog_type: BPF_PROG_TYPE_XDP,
+            insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
+            insns: instructions.as_ptr() as u64,
+            license: LICENSE.as_ptr() as u64,
+        };
+        // SAFETY: the kernel reads `insn_cnt` instructions and a string.
+        unsafe { new_fd(BPF_PROG_LOAD, &mut attr) }.map(Self)
+    }
+}
+
+impl AsFd for Program {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// A hash map whose elements are allocated with it; sizes in bytes.
+pub fn hash_map(key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    let mut attr = MapCreate { map_type: BPF_MAP_TYPE_HASH, key_size, value_size, max_entries };
+    // SAFETY: the kernel reads four numbers.
+    unsafe { new_fd(BPF_MAP_CREATE, &mut attr) }
+}
+
+/// What became of a frame: the XDP action, and how many bytes of `out` it fills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ran {
+    pub action: u32,
+    pub length: usize,
+}
+
+/// Runs a frame once through an XDP program, as if it came in by the loopback interface.
+///
+/// # Errors
+/// ENOSPC if `out` is not empty and too small for what the frame became.
+pub fn run(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8]) -> io::Result<Ran> {
+    let mut attr = TestRun {
+        prog_fd: raw(program),
+        data_size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
+        data_size_out: u32::try_from(out.len()).map_err(io::Error::other)?,
+        data_in: frame.as_ptr() as u64,
+        data_out: if out.is_empty() { 0 } else { out.as_mut_ptr() as u64 },
+        repeat: 1,
+        ..TestRun::default()
+    };
+    // SAFETY: the kernel reads `data_size_in` bytes and writes at most `data_size_out`.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
+    Ok(Ran { action: attr.retval, length: attr.data_size_out as usize })
+}
+
+/// The kernel measures the run time of every program for as long as this is held.
+pub fn measure_run_time() -> io::Result<OwnedFd> {
+    let mut attr = EnableStats { kind: BPF_STATS_RUN_TIME };
+    // SAFETY: the kernel reads one number.
+    unsafe { new_fd(BPF_ENABLE_STATS, &mut attr) }
+}
+
+/// What the kernel knows of a loaded program.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Info {
+    /// Of the machine code.
+    pub jited_bytes: u32,
+    /// Of the instructions after the verifier's rewriting, eight bytes each.
+    pub xlated_bytes: u32,
+    pub run_time_ns: u64,
+    pub runs: u64,
+}
+
+pub fn info(program: BorrowedFd<'_>) -> io::Result<Info> {
+    /// Words of `struct bpf_prog_info` up to the number of runs.
+    const WORDS: usize = 26;
+    let mut words = [0u64; WORDS];
+    let mut attr = GetInfo {
+        bpf_fd: raw(program),
+        info_len: u32::try_from(size_of_val(&words)).map_err(io::Error::other)?,
+        info: words.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes; zeros ask for none of its variable parts.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    // Two 32-bit fields share the third word.
+    let [jited_bytes, xlated_bytes] = halves(words[2]);
+    Ok(Info { jited_bytes, xlated_bytes, run_time_ns: words[24], runs: words[25] })
+}
+
+/// The two 32-bit fields at the place of a 64-bit one, in their order in memory.
+fn halves(word: u64) -> [u32; 2] {
+    let bytes = word.to_ne_bytes();
+    let [a, b, c, d, e, f, g, h] = bytes;
+    [u32::from_ne_bytes([a, b, c, d]), u32::from_ne_bytes([e, f, g, h])]
+}
+
+/// Descriptors are never negative.
+fn raw(fd: BorrowedFd<'_>) -> u32 {
+    fd.as_raw_fd().cast_unsigned()
+}
+
+/// # Safety
+/// As of [`bpf`], and `command` must return a new descriptor.
+unsafe fn new_fd<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller vouches for the contents.
+    let fd = unsafe { bpf(command, attr) }?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Calls bpf(2).
+///
+/// # Safety
+/// `attr` must be the layout of `command`, and the pointers in it valid for what the command does.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<i32> {
+    // SAFETY: the caller vouches for the contents, the reference for the memory.
+    let result = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attr, size_of::<T>()) };
+    if result < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    i32::try_from(result).map_err(io::Error::other)
+}
