@@ -17,3 +17,4 @@ mod random;
 mod reset;
 mod select;
 mod snat;
+mod tags;
