@@ -17,13 +17,13 @@ const HOPS: u8 = 64;
 const QUOTED_TCP: usize = 8;
 
 /// The hop count must outlive this hop (RFC 1812 section 5.3.1). Checked before a flow takes notice:
-/// what is dropped changes no state.
+/// what is dropped changes no state. A packet that goes on `unrouted`, as it came, takes no hop.
 ///
 /// # Errors
 /// The sender is to be told.
 #[inline(always)]
-pub(crate) fn check<A: Family>(packet: &Packet<A>) -> Result<(), Step> {
-    if packet.hops() > 1 { Ok(()) } else { Err(Step::AnswerTimeExceeded) }
+pub(crate) fn check<A: Family>(packet: &Packet<A>, unrouted: bool) -> Result<(), Step> {
+    if packet.hops() > 1 || unrouted { Ok(()) } else { Err(Step::AnswerTimeExceeded) }
 }
 
 /// Tells the sender, if there have not been too many of late.

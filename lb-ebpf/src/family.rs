@@ -28,11 +28,8 @@ pub(crate) trait Family: FlowMaps {
     /// TTL or hop limit.
     fn hops(ip: &Self::Header) -> u8;
 
-    /// Protocol or next header.
-    fn protocol(ip: &Self::Header) -> u8;
-
-    /// Options included, extension headers not.
-    fn header_len(ip: &Self::Header) -> usize;
+    /// Where the TCP header is that belongs to an IP header at `offset`, quoted by an ICMP error.
+    fn find_quoted_tcp(ctx: &XdpContext, ip: &Self::Header, offset: usize) -> Option<usize>;
 
     /// # Errors
     /// What becomes of what is not a complete TCP segment.

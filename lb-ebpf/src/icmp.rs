@@ -90,10 +90,7 @@ fn parse<A: Family>(ctx: &XdpContext, ip: &mut A::Header, offset: usize) -> Opti
     }
     let quote = offset + size_of::<IcmpHdr>();
     let quoted_ip: &mut A::Header = header_at(ctx, quote)?;
-    if A::protocol(quoted_ip) != IPPROTO_TCP {
-        return None;
-    }
-    let quoted_tcp = quote + A::header_len(quoted_ip);
+    let quoted_tcp = A::find_quoted_tcp(ctx, quoted_ip, quote)?;
     Some(Error {
         ip,
         icmp,

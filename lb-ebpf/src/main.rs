@@ -30,6 +30,7 @@ use lb_common::IPPROTO_TCP;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::conntrack::{FlowHalf, flag, tcp};
 use lb_common::flow::FlowKey;
+use lb_common::nat::Kind;
 
 use crate::conntrack::{NewFlow, OnSyn};
 use crate::family::Family;
@@ -45,37 +46,40 @@ fn fairlead(ctx: XdpContext) -> u32 {
 
 #[inline(always)]
 fn process(ctx: &XdpContext) -> Verdict {
-    let Some(frame) = packet::frame(ctx) else {
+    let Some(mut frame) = packet::frame(ctx) else {
         return Verdict::Pass(PassReason::NotIp);
     };
     if frame.ether_type == Ipv4Be::ETHER_TYPE {
-        of_family::<Ipv4Be>(ctx, &frame)
+        of_family::<Ipv4Be>(ctx, &mut frame)
     } else if frame.ether_type == Ipv6Be::ETHER_TYPE {
-        of_family::<Ipv6Be>(ctx, &frame)
+        of_family::<Ipv6Be>(ctx, &mut frame)
     } else {
         Verdict::Pass(PassReason::NotIp)
     }
 }
 
 #[inline(always)]
-fn of_family<A: Family>(ctx: &XdpContext, frame: &Frame) -> Verdict {
-    if packet::may_be_ours::<A>(ctx, frame) {
-        carry_out::<A>(ctx, frame, balance::<A>(ctx, frame))
-    } else {
-        Verdict::Pass(PassReason::NotVip)
+fn of_family<A: Family>(ctx: &XdpContext, frame: &mut Frame) -> Verdict {
+    match packet::may_be_ours::<A>(ctx, frame) {
+        Ok(true) => {
+            let step = balance::<A>(ctx, frame);
+            carry_out::<A>(ctx, frame, step)
+        }
+        Ok(false) => Verdict::Pass(PassReason::NotVip),
+        Err(verdict) => verdict,
     }
 }
 
 /// What is not done for every packet starts anew from the frame: one after the other the functions fit
 /// on the stack, within each other they would not.
 #[inline(always)]
-fn carry_out<A: Family>(ctx: &XdpContext, frame: &Frame, step: Step) -> Verdict {
+fn carry_out<A: Family>(ctx: &XdpContext, frame: &mut Frame, step: Step) -> Verdict {
     if let Step::Done(verdict) = step {
         return verdict;
     }
-    let Some(frame) = &frame.opaque() else {
+    if frame.make_opaque().is_none() {
         return Verdict::Drop(DropReason::Inconsistent);
-    };
+    }
     let mut step = step;
     if let Step::Track = step {
         step = track::<A>(ctx, frame);
@@ -110,7 +114,7 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
     };
     let now = clock::now();
     forward::check_lease(u32::from(half.vip), now)?;
-    expired::check(&packet)?;
+    expired::check(&packet, half.is_alone())?;
     if packet.segment.is_control() || half.has(flag::RST) {
         return Err(Step::Track);
     }
@@ -157,7 +161,7 @@ fn request<A: Family>(
 ) -> Result<Verdict, Step> {
     let now = clock::now();
     forward::check_lease(u32::from(found.half.vip), now)?;
-    expired::check(packet)?;
+    expired::check(packet, found.half.is_alone())?;
     if packet.segment.is_syn() {
         return match conntrack::on_syn(key, &found, now) {
             OnSyn::Forward => Ok(forward_request(packet, found.half)),
@@ -205,7 +209,7 @@ fn reply<A: Family>(
 ) -> Result<Verdict, Step> {
     let now = clock::now();
     forward::check_lease(u32::from(found.half.vip), now)?;
-    expired::check(packet)?;
+    expired::check(packet, found.half.is_alone())?;
     if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
         if let Err(reason) = conntrack::confirm_guess(key, &found, packet, now) {
             return Ok(reset::tell_client(packet, found.half, reason));
@@ -236,14 +240,14 @@ fn try_open<A: Family>(ctx: &XdpContext, frame: &Frame, attempt: u8) -> Result<V
     };
     service::check_lease(service, now)?;
     conntrack::check_opens(&packet.segment)?;
-    expired::check(packet)?;
     let source = key.src.ip();
+    let kind = admission::kind(service, &source);
+    expired::check(packet, kind == Kind::Dsr)?;
     admission::admit(service, &source, now)?;
     let Some((id, backend)) = selection::select(key, service, attempt) else {
         return Err(Step::AnswerReset(ResetReason::NoBackend));
     };
-    let kind = admission::kind(service, &source);
-    let new = NewFlow { key, service, id, backend, kind, attempt, now };
+    let new = NewFlow { key, service, id, backend, kind, attempt, now: now.ticks };
     let half = conntrack::create(&new, packet)?;
     Ok(forward_request(packet, half))
 }

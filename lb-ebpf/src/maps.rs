@@ -173,7 +173,7 @@ pub(crate) fn link_id(ifindex: u32) -> LinkId {
 #[inline(never)]
 pub(crate) fn next_hop(address: &IpBe) -> Option<&'static NextHop> {
     let route = ROUTES.get(&Key::new(128, address.trie_data()))?;
-    let neighbour = if route.gateway.is_unspecified() { *address } else { route.gateway };
+    let neighbour = if route.gateway.is_unspecified() { address } else { &route.gateway };
     // SAFETY: the controller replaces elements whole, and a torn one would misdirect one frame.
     let next_hop = unsafe { NEIGHBOURS.get(neighbour) }?;
     (u32::from(next_hop.link) == route.link).then_some(next_hop)

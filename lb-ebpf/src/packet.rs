@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::xdp_md;
 use aya_ebpf::programs::XdpContext;
-use lb_common::addr::Ports;
+use lb_common::addr::{Endpoint, Ports};
 use lb_common::checksum;
 use lb_common::conntrack::{FlowHalf, Segment};
 use lb_common::flow::FlowKey;
@@ -11,7 +11,7 @@ use network_types::tcp::TcpHdr;
 
 use crate::family::Family;
 use crate::verdict::{DropReason, PassReason, Step, Verdict};
-use crate::{maps, service};
+use crate::{IPPROTO_TCP, maps, service};
 
 mod bytes;
 mod ethernet;
@@ -108,22 +108,40 @@ pub(crate) fn parse<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Packet
 
 /// Whether a packet may be to a VIP, or from a backend of a `dnat` service; if not, it certainly is
 /// neither.
+///
+/// # Errors
+/// The frame has no complete header.
 #[inline(always)]
-pub(crate) fn may_be_ours<A: Family>(ctx: &XdpContext, frame: &Frame) -> bool {
-    let Some(ip) = header_at::<A::Header>(ctx, frame.l3_offset) else {
-        return false;
-    };
+pub(crate) fn may_be_ours<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<bool, Verdict> {
+    const NOT_IP: Verdict = Verdict::Pass(PassReason::NotIp);
+    let ip = header_at::<A::Header>(ctx, frame.l3_offset).ok_or(NOT_IP)?;
     let (src, dst) = A::addresses(ip);
     let Some(filters) = maps::filters() else {
-        return false;
+        return Ok(false);
     };
-    filters.vips.may_contain(dst) || filters.any_source != 0 && filters.sources.may_contain(src)
+    let from_backend = filters.any_source != 0 && filters.sources.may_contain(src);
+    Ok(filters.vips.may_contain(dst) || from_backend)
 }
 
 /// `verdict`, if the destination really is a VIP: the filter in front of the parser may err.
 #[inline(always)]
 fn not_of_another_host<A: Family>(destination: A, verdict: Verdict) -> Verdict {
     if maps::vip(destination.ip()).is_some() { verdict } else { Verdict::Pass(PassReason::NotVip) }
+}
+
+/// The verdict on a fragment of TCP, of which the first has its ports at `offset`. That of a `dnat`
+/// reply would arrive as the backend's, and without the first the others are of no use.
+#[inline(always)]
+fn of_fragment<A: Family>(ctx: &XdpContext, src: A, dst: A, first_at: Option<usize>) -> Verdict {
+    const DROP: Verdict = Verdict::Drop(DropReason::Fragment);
+    let ports = first_at.and_then(|offset| header_at::<[u8; 4]>(ctx, offset));
+    if let Some(ports) = ports {
+        let port = Ports::from_word(get_u32(ports)).src();
+        if maps::endpoint(&Endpoint::new(src.ip(), port, IPPROTO_TCP)).is_some() {
+            return DROP;
+        }
+    }
+    not_of_another_host(dst, DROP)
 }
 
 /// What is not TCP is for this host, except errors about segments of flows.

@@ -7,7 +7,6 @@ use lb_common::flow::FlowKey;
 use lb_common::nat::{Kind, PORT_PROBES, port_candidate};
 use lb_common::selection::client_hash;
 use lb_common::service::{MAX_SNAT_ADDRESSES, SnatAddress};
-use lb_common::time::Ticks;
 
 use crate::conntrack::{self, NewFlow};
 use crate::family::Family;
@@ -140,11 +139,9 @@ fn occupancy<A: Family>(
         return FREE;
     }
     let same_client = occupant.translation.dst == new.key.src;
-    match occupant.port_hold(same_client, &new.service.timeouts, new.now.ticks) {
+    match occupant.port_hold(same_client, &new.service.timeouts, new.now) {
         PortHold::Free => FREE,
-        PortHold::TimeWait => {
-            u64::from(u32::MAX) - u64::from(new.now.ticks.since(occupant.last_seen))
-        }
+        PortHold::TimeWait => u64::from(u32::MAX) - u64::from(new.now.since(occupant.last_seen)),
         PortHold::Live => LIVE,
     }
 }
@@ -155,7 +152,7 @@ fn half_open_occupancy<A: Family>(new: &NewFlow<'_, A>, reply_key: &FlowKey<A>) 
     let Some(occupant) = A::half_open(reply_key) else {
         return FREE;
     };
-    let idle: u32 = Ticks::since(new.now.ticks, occupant.last_seen);
+    let idle = new.now.since(occupant.last_seen);
     if idle >= new.service.timeouts.half_open
         || occupant.has(flag::PROMOTED | flag::RST)
         || occupant.translation.answers(new.key)

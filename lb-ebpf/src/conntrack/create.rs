@@ -5,8 +5,8 @@ use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::nat::Kind;
 use lb_common::service::Service;
+use lb_common::time::Ticks;
 
-use crate::clock::Now;
 use crate::family::Family;
 use crate::maps::{self, FlowMap, Scratch};
 use crate::packet::Packet;
@@ -22,7 +22,7 @@ pub(crate) struct NewFlow<'a, A> {
     /// The service's, or `Nat` for a client that is itself a backend.
     pub(crate) kind: Kind,
     pub(crate) attempt: u8,
-    pub(crate) now: Now,
+    pub(crate) now: Ticks,
 }
 
 /// Makes a half-open flow: stores its reply half, which in `nat` claims a port, then the original
@@ -86,8 +86,8 @@ fn fill_original<A: Family>(
     half.epoch = new.backend.epoch;
     half.service = new.service.id;
     half.vip = new.service.vip as u16;
-    half.last_seen = new.now.ticks;
-    half.checked = new.now.ticks;
+    half.last_seen = new.now;
+    half.checked = new.now;
     half.next_hop = packet.came_from(maps::link_id(packet.ingress));
     half.next_hop.is_known()
 }
@@ -110,8 +110,8 @@ pub(crate) fn fill_reply<A: Family>(
     half.backend = new.id;
     half.epoch = new.backend.epoch;
     half.service = new.service.id;
-    half.last_seen = new.now.ticks;
-    half.checked = new.now.ticks;
+    half.last_seen = new.now;
+    half.checked = new.now;
     half.next_hop = match maps::next_hop(&new.key.src.ip()) {
         Some(next_hop) => *next_hop,
         None => packet.came_from(maps::link_id(packet.ingress)),

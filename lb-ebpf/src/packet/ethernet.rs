@@ -71,13 +71,15 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// The same frame, opaque.
+    /// `None`: an element of an array is missing, which none is.
     #[inline(always)]
-    pub(crate) fn opaque(&self) -> Option<Self> {
-        let l3_offset = maps::forget(self.l3_offset)? & MAX_L3_OFFSET;
-        let tags = maps::forget(usize::from(self.tags.outer) << 16 | usize::from(self.tags.inner))?;
-        let tags = Tags { outer: (tags >> 16) as u16, inner: tags as u16 };
-        Some(Self { l3_offset, tags, opaque: true, ..*self })
+    pub(crate) fn make_opaque(&mut self) -> Option<()> {
+        self.l3_offset = maps::forget(self.l3_offset)? & MAX_L3_OFFSET;
+        let tags = usize::from(self.tags.outer) << 16 | usize::from(self.tags.inner);
+        let tags = maps::forget(tags)?;
+        self.tags = Tags { outer: (tags >> 16) as u16, inner: tags as u16 };
+        self.opaque = true;
+        Some(())
     }
 }
 

@@ -10,13 +10,14 @@ use network_types::ip::Ipv4Hdr;
 
 use super::bytes::{get_u16, get_u32, set_u16, set_u32};
 use super::ethernet::ETHERTYPE_IPV4;
-use super::{Frame, L4, has_bytes, not_of_another_host, not_tcp};
+use super::{Frame, L4, has_bytes, not_of_another_host, not_tcp, of_fragment};
 use crate::IPPROTO_TCP;
 use crate::family::Family;
 use crate::verdict::{DropReason, Step, Verdict};
 
 /// More-fragments bit and fragment offset (RFC 791 section 3.1).
 const FRAGMENT_MASK: u16 = 0x3fff;
+const MORE_FRAGMENTS: u16 = 0x2000;
 const AF_INET: u8 = 2;
 
 impl Family for Ipv4Be {
@@ -39,18 +40,13 @@ impl Family for Ipv4Be {
     }
 
     #[inline(always)]
-    fn protocol(ip: &Ipv4Hdr) -> u8 {
-        ip.proto
-    }
-
-    #[inline(always)]
-    fn header_len(ip: &Ipv4Hdr) -> usize {
-        usize::from(ip.ihl())
+    fn find_quoted_tcp(_: &XdpContext, ip: &Ipv4Hdr, offset: usize) -> Option<usize> {
+        (ip.proto == IPPROTO_TCP).then_some(offset + usize::from(ip.ihl()))
     }
 
     #[inline(always)]
     fn find_tcp(ctx: &XdpContext, frame: &Frame, ip: &Ipv4Hdr) -> Result<L4, Step> {
-        let (_, dst) = Self::addresses(ip);
+        let (src, dst) = Self::addresses(ip);
         let header_len = usize::from(ip.ihl());
         if ip.proto != IPPROTO_TCP {
             return Err(not_tcp(dst, ip.proto, frame.l3_offset + header_len));
@@ -63,8 +59,11 @@ impl Family for Ipv4Be {
         {
             return Err(not_of_another_host(dst, Verdict::Drop(DropReason::Malformed)).into());
         }
-        if u16::from_be(get_u16(&ip.frags)) & FRAGMENT_MASK != 0 {
-            return Err(not_of_another_host(dst, Verdict::Drop(DropReason::Fragment)).into());
+        let fragment = u16::from_be(get_u16(&ip.frags)) & FRAGMENT_MASK;
+        if fragment != 0 {
+            let first = fragment == MORE_FRAGMENTS;
+            let first_at = first.then_some(frame.l3_offset + header_len);
+            return Err(of_fragment(ctx, src, dst, first_at).into());
         }
         Ok(L4 { offset: frame.l3_offset + header_len, len: total_len - header_len })
     }

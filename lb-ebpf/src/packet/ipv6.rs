@@ -9,7 +9,7 @@ use network_types::ip::Ipv6Hdr;
 
 use super::bytes::{get_u16, get_u64, set_u16, set_u64};
 use super::ethernet::ETHERTYPE_IPV6;
-use super::{Frame, L4, has_bytes, header_at, not_of_another_host, not_tcp};
+use super::{Frame, L4, has_bytes, header_at, not_of_another_host, not_tcp, of_fragment};
 use crate::IPPROTO_TCP;
 use crate::family::Family;
 use crate::maps;
@@ -27,14 +27,23 @@ const MAX_EXTENSIONS: usize = 8;
 /// Where a TCP header may start at most, behind extension headers.
 const MAX_EXTENSIONS_LEN: usize = 1024;
 
-/// The start that extension headers have in common; segments left are those of a routing header.
+/// A protocol that is neither TCP nor ICMP: no next header (RFC 8200 section 4.7).
+const OTHER: u32 = 59;
+const FRAGMENT_LEN: usize = 8;
+/// Parts of the fragment header's second 16 bits: offset, and whether more follow.
+const OFFSET_LOW: u8 = 0xf8;
+const MORE_FRAGMENTS: u8 = 1;
+/// A mask for where extension headers may start: behind tags and an ICMP header.
+const MAX_START: usize = 0x7ff;
+
+/// The start that extension headers have in common.
 #[repr(C)]
 struct ExtensionHdr {
     next_hdr: u8,
-    /// In units of eight bytes, the first not counted.
+    /// In units of eight bytes, the first not counted; reserved in a fragment header.
     len: u8,
-    routing_type: u8,
-    segments_left: u8,
+    /// Of a routing header: type and segments left. Of a fragment header: offset and flags.
+    specific: [u8; 2],
 }
 
 impl Family for Ipv6Be {
@@ -57,18 +66,19 @@ impl Family for Ipv6Be {
     }
 
     #[inline(always)]
-    fn protocol(ip: &Ipv6Hdr) -> u8 {
-        ip.next_hdr
-    }
-
-    #[inline(always)]
-    fn header_len(_: &Ipv6Hdr) -> usize {
-        HEADER_LEN
+    fn find_quoted_tcp(ctx: &XdpContext, ip: &Ipv6Hdr, offset: usize) -> Option<usize> {
+        let start = offset + HEADER_LEN;
+        if ip.next_hdr == IPPROTO_TCP {
+            return Some(start);
+        }
+        let found = maps::forget(skip_extensions(ctx.ctx, start as u64, ip.next_hdr) as usize)?;
+        let is_tcp = (found >> 32) as u32 == END_TCP;
+        is_tcp.then_some(start + (found & (MAX_EXTENSIONS_LEN - 1)))
     }
 
     #[inline(always)]
     fn find_tcp(ctx: &XdpContext, frame: &Frame, ip: &Ipv6Hdr) -> Result<L4, Step> {
-        let (_, dst) = Self::addresses(ip);
+        let (src, dst) = Self::addresses(ip);
         let start = frame.l3_offset + HEADER_LEN;
         let len = usize::from(u16::from_be(get_u16(&ip.payload_len)));
         let malformed = || not_of_another_host(dst, Verdict::Drop(DropReason::Malformed));
@@ -79,11 +89,10 @@ impl Family for Ipv6Be {
             offset += found & (MAX_EXTENSIONS_LEN - 1);
             match (found >> 32) as u32 {
                 END_TCP => {}
-                END_FRAGMENT => {
-                    return Err(
-                        not_of_another_host(dst, Verdict::Drop(DropReason::Fragment)).into()
-                    );
+                END_FIRST_FRAGMENT => {
+                    return Err(of_fragment(ctx, src, dst, Some(offset)).into());
                 }
+                END_FRAGMENT => return Err(of_fragment(ctx, src, dst, None).into()),
                 END_MALFORMED => return Err(malformed().into()),
                 protocol => return Err(not_tcp(dst, protocol as u8, offset)),
             }
@@ -155,8 +164,10 @@ fn set(bytes: &mut [u8; 16], address: Ipv6Be) {
 
 /// Where the walk through extension headers ends, if not at a protocol of its own.
 const END_TCP: u32 = IPPROTO_TCP as u32;
-const END_FRAGMENT: u32 = 256;
-const END_MALFORMED: u32 = 257;
+/// At TCP, in the first fragment of several, and in another.
+const END_FIRST_FRAGMENT: u32 = 256;
+const END_FRAGMENT: u32 = 257;
+const END_MALFORMED: u32 = 258;
 
 /// Looks through the extension headers at `start`, of which the first is `next`. The upper half says
 /// what ends them: a protocol or an `END_*`, the lower half how long they are.
@@ -168,25 +179,46 @@ fn skip_extensions(ctx: *mut xdp_md, start: u64, next: u8) -> u64 {
     let ctx = XdpContext::new(ctx);
     let mut next = next;
     let mut len = 0;
+    let mut fragmented = false;
     for _ in 0..MAX_EXTENSIONS {
         match next {
-            HOP_BY_HOP | DESTINATION | ROUTING => {}
-            FRAGMENT => return (END_FRAGMENT as u64) << 32,
-            protocol => return u64::from(protocol) << 32 | len as u64,
+            HOP_BY_HOP | DESTINATION | ROUTING | FRAGMENT => {}
+            protocol => return u64::from(end(protocol, fragmented)) << 32 | len as u64,
         }
-        let offset = (start as usize & 0xff) + (len & (MAX_EXTENSIONS_LEN - 1));
+        let offset = (start as usize & MAX_START) + (len & (MAX_EXTENSIONS_LEN - 1));
         let Some(header) = header_at::<ExtensionHdr>(&ctx, offset) else {
             return MALFORMED;
         };
-        // What has other hosts to visit is not for a VIP yet, and its checksum is for the last one.
-        if next == ROUTING && header.segments_left != 0 {
-            return MALFORMED;
+        if next == FRAGMENT {
+            let [high, low] = header.specific;
+            if (high, low & OFFSET_LOW) != (0, 0) {
+                let end = if header.next_hdr == IPPROTO_TCP { END_FRAGMENT } else { OTHER };
+                return u64::from(end) << 32;
+            }
+            // RFC 6946: a whole packet may have such a header.
+            fragmented |= low & MORE_FRAGMENTS != 0;
+            len += FRAGMENT_LEN;
+        } else {
+            // What has other hosts to visit is not for a VIP yet, and its checksum is for the last one.
+            if next == ROUTING && header.specific[1] != 0 {
+                return MALFORMED;
+            }
+            len += 8 * (usize::from(header.len) + 1);
         }
         next = header.next_hdr;
-        len += 8 * (usize::from(header.len) + 1);
         if len >= MAX_EXTENSIONS_LEN {
             return MALFORMED;
         }
     }
     MALFORMED
+}
+
+/// What a chain of extension headers ends with. A fragment of anything but TCP is for the kernel.
+#[inline(always)]
+fn end(protocol: u8, fragmented: bool) -> u32 {
+    match (protocol, fragmented) {
+        (IPPROTO_TCP, true) => END_FIRST_FRAGMENT,
+        (_, true) => OTHER,
+        (protocol, false) => u32::from(protocol),
+    }
 }
