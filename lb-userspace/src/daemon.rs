@@ -88,9 +88,8 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
     check_interfaces(&config, &snapshot, &pins)?;
 
     let is_successor = pins.exists();
-    let backends = config.services.iter().map(|service| service.backends.len()).sum();
     let mut vips = Vips::new(Record::load()?);
-    let started = start(options, config, &pins, netlink, &mut vips, backends).await;
+    let started = start(options, config, &pins, netlink, &mut vips).await;
     let mut controller = match started {
         Ok(controller) => controller,
         Err(error) => {
@@ -135,9 +134,8 @@ async fn start(
     pins: &Pins,
     netlink: Netlink,
     vips: &mut Vips,
-    backends: usize,
 ) -> anyhow::Result<Controller> {
-    let datapath = Datapath::load(pins.clone(), &Sizes::new(&config.limits, backends))?;
+    let datapath = Datapath::load(pins.clone(), &Sizes::new(&config))?;
     let vips = std::mem::replace(vips, Vips::new(Record::default()));
     let status = first_status(options);
     let mut controller = Controller::new(config, datapath, netlink, vips, status)?;
@@ -153,6 +151,13 @@ fn check_interfaces(config: &Config, snapshot: &Snapshot, pins: &Pins) -> anyhow
             let known: Vec<&str> = snapshot.links.values().map(|link| link.name.as_str()).collect();
             bail!("there is no interface {name}; this machine has {}", known.join(", "));
         };
+        if let Some(master) = snapshot.aggregate_of(link) {
+            let master = &master.name;
+            bail!(
+                "{name} is a port of {master}, which owns what arrives there; name {master} instead \
+                 (interfaces: [{master}])"
+            );
+        }
         if let Some(xdp) = &link.xdp
             && !datapath::attach::is_attached(pins, name, link.index)
         {

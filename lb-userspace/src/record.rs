@@ -2,13 +2,14 @@
 //!
 //! Kept in `/run`, which a reboot empties as it does interfaces. Written before each change.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
+use lb_common::link::LinkId;
 use serde::{Deserialize, Serialize};
 
 use crate::datapath::sys;
@@ -20,9 +21,13 @@ const DIRECTORY: &str = "/run/fairlead";
 #[serde(default)]
 pub struct Record {
     /// Addresses that were added, with the interface's name.
-    pub vips: BTreeSet<(String, Ipv4Addr)>,
+    pub vips: BTreeSet<(String, IpAddr)>,
     /// Interfaces whose GRO was switched off.
     pub gro_off: BTreeSet<String>,
+    /// Interfaces that took VLAN tags out of received frames, and no longer do.
+    pub rxvlan_off: BTreeSet<String>,
+    /// The numbers that flows know interfaces by.
+    pub links: BTreeMap<String, LinkId>,
 }
 
 /// The file of this network namespace.

@@ -2,11 +2,11 @@
 //! away, removes those that it added itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use lb_common::addr::Mac;
+use lb_common::link::{LinkId, Mac};
 
 use crate::netlink::{Netlink, garp, offload, snapshot::Snapshot};
 use crate::record::Record;
@@ -26,6 +26,20 @@ impl Vips {
         Self { record }
     }
 
+    /// The numbers that flows know interfaces by, as a predecessor wrote them down.
+    pub fn links(&self) -> &BTreeMap<String, LinkId> {
+        &self.record.links
+    }
+
+    /// Writes them down, if they are new.
+    pub fn record_links(&mut self, links: &BTreeMap<String, LinkId>) -> anyhow::Result<()> {
+        if self.record.links == *links {
+            return Ok(());
+        }
+        self.record.links.clone_from(links);
+        self.record.save()
+    }
+
     /// Switches GRO off for generic XDP, which would see merged frames.
     pub fn switch_gro_off(&mut self, interface: &str) -> anyhow::Result<()> {
         if !offload::gro(interface)? {
@@ -38,8 +52,34 @@ impl Vips {
         Ok(())
     }
 
-    /// Switches GRO on again where it was switched off.
+    /// Has received VLAN frames keep their tags: XDP has no other way to tell them from untagged ones.
+    ///
+    /// # Errors
+    /// The driver cannot do that.
+    pub fn keep_vlan_tags(&mut self, interface: &str) -> anyhow::Result<()> {
+        if !offload::rxvlan(interface)? {
+            return Ok(());
+        }
+        self.record.rxvlan_off.insert(interface.to_owned());
+        self.record.save()?;
+        offload::set_rxvlan(interface, false).with_context(|| {
+            format!(
+                "{interface} has VLANs, but takes their tags out of received frames before XDP sees \
+                 them, and cannot be kept from it; remove its VLANs, or balance on another interface"
+            )
+        })?;
+        log::info!("{interface}: rx-vlan-offload is off, so that XDP sees the tags of its VLANs");
+        Ok(())
+    }
+
+    /// Switches on again what was switched off, once there is no datapath.
     pub fn restore_offloads(&mut self) -> anyhow::Result<()> {
+        self.record.links.clear();
+        for interface in std::mem::take(&mut self.record.rxvlan_off) {
+            if let Err(error) = offload::set_rxvlan(&interface, true) {
+                log::warn!("{interface}: rx-vlan-offload stays off: {error:#}");
+            }
+        }
         for interface in std::mem::take(&mut self.record.gro_off) {
             // The interface may be gone.
             if let Err(error) = offload::set_gro(&interface, true) {
@@ -55,7 +95,7 @@ impl Vips {
         &mut self,
         netlink: &Netlink,
         snapshot: &Snapshot,
-        wanted: &BTreeSet<Ipv4Addr>,
+        wanted: &BTreeSet<IpAddr>,
         interfaces: &[String],
     ) -> anyhow::Result<()> {
         let stale: Vec<_> =
@@ -63,7 +103,7 @@ impl Vips {
         for (interface, vip) in stale {
             self.give_up(netlink, snapshot, &interface, vip).await?;
         }
-        let present: BTreeMap<Ipv4Addr, u32> =
+        let present: BTreeMap<IpAddr, u32> =
             snapshot.addresses.iter().map(|address| (address.address, address.ifindex)).collect();
         for vip in wanted {
             if !present.contains_key(vip) {
@@ -77,7 +117,7 @@ impl Vips {
         &mut self,
         netlink: &Netlink,
         snapshot: &Snapshot,
-        vip: Ipv4Addr,
+        vip: IpAddr,
         interfaces: &[String],
     ) -> anyhow::Result<()> {
         let Some(link) =
@@ -93,7 +133,7 @@ impl Vips {
             .await
             .with_context(|| format!("adding VIP {vip} to {}", link.name))?;
         log::info!("VIP {vip} is on {}", link.name);
-        announce(link.index, link.mac, vip);
+        announce(link.index, link.mac, vip, is_router(&link.name));
         Ok(())
     }
 
@@ -102,7 +142,7 @@ impl Vips {
         netlink: &Netlink,
         snapshot: &Snapshot,
         interface: &str,
-        vip: Ipv4Addr,
+        vip: IpAddr,
     ) -> anyhow::Result<()> {
         if let Some(link) = snapshot.link_by_name(interface) {
             netlink
@@ -122,9 +162,9 @@ impl Vips {
 }
 
 /// Announces a VIP several times, in the background.
-fn announce(ifindex: u32, mac: Mac, vip: Ipv4Addr) {
+fn announce(ifindex: u32, mac: Mac, vip: IpAddr, router: bool) {
     tokio::spawn(async move {
-        let frame = announce::garp(mac, vip);
+        let frame = announce::announcement(mac, vip, router);
         for delay in ANNOUNCEMENTS {
             tokio::time::sleep(delay).await;
             if let Err(error) = garp::send_frame(ifindex, &frame) {
@@ -132,4 +172,11 @@ fn announce(ifindex: u32, mac: Mac, vip: Ipv4Addr) {
             }
         }
     });
+}
+
+/// Whether an interface forwards IPv6, which its advertisements have to say (RFC 4861 7.2.6).
+fn is_router(interface: &str) -> bool {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
+    // A kernel without IPv6 has no such file.
+    std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
 }

@@ -1,24 +1,24 @@
 //! `fairlead check`. I/O, but for [`report`].
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use lb_common::map;
 
 use super::{ConfigOption, print};
-use crate::config::{self, Config, Limits, Service};
+use crate::config::{self, Config, Family, Mode, Service};
+use crate::datapath::Sizes;
 use crate::health::fsm::worst_case_removal;
 
 /// Ports that a SNAT address has towards one backend.
 const SNAT_PORTS: u64 = 64_512;
 
-/// How long the port of a connection that the backend closed is held: TIME_WAIT.
-const TIME_WAIT: u64 = 60;
-
-/// A map entry: key, value, and what the kernel needs beside them.
-const ESTABLISHED_ENTRY: [u64; 3] = [16, 88, 48];
-const HALF_OPEN_ENTRY: [u64; 3] = [16, 88, 56];
+/// What the kernel needs beside an element of a hash map, and of one that evicts. Bytes.
+const HASH_ELEMENT: u64 = 48;
+const LRU_ELEMENT: u64 = 56;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -41,11 +41,7 @@ fn report(config: &Config) -> String {
     for service in &config.services {
         text += &describe(service);
     }
-    text +=
-        "\nmemory of the flow maps (an entry: key + value + the kernel's; two entries a flow)\n";
-    let Limits { flows, half_open } = config.limits;
-    text += &memory("established", flows, ESTABLISHED_ENTRY);
-    text += &memory("half-open", half_open, HALF_OPEN_ENTRY);
+    text += &memory(config);
     text += "\nXDP forwards before the host's firewall: nftables and iptables do not see this traffic.\n";
     text
 }
@@ -70,17 +66,39 @@ fn describe(service: &Service) -> String {
         seconds(worst_case_removal(health))
     ));
     line(format_args!("    {}", removal_arithmetic(service)));
-    let count = backends.len() as u64;
-    let sources = service.snat_addresses.len().max(1) as u64;
-    line(format_args!(
-        "  SNAT carries {} closes by backends a second",
-        SNAT_PORTS * count * sources / TIME_WAIT
-    ));
-    line(format_args!(
-        "    64,512 ports x {count} backends x {sources} snat addresses / {TIME_WAIT} s{}",
-        if service.snat_addresses.is_empty() { " (the VIP that the client used)" } else { "" }
-    ));
+    if service.mode == Mode::Nat {
+        for family in service.families() {
+            line(format_args!("{}", snat(service, family)));
+        }
+    }
+    if let Some(limit) = service.rate_limit {
+        line(format_args!(
+            "  a client (an IPv4 address, an IPv6 /64) makes {} connections a second, {} at once",
+            limit.connections_per_second, limit.burst
+        ));
+    }
+    if !service.allow.is_empty() {
+        let ranges: Vec<String> = service.allow.iter().map(ToString::to_string).collect();
+        line(format_args!("  open to {}", ranges.join(", ")));
+    }
     text
+}
+
+/// How many connections that backends close first fit into the SNAT ports of one family.
+fn snat(service: &Service, family: Family) -> String {
+    let of_family = |address: &&IpAddr| Family::of(address) == family;
+    let backends = service.backends.iter().filter(|it| of_family(&&it.address)).count() as u64;
+    let own = service.snat_addresses.iter().filter(of_family).count() as u64;
+    let sources = own.max(1);
+    let closing = service.timeouts.closing;
+    // At least a second, by `config`.
+    let ceiling = SNAT_PORTS * backends * sources / closing.as_secs().max(1);
+    let note = if own == 0 { " (the VIP that the client used)" } else { "" };
+    format!(
+        "  SNAT carries {ceiling} closes by {family} backends a second\n    64,512 ports x {backends} \
+         backends x {sources} snat addresses / {}{note}",
+        seconds(closing)
+    )
 }
 
 /// The terms of [`worst_case_removal`], with the values it uses.
@@ -98,14 +116,33 @@ fn removal_arithmetic(service: &Service) -> String {
     )
 }
 
-fn memory(map: &str, flows: u32, [key, value, kernel]: [u64; 3]) -> String {
-    let bytes = u64::from(flows) * 2 * (key + value + kernel);
+/// What the maps that the configuration decides about take.
+fn memory(config: &Config) -> String {
+    let sizes = Sizes::new(config);
+    let mut text =
+        String::from("\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n");
+    let mut line = |what: &str, name: &str, kernel: u64| {
+        let (key, value, elements) = sizes.layout(name);
+        let bytes = u64::from(elements) * ((key + value) as u64 + kernel);
+        if bytes >= 100_000 {
+            let megabytes = show_megabytes(bytes);
+            text += &format!("  {what}: {elements} x ({key} + {value} + {kernel}) = {megabytes}\n");
+        }
+    };
+    line("established IPv4 flows, two a flow", map::ESTABLISHED, HASH_ELEMENT);
+    line("half-open IPv4 flows, two a flow", map::HALF_OPEN, LRU_ELEMENT);
+    line("established IPv6 flows, two a flow", map::ESTABLISHED6, HASH_ELEMENT);
+    line("half-open IPv6 flows, two a flow", map::HALF_OPEN6, LRU_ELEMENT);
+    line("clients' rates", map::SOURCES, LRU_ELEMENT);
+    line("backends", map::BACKENDS, 0);
+    line("backends' counters, on each CPU", map::BACKEND_COUNTERS, 0);
+    line("endpoints", map::ENDPOINTS, HASH_ELEMENT);
+    text
+}
+
+fn show_megabytes(bytes: u64) -> String {
     let tenths = bytes / 100_000;
-    format!(
-        "  {map}: {flows} x 2 x ({key} + {value} + {kernel}) bytes = {}.{} MB\n",
-        tenths / 10,
-        tenths % 10
-    )
+    format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
 fn seconds(duration: Duration) -> String {
@@ -125,14 +162,45 @@ mod tests {
         for expected in [
             "service kube-apiserver: 10.0.0.100 port 6443, mode nat",
             "cp1  10.0.0.11:6443  weight 100",
-            "SNAT carries 3225 closes",
             "64,512 ports x 3 backends x 1 snat addresses / 60 s",
-            "established: 131072 x 2 x (16 + 88 + 48) bytes = 39.8 MB",
-            "half-open: 65536 x 2 x (16 + 88 + 56) bytes = 20.9 MB",
+            "SNAT carries 3225 closes by IPv4 backends a second",
+            "established IPv4 flows, two a flow: 262144 x (16 + 64 + 48) = 33.5 MB",
+            "half-open IPv4 flows, two a flow: 131072 x (16 + 64 + 56) = 17.8 MB",
             "nftables and iptables do not see",
         ] {
             assert!(report.contains(expected), "{expected}\n{report}");
         }
+    }
+
+    #[test]
+    fn both_families_and_modes_are_reported() {
+        let text = "services:
+  - name: api
+    vips: [10.0.0.100, \"fd00::100\"]
+    port: 6443
+    allow: [10.0.0.0/8, \"fd00::/8\"]
+    rate_limit: { connections_per_second: 10, burst: 20 }
+    snat_address: [\"fd00::101\", \"fd00::102\"]
+    timeouts: { closing: 30s }
+    backends: [{ name: a, address: 10.0.0.11 }, { name: b, address: \"fd00::11\" }]
+  - { name: b, vips: [10.0.0.101], port: 1, mode: dsr, backends: [{ name: a, address: 10.0.0.12 }] }
+";
+        let report = report(&config::parse(text, Path::new("f")).unwrap());
+        for expected in [
+            "service api: 10.0.0.100, fd00::100 port 6443, mode nat",
+            "b  [fd00::11]:6443  weight 100",
+            "SNAT carries 2150 closes by IPv4 backends a second",
+            "SNAT carries 4300 closes by IPv6 backends a second",
+            "64,512 ports x 1 backends x 2 snat addresses / 30 s\n",
+            "makes 10 connections a second, 20 at once",
+            "open to 10.0.0.0/8, fd00::/8",
+            "established IPv6 flows, two a flow: 262144 x (40 + 88 + 48) = 46.1 MB",
+            "clients' rates: 65536 x (24 + 8 + 56) = 5.7 MB",
+            "service b: 10.0.0.101 port 1, mode dsr",
+        ] {
+            assert!(report.contains(expected), "{expected}\n{report}");
+        }
+        assert_eq!(report.matches("SNAT carries").count(), 2, "{report}");
     }
 
     /// The terms add up to what `worst_case_removal` says.

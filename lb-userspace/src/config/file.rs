@@ -14,7 +14,10 @@ use serde_saphyr::{Location, Spanned};
 use super::Config;
 use super::error::ConfigError;
 
+mod access;
 mod backend;
+mod clash;
+mod family;
 mod health;
 mod reader;
 mod scalar;
@@ -91,7 +94,9 @@ struct ServiceFile {
     mode: Field,
     snat_address: Option<Spanned<OneOrMany>>,
     on_all_down: Field,
-    allow: Option<Spanned<Unavailable>>,
+    exclusive: Field,
+    allow: Option<Spanned<Vec<Spanned<String>>>>,
+    rate_limit: Option<Spanned<RateLimitFile>>,
     reset_delay: Field,
     drain_timeout: Field,
     timeouts: Option<Spanned<TimeoutsFile>>,
@@ -105,6 +110,15 @@ struct TimeoutsFile {
     established: Field,
     half_open: Field,
     closing: Field,
+    half_closed: Field,
+    closed: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RateLimitFile {
+    connections_per_second: Field,
+    burst: Field,
 }
 
 #[derive(Deserialize)]

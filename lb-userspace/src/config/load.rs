@@ -13,8 +13,8 @@ use super::Config;
 use super::error::{ConfigError, Problem, remedy};
 use super::file::{Reference, parse_with_references};
 
-/// A thousand services have less; what is larger was named by mistake.
-const MAX_BYTES: u64 = 1024 * 1024;
+/// 256 services with 1,024 backends each have less; what is larger was named by mistake.
+const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Reads, validates and translates the configuration in `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {

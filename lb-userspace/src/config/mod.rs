@@ -3,15 +3,17 @@
 //! to. Pure.
 
 use std::collections::BTreeSet;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+pub mod address;
 pub mod diff;
 pub mod error;
 pub mod file;
 pub mod load;
 
+pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
@@ -67,19 +69,26 @@ impl Default for Limits {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Service {
     pub name: String,
-    /// Never empty, unique.
-    pub vips: Vec<Ipv4Addr>,
+    /// Never empty, unique. There is a backend of the family of each.
+    pub vips: Vec<IpAddr>,
     pub port: u16,
     pub mode: Mode,
-    /// VIPs on the backends' side that requests are sent from; empty: the VIP that the client addressed.
-    pub snat_addresses: Vec<Ipv4Addr>,
+    /// VIPs on the backends' side that requests are sent from; none of a family: the VIP that the
+    /// client addressed.
+    pub snat_addresses: Vec<IpAddr>,
+    /// In `dnat`: replies of no flow are translated back all the same.
+    pub exclusive: bool,
+    /// Who may connect; none of a family: everybody.
+    pub allow: Vec<Cidr>,
+    /// New connections that one client may make; `None`: any number.
+    pub rate_limit: Option<RateLimit>,
     pub on_all_down: OnAllDown,
     /// Deadline of a drain; zero never cuts.
     pub drain_timeout: Duration,
     /// How long a backend must be down before clients of its flows are reset.
     pub reset_delay: Duration,
     pub timeouts: Timeouts,
-    /// Unique by name and by endpoint. Never empty.
+    /// Unique by name and by endpoint. Never empty; there is a VIP of the family of each.
     pub backends: Vec<Backend>,
     pub health: HealthCheck,
 }
@@ -90,14 +99,28 @@ pub enum Mode {
     /// DNAT to the backend, SNAT to a VIP.
     #[default]
     Nat,
+    /// DNAT to the backend, which sees the client's address.
+    Dnat,
+    /// Only the destination MAC is rewritten; the backend answers the client itself.
+    Dsr,
 }
 
 impl Mode {
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Nat => "nat",
+            Self::Dnat => "dnat",
+            Self::Dsr => "dsr",
         }
     }
+}
+
+/// A token bucket for the new connections of a source: an IPv4 address or an IPv6 /64.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimit {
+    pub connections_per_second: u32,
+    /// Connections at once after a pause; at least 1.
+    pub burst: u32,
 }
 
 /// What happens to new connections when no backend is up.
@@ -115,7 +138,12 @@ pub enum OnAllDown {
 pub struct Timeouts {
     pub established: Duration,
     pub half_open: Duration,
+    /// Both sides are closing, or the backend closed first.
     pub closing: Duration,
+    /// One side is closing.
+    pub half_closed: Duration,
+    /// The client closed first, or one side reset the connection.
+    pub closed: Duration,
 }
 
 impl Default for Timeouts {
@@ -124,6 +152,8 @@ impl Default for Timeouts {
             established: Duration::from_secs(24 * 3600),
             half_open: Duration::from_secs(30),
             closing: Duration::from_secs(60),
+            half_closed: Duration::from_secs(3600),
+            closed: Duration::from_secs(2),
         }
     }
 }
@@ -133,7 +163,7 @@ impl Default for Timeouts {
 pub struct Backend {
     /// Part of what the selection hashes: the same on every node of a pair.
     pub name: String,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub port: u16,
     /// 0 takes no new connections; 100 is the usual share.
     pub weight: u16,
@@ -199,7 +229,7 @@ impl Default for Admin {
 
 impl Config {
     /// Every address this node must own: the services' VIPs and their SNAT addresses.
-    pub fn vips(&self) -> BTreeSet<Ipv4Addr> {
+    pub fn vips(&self) -> BTreeSet<IpAddr> {
         self.services
             .iter()
             .flat_map(|service| service.vips.iter().chain(&service.snat_addresses))
@@ -208,9 +238,17 @@ impl Config {
     }
 }
 
+impl Service {
+    /// The families of its VIPs.
+    pub fn families(&self) -> impl Iterator<Item = Family> + '_ {
+        let has = |family| self.vips.iter().any(|vip| Family::of(vip) == family);
+        Family::BOTH.into_iter().filter(move |family| has(*family))
+    }
+}
+
 impl Backend {
     /// Where it listens.
     pub fn endpoint(&self) -> SocketAddr {
-        SocketAddr::new(IpAddr::V4(self.address), self.port)
+        SocketAddr::new(self.address, self.port)
     }
 }

@@ -1,16 +1,18 @@
 //! What should be installed, from the configuration and what is known of the backends. Pure.
 //!
-//! Names and addresses only: identifiers are for `plan` to give.
+//! Names and addresses only: identifiers are for `plan` to give. A service with VIPs of both families
+//! is two here: each VIP is served by the backends of its own family.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::time::Duration;
 
-use lb_common::addr::NextHop;
 use lb_common::backend::State;
 use lb_common::conntrack::Timeouts;
+use lb_common::link::NextHop;
+use lb_common::time::Ticks;
 
-use crate::config::{self, Config, OnAllDown};
+use crate::config::{self, Cidr, Config, Family, Mode, OnAllDown, RateLimit};
 use crate::health::Health;
 
 /// Names of a service and of one of its backends.
@@ -27,7 +29,7 @@ pub struct View {
     /// What operators asked for at run time.
     pub overrides: BTreeMap<BackendName, Override>,
     /// By the backends' addresses, as far as they are resolved.
-    pub next_hops: BTreeMap<Ipv4Addr, NextHop>,
+    pub next_hops: BTreeMap<IpAddr, NextHop>,
     /// The answer of [`last_up_after`] to the previous result.
     pub last_up: LastUp,
 }
@@ -54,19 +56,25 @@ pub enum Admin {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Desired {
     /// SNAT addresses included.
-    pub vips: BTreeSet<Ipv4Addr>,
-    /// In the order of the configuration.
+    pub vips: BTreeSet<IpAddr>,
+    /// In the order of the configuration, IPv4 before IPv6.
     pub services: Vec<DesiredService>,
 }
 
-/// One service.
+/// One service in one family, which all its addresses are of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredService {
     pub name: String,
-    pub vips: Vec<Ipv4Addr>,
+    pub family: Family,
+    pub vips: Vec<IpAddr>,
     pub port: u16,
+    pub mode: Mode,
+    pub exclusive: bool,
+    /// Empty: everybody may connect.
+    pub allow: Vec<Cidr>,
+    pub rate_limit: Option<RateLimit>,
     /// Empty: requests are sent from the VIP that the client addressed.
-    pub snat: Vec<Ipv4Addr>,
+    pub snat: Vec<IpAddr>,
     pub timeouts: Timeouts,
     /// No backend is up, and new flows go to those that were.
     pub panic: bool,
@@ -78,7 +86,7 @@ pub struct DesiredService {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DesiredBackend {
     pub name: String,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub port: u16,
     pub state: State,
     /// What operators said, or else the configuration.
@@ -93,7 +101,13 @@ pub struct DesiredBackend {
 pub fn desired(config: &Config, view: &View) -> Desired {
     Desired {
         vips: config.vips(),
-        services: config.services.iter().map(|service| desired_service(service, view)).collect(),
+        services: config
+            .services
+            .iter()
+            .flat_map(|service| {
+                service.families().map(|family| desired_service(service, family, view))
+            })
+            .collect(),
     }
 }
 
@@ -110,7 +124,7 @@ pub fn last_up_after(desired: &Desired, previous: &LastUp) -> LastUp {
             });
         }
         if !names.is_empty() {
-            last_up.insert(service.name.clone(), names);
+            last_up.entry(service.name.clone()).or_default().extend(names);
         }
     }
     last_up
@@ -120,9 +134,14 @@ fn names(service: &DesiredService, wanted: impl Fn(&DesiredBackend) -> bool) -> 
     service.backends.iter().filter(|b| wanted(b)).map(|b| b.name.clone()).collect()
 }
 
-fn desired_service(service: &config::Service, view: &View) -> DesiredService {
-    let mut backends: Vec<DesiredBackend> =
-        service.backends.iter().map(|backend| desired_backend(service, backend, view)).collect();
+fn desired_service(service: &config::Service, family: Family, view: &View) -> DesiredService {
+    let is_ours = |address: &&IpAddr| Family::of(address) == family;
+    let mut backends: Vec<DesiredBackend> = service
+        .backends
+        .iter()
+        .filter(|backend| is_ours(&&backend.address))
+        .map(|backend| desired_backend(service, backend, view))
+        .collect();
     let mut panic = false;
     if backends.iter().any(DesiredBackend::takes_flows) {
         share(&mut backends, DesiredBackend::takes_flows);
@@ -136,9 +155,14 @@ fn desired_service(service: &config::Service, view: &View) -> DesiredService {
     }
     DesiredService {
         name: service.name.clone(),
-        vips: service.vips.clone(),
+        family,
+        vips: service.vips.iter().filter(is_ours).copied().collect(),
         port: service.port,
-        snat: service.snat_addresses.clone(),
+        mode: service.mode,
+        exclusive: service.exclusive,
+        allow: service.allow.iter().filter(|range| is_ours(&&range.network)).copied().collect(),
+        rate_limit: service.rate_limit,
+        snat: service.snat_addresses.iter().filter(is_ours).copied().collect(),
         timeouts: timeouts(&service.timeouts),
         panic,
         backends,
@@ -191,14 +215,17 @@ impl DesiredBackend {
 
 fn timeouts(configured: &config::Timeouts) -> Timeouts {
     Timeouts {
-        established: nanoseconds(configured.established),
-        half_open: nanoseconds(configured.half_open),
-        closing: nanoseconds(configured.closing),
+        established: ticks(configured.established),
+        half_open: ticks(configured.half_open),
+        closing: ticks(configured.closing),
+        half_closed: ticks(configured.half_closed),
+        closed: ticks(configured.closed),
     }
 }
 
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+fn ticks(duration: Duration) -> u32 {
+    let nanoseconds = u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Ticks::in_ns(nanoseconds.min(Ticks::MAX_TIMEOUT_NS))
 }
 
 #[cfg(test)]

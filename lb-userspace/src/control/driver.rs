@@ -4,29 +4,32 @@
 //! compares everything desired with everything installed.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::time::{Instant, SystemTime};
+use std::net::{IpAddr, SocketAddr};
+use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
-use lb_common::addr::Ipv4Be;
-use lb_common::backend::{Backend, BackendId, State};
-use lb_common::conntrack::Timeouts;
+use lb_common::backend::State;
 use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, Override, View};
 use super::give_up::GiveUp;
-use super::plan::{self, Installed, MapOp};
+use super::links::Links;
+use super::plan::{self, Installed};
 use crate::admin::model::Status;
 use crate::config::Config;
-use crate::datapath::Datapath;
 use crate::datapath::sweep::{Census, Sweep};
-use crate::health::{BackendKey, Health, HealthMonitor, HealthTable, Target};
+use crate::datapath::{Datapath, Sizes};
+use crate::health::{BackendKey, HealthMonitor, HealthTable, Target};
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::{Resolution, Snapshot};
 use crate::vips::Vips;
 
+mod adopt;
+mod flows;
 mod network;
 mod publish;
+
+use adopt::{adopted_last_up, everything};
 
 /// Names of a service and one of its backends.
 type Name = (String, String);
@@ -47,12 +50,13 @@ pub struct Controller {
     since: BTreeMap<Name, (State, SystemTime)>,
     give_up: GiveUp,
     sweep: Sweep,
+    links: Links,
     census: Census,
     /// What the pass before the last one found, for backends that were removed in between.
-    referenced_before: BTreeSet<BackendId>,
+    before: Census,
     status: Status,
     /// Backends that the log has named as out of reach.
-    warned: BTreeSet<Ipv4Addr>,
+    warned: BTreeSet<IpAddr>,
 }
 
 impl Controller {
@@ -67,6 +71,7 @@ impl Controller {
         let (sender, health_table) = watch::channel(HealthTable::new());
         let installed = datapath.maps.installed().context("reading what is installed")?;
         let last_up = adopted_last_up(&config, &installed);
+        let links = Links::adopt(datapath.maps.links()?, vips.links());
         Ok(Self {
             config,
             datapath,
@@ -76,14 +81,15 @@ impl Controller {
             health: HealthMonitor::new(sender),
             health_table,
             overrides: BTreeMap::new(),
-            installed,
             desired: Desired::default(),
             last_up,
             since: BTreeMap::new(),
             give_up: GiveUp::default(),
             sweep: Sweep::default(),
-            census: Census::default(),
-            referenced_before: BTreeSet::new(),
+            links,
+            before: everything(&installed),
+            census: everything(&installed),
+            installed,
             status,
             warned: BTreeSet::new(),
         })
@@ -92,6 +98,10 @@ impl Controller {
     /// Looks at the kernel's links, addresses, routes and neighbours, and acts on what changed.
     pub async fn refresh(&mut self) -> anyhow::Result<()> {
         self.snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
+        // What the program needs on its first packet is there before it is attached.
+        self.number_links()?;
+        self.resolve_backends().await;
+        self.follow_clients()?;
         let attached = self.attach_all();
         if self.datapath.attachments().is_empty() {
             attached?;
@@ -99,8 +109,6 @@ impl Controller {
             // The other interfaces go on; this one is tried again at the next refresh.
             log::error!("{error:#}");
         }
-        self.resolve_backends().await;
-        self.follow_clients()?;
         self.probe();
         self.reconcile()?;
         // Last: once the kernel owns a VIP, the program must be there to answer for it.
@@ -112,6 +120,9 @@ impl Controller {
         if new.limits != self.config.limits {
             bail!("`limits` changed, which needs a restart: fairlead stop --handover, then start");
         }
+        if let Some(what) = self.datapath.sizes().lacks(&Sizes::new(new)) {
+            bail!("the maps have no room for {what}: fairlead stop --handover, then start");
+        }
         if new.xdp_mode != self.config.xdp_mode {
             bail!("`xdp_mode` changed, which needs a stop and a start");
         }
@@ -119,9 +130,12 @@ impl Controller {
             bail!("`admin` changed, which needs a restart: fairlead stop --handover, then start");
         }
         let snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
-        for name in &new.interfaces {
-            if snapshot.link_by_name(name).is_none() && !self.config.interfaces.contains(name) {
+        for name in new.interfaces.iter().filter(|name| !self.config.interfaces.contains(name)) {
+            let Some(link) = snapshot.link_by_name(name) else {
                 bail!("there is no interface {name}");
+            };
+            if let Some(master) = snapshot.aggregate_of(link) {
+                bail!("{name} is a port of {0}; name {0} instead", master.name);
             }
         }
         Ok(())
@@ -136,7 +150,7 @@ impl Controller {
         Ok(())
     }
 
-    fn backend_addresses(&self) -> BTreeSet<Ipv4Addr> {
+    fn backend_addresses(&self) -> BTreeSet<IpAddr> {
         let backends = self.config.services.iter().flat_map(|service| &service.backends);
         backends.map(|backend| backend.address).collect()
     }
@@ -155,22 +169,12 @@ impl Controller {
                         endpoint,
                     },
                     check: service.health.clone(),
-                    source: self.snapshot.source_for(backend.address, &vips).map(IpAddr::V4),
+                    source: self.snapshot.source_for(backend.address, &vips),
                     initial: self.adopted_health(service, endpoint),
                 });
             }
         }
         self.health.reconcile(targets);
-    }
-
-    fn adopted_health(&self, service: &crate::config::Service, endpoint: SocketAddr) -> Health {
-        let id = self.backend_id(service, endpoint);
-        let adopted = id.and_then(|id| self.installed.backends.get(&id));
-        match adopted.and_then(|backend| State::from_u8(backend.state)) {
-            Some(State::Up | State::Draining | State::Disabled) => Health::Up,
-            Some(State::Down) => Health::Down,
-            Some(State::Free | State::Unknown | State::Removed) | None => Health::Unknown,
-        }
     }
 
     /// Makes the maps what they should be.
@@ -180,7 +184,9 @@ impl Controller {
         // it left its table, they may be there.
         self.census.referenced.extend(self.installed.tables.values().flatten());
         self.installed.referenced =
-            self.census.referenced.union(&self.referenced_before).copied().collect();
+            self.census.referenced.union(&self.before.referenced).copied().collect();
+        self.installed.replying =
+            self.census.replying.union(&self.before.replying).copied().collect();
         let operations = plan::plan(&desired, &self.installed)?;
         for operation in &operations {
             log::debug!("{operation:?}");
@@ -198,9 +204,7 @@ impl Controller {
 
     /// Everything is read again: what someone else wrote to the maps is found and mended.
     pub async fn resync(&mut self) -> anyhow::Result<()> {
-        let referenced = std::mem::take(&mut self.installed.referenced);
         self.installed = self.datapath.maps.installed()?;
-        self.installed.referenced = referenced;
         self.refresh().await
     }
 
@@ -226,10 +230,8 @@ impl Controller {
             .backend_addresses()
             .into_iter()
             .filter_map(|address| match self.snapshot.next_hop(address) {
-                // The program adds no tags.
-                Resolution::Known(next_hop) if next_hop.vlan == 0 => Some((address, next_hop)),
-                Resolution::Known(_)
-                | Resolution::Unresolved { .. }
+                Resolution::Known(hop) => Some((address, self.links.next_hop(&hop)?)),
+                Resolution::Unresolved { .. }
                 | Resolution::Failed { .. }
                 | Resolution::NoRoute
                 | Resolution::Local => None,
@@ -242,14 +244,19 @@ impl Controller {
     #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
     fn note_changes(&mut self, desired: &Desired) {
         let now = SystemTime::now();
-        let previous: BTreeMap<_, _> =
-            self.desired.services.iter().map(|service| (&service.name, service.panic)).collect();
+        let previous: BTreeMap<_, _> = self
+            .desired
+            .services
+            .iter()
+            .map(|service| ((&service.name, service.family), service.panic))
+            .collect();
         let mut since = BTreeMap::new();
         for service in &desired.services {
-            if service.panic && previous.get(&service.name) != Some(&true) {
+            if service.panic && previous.get(&(&service.name, service.family)) != Some(&true) {
                 log::error!(
-                    "{}: no backend is up; going on with those that last were",
-                    service.name
+                    "{}: no {} backend is up; going on with those that last were",
+                    service.name,
+                    service.family
                 );
             }
             for backend in &service.backends {
@@ -264,109 +271,7 @@ impl Controller {
         self.since = since;
     }
 
-    /// Resets the clients of backends that are dead or whose drain is over: flows of an older epoch are
-    /// answered with RST.
-    pub fn give_up(&mut self, now: Instant) -> anyhow::Result<()> {
-        let table = self.health_table.borrow().clone();
-        let mut due = Vec::new();
-        for service in &self.desired.services {
-            let Some(config) = self.config.services.iter().find(|c| c.name == service.name) else {
-                continue;
-            };
-            let is_hard = |backend: &str| {
-                let mut reports = table.iter();
-                reports.any(|(key, report)| {
-                    key.service == service.name && key.backend == backend && report.reason.is_hard()
-                })
-            };
-            due.extend(self.give_up.due(config, service, is_hard, now));
-        }
-        for (service, name) in due {
-            log::warn!("{service}/{name}: giving up its connections; their clients are reset");
-            self.bump_epoch(&service, &name)?;
-        }
-        Ok(())
-    }
-
-    fn bump_epoch(&mut self, service: &str, name: &str) -> anyhow::Result<()> {
-        let Some((service, endpoint)) = self.config.services.iter().find_map(|candidate| {
-            let mut backends = candidate.backends.iter();
-            let backend = backends.find(|b| candidate.name == service && b.name == name)?;
-            Some((candidate, backend.endpoint()))
-        }) else {
-            return Ok(());
-        };
-        let Some(id) = self.backend_id(service, endpoint) else { return Ok(()) };
-        if let Some(backend) = self.installed.backends.get_mut(&id) {
-            backend.epoch = backend.epoch.wrapping_add(1);
-            let backend = *backend;
-            self.datapath.maps.apply(&MapOp::SetBackend { id, backend })?;
-        }
-        Ok(())
-    }
-
-    /// Sweeps one slice of the flow maps; `true`: a pass is complete.
-    pub fn sweep(&mut self, now: u64) -> anyhow::Result<bool> {
-        let timeouts = self.timeouts();
-        let Some(census) = self.sweep.slice(&self.datapath.maps, &timeouts, now)? else {
-            return Ok(false);
-        };
-        let before = std::mem::replace(&mut self.census, census);
-        self.referenced_before = before.referenced;
-        Ok(true)
-    }
-
-    fn timeouts(&self) -> BTreeMap<u32, Timeouts> {
-        let services = self.installed.services.values();
-        services.map(|service| (service.id, service.timeouts)).collect()
-    }
-
     pub fn configuration_loaded(&mut self, at: String) {
         self.status.configuration.loaded = at;
     }
-
-    fn backend_id(&self, service: &crate::config::Service, at: SocketAddr) -> Option<BackendId> {
-        let id = installed_service(&self.installed, service)?;
-        let mut backends = self.installed.backends.iter();
-        backends.find(|(_, backend)| backend.service == id && is_at(backend, at)).map(|(id, _)| *id)
-    }
-}
-
-fn is_at(backend: &Backend<Ipv4Be>, endpoint: SocketAddr) -> bool {
-    IpAddr::V4(backend.endpoint.address.get()) == endpoint.ip()
-        && backend.endpoint.port.get() == endpoint.port()
-}
-
-fn installed_service(installed: &Installed, service: &crate::config::Service) -> Option<u32> {
-    let mut services = installed.services.iter();
-    services
-        .find(|(key, _)| {
-            key.port.get() == service.port && service.vips.contains(&key.address.get())
-        })
-        .map(|(_, value)| value.id)
-}
-
-/// The backends that a predecessor's tables hold: what was up, or last was, when it ended.
-fn adopted_last_up(config: &Config, installed: &Installed) -> LastUp {
-    let mut last_up = LastUp::new();
-    for service in &config.services {
-        let Some(table) =
-            installed_service(installed, service).and_then(|id| installed.tables.get(&id))
-        else {
-            continue;
-        };
-        let ids: BTreeSet<_> = table.iter().collect();
-        let endpoints: Vec<_> =
-            ids.into_iter().filter_map(|id| installed.backends.get(id)).collect();
-        let names: BTreeSet<_> = service
-            .backends
-            .iter()
-            .filter(|backend| endpoints.iter().any(|found| is_at(found, backend.endpoint())))
-            .map(|backend| backend.name.clone())
-            .collect();
-        if !names.is_empty() {
-            last_up.insert(service.name.clone(), names);
-        }
-    }
-    last_up
 }

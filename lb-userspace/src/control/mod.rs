@@ -14,6 +14,7 @@
 pub mod desired;
 pub mod driver;
 pub mod give_up;
+pub mod links;
 pub mod maglev;
 pub mod plan;
 pub mod status;

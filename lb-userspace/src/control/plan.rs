@@ -1,17 +1,20 @@
 //! From what should be installed to the writes that are missing, in an order in which no lookup
 //! meets an identifier whose target is missing. Pure.
 //!
-//! Additions: lease, filter, VIP, endpoint, backend, table, service. Removals: service, table,
-//! backend, endpoint, VIP, filter. `target` gives identifiers, `diff` compares; an unchanged part
+//! Additions: lease, filters, VIP, endpoint, backend, table, allowed sources, service. Removals:
+//! service, allowed sources, table, backend, endpoint, VIP, filters. `target` gives identifiers, `diff` compares; an unchanged part
 //! causes no write.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use lb_common::addr::{Endpoint, Ipv4Be};
+use lb_common::addr::{Endpoint, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendId};
+use lb_common::filter::{AddressFilter, Filters};
 use lb_common::lease::Lease;
-use lb_common::service::{Service, ServiceKey, VipFilter};
+use lb_common::service::{EndpointUse, Service, ServiceKey};
+
+use crate::config::Cidr;
 
 use super::desired::Desired;
 
@@ -22,16 +25,21 @@ mod target;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Installed {
     /// With the index of each one's lease.
-    pub vips: BTreeMap<Ipv4Addr, u32>,
-    pub services: BTreeMap<ServiceKey<Ipv4Be>, Service<Ipv4Be>>,
+    pub vips: BTreeMap<IpAddr, u32>,
+    pub services: BTreeMap<ServiceKey, Service>,
+    /// Who may connect, by service; a service without any is open to all.
+    pub allowed: BTreeSet<(u32, Cidr)>,
     /// Slots, by service.
     pub tables: BTreeMap<u32, Vec<BackendId>>,
     /// Those that are not free.
-    pub backends: BTreeMap<BackendId, Backend<Ipv4Be>>,
-    pub endpoints: BTreeSet<Endpoint<Ipv4Be>>,
-    pub filter: VipFilter,
+    pub backends: BTreeMap<BackendId, Backend>,
+    /// Where backends listen, and their hosts.
+    pub endpoints: BTreeMap<Endpoint, EndpointUse>,
+    pub filters: Filters,
     /// Backends that flows refer to: their identifiers must not get another meaning.
     pub referenced: BTreeSet<BackendId>,
+    /// Backends that flows of `dnat` refer to: replies come for clients, not for a VIP.
+    pub replying: BTreeSet<BackendId>,
     pub capacity: Capacity,
 }
 
@@ -42,6 +50,7 @@ pub struct Capacity {
     pub backends: u32,
     pub services: u32,
     pub vips: u32,
+    pub allowed: u32,
 }
 
 /// One write.
@@ -52,31 +61,42 @@ pub enum MapOp {
         lease: Lease,
     },
     AddVip {
-        address: Ipv4Addr,
+        address: IpAddr,
         index: u32,
     },
-    SetFilter(Box<VipFilter>),
-    AddEndpoint(Endpoint<Ipv4Be>),
+    SetFilters(Box<Filters>),
+    SetEndpoint {
+        endpoint: Endpoint,
+        value: EndpointUse,
+    },
     /// What an earlier backend of this identifier counted is not the new one's.
     ClearCounters(BackendId),
     SetBackend {
         id: BackendId,
-        backend: Backend<Ipv4Be>,
+        backend: Backend,
     },
     SetTable {
         service: u32,
         slots: Vec<BackendId>,
     },
-    SetService {
-        key: ServiceKey<Ipv4Be>,
-        service: Service<Ipv4Be>,
+    Allow {
+        service: u32,
+        range: Cidr,
     },
-    RemoveService(ServiceKey<Ipv4Be>),
+    SetService {
+        key: ServiceKey,
+        service: Service,
+    },
+    RemoveService(ServiceKey),
+    Disallow {
+        service: u32,
+        range: Cidr,
+    },
     RemoveTable(u32),
     RemoveBackend(BackendId),
-    RemoveEndpoint(Endpoint<Ipv4Be>),
+    RemoveEndpoint(Endpoint),
     RemoveVip {
-        address: Ipv4Addr,
+        address: IpAddr,
         index: u32,
     },
 }
@@ -85,17 +105,21 @@ pub enum MapOp {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PlanError {
     #[error(
-        "no room for {needed} backends, the maps hold {capacity}: restart with `fairlead stop --handover`"
+        "no room for {needed} backends, the maps hold {capacity}: fairlead stop --handover, then start"
     )]
     Backends { needed: usize, capacity: u32 },
     #[error(
-        "no room for {needed} services, the maps hold {capacity}: restart with `fairlead stop --handover`"
+        "no room for {needed} services, the maps hold {capacity}: fairlead stop --handover, then start"
     )]
     Services { needed: usize, capacity: u32 },
     #[error(
-        "no room for {needed} VIPs, the maps hold {capacity}: restart with `fairlead stop --handover`"
+        "no room for {needed} VIPs, the maps hold {capacity}: fairlead stop --handover, then start"
     )]
     Vips { needed: usize, capacity: u32 },
+    #[error(
+        "no room for {needed} ranges of `allow`, the maps hold {capacity}: fairlead stop --handover, then start"
+    )]
+    Allowed { needed: usize, capacity: u32 },
 }
 
 /// The writes that make `desired` of `installed`, to be made in this order.
@@ -115,15 +139,21 @@ impl Installed {
             MapOp::AddVip { address, index } => {
                 self.vips.insert(*address, *index);
             }
-            MapOp::SetFilter(filter) => self.filter = **filter,
-            MapOp::AddEndpoint(endpoint) => {
-                self.endpoints.insert(*endpoint);
+            MapOp::SetFilters(filters) => self.filters = **filters,
+            MapOp::SetEndpoint { endpoint, value } => {
+                self.endpoints.insert(*endpoint, *value);
             }
             MapOp::SetBackend { id, backend } => {
                 self.backends.insert(*id, *backend);
             }
             MapOp::SetTable { service, slots } => {
                 self.tables.insert(*service, slots.clone());
+            }
+            MapOp::Allow { service, range } => {
+                self.allowed.insert((*service, *range));
+            }
+            MapOp::Disallow { service, range } => {
+                self.allowed.remove(&(*service, *range));
             }
             MapOp::SetService { key, service } => {
                 self.services.insert(*key, *service);
@@ -155,21 +185,57 @@ impl Default for Installed {
             services: BTreeMap::new(),
             tables: BTreeMap::new(),
             backends: BTreeMap::new(),
-            endpoints: BTreeSet::new(),
-            filter: VipFilter::EMPTY,
+            allowed: BTreeSet::new(),
+            endpoints: BTreeMap::new(),
+            filters: Filters::EMPTY,
             referenced: BTreeSet::new(),
+            replying: BTreeSet::new(),
             capacity: Capacity::default(),
         }
     }
 }
 
-/// The filter that lets exactly `vips` pass.
-fn filter<'a>(vips: impl IntoIterator<Item = &'a Ipv4Addr>) -> VipFilter {
-    let mut filter = VipFilter::EMPTY;
+/// The filters that let exactly what is for `vips` or from `sources` pass.
+fn filters<'a>(
+    vips: impl IntoIterator<Item = &'a IpAddr>,
+    sources: impl IntoIterator<Item = &'a IpAddr>,
+) -> Filters {
+    let mut filters = Filters::EMPTY;
     for vip in vips {
-        filter.insert(Ipv4Be::new(*vip));
+        insert(&mut filters.vips, *vip);
     }
-    filter
+    for source in sources {
+        insert(&mut filters.sources, *source);
+        filters.any_source = 1;
+    }
+    filters
+}
+
+/// The filters that let everything pass that either does.
+fn union(one: &Filters, other: &Filters) -> Filters {
+    let words = |one: &AddressFilter, other: &AddressFilter| {
+        AddressFilter(std::array::from_fn(|word| one.0[word] | other.0[word]))
+    };
+    Filters {
+        vips: words(&one.vips, &other.vips),
+        sources: words(&one.sources, &other.sources),
+        any_source: one.any_source | other.any_source,
+    }
+}
+
+fn insert(filter: &mut AddressFilter, address: IpAddr) {
+    match address {
+        IpAddr::V4(address) => filter.insert(Ipv4Be::new(address)),
+        IpAddr::V6(address) => filter.insert(Ipv6Be::new(address)),
+    }
+}
+
+/// Whether a filter lets an address pass.
+pub fn may_contain(filter: &AddressFilter, address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(address) => filter.may_contain(Ipv4Be::new(address)),
+        IpAddr::V6(address) => filter.may_contain(Ipv6Be::new(address)),
+    }
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Puts together what `status` prints. Pure.
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
 use lb_common::backend::{BackendCounters, State as InstalledState};
@@ -30,15 +30,27 @@ pub struct Sources<'a> {
 
 impl Sources<'_> {
     pub fn services(&self) -> Vec<model::Service> {
-        self.desired.services.iter().map(|service| self.service(service)).collect()
+        let mut services: Vec<model::Service> = Vec::new();
+        for part in self.desired.services.iter().map(|service| self.service(service)) {
+            // A service of both families is two in a row.
+            match services.last_mut().filter(|service| service.name == part.name) {
+                Some(service) => {
+                    service.vips.extend(part.vips);
+                    service.panic |= part.panic;
+                    service.backends.extend(part.backends);
+                }
+                None => services.push(part),
+            }
+        }
+        services
     }
 
     fn service(&self, service: &DesiredService) -> model::Service {
         model::Service {
             name: service.name.clone(),
-            vips: service.vips.iter().copied().map(IpAddr::V4).collect(),
+            vips: service.vips.clone(),
             port: service.port,
-            mode: "nat".to_owned(),
+            mode: service.mode.as_str().to_owned(),
             panic: service.panic,
             backends: service
                 .backends
@@ -56,7 +68,7 @@ impl Sources<'_> {
         let since = self.since.get(&name).map(|(_, since)| *since);
         model::Backend {
             name: backend.name.clone(),
-            address: SocketAddr::new(IpAddr::V4(backend.address), backend.port),
+            address: SocketAddr::new(backend.address, backend.port),
             state: state(backend.state),
             health: report.map_or(crate::health::Health::Unknown, |report| report.health),
             admin: admin(self.overrides.get(&name).map(|change| change.admin)),
@@ -91,11 +103,11 @@ impl Sources<'_> {
 }
 
 /// The VIPs, of which this node owns those in `owned`.
-pub fn vips(desired: &Desired, owned: impl Fn(Ipv4Addr) -> bool) -> Vec<model::Vip> {
+pub fn vips(desired: &Desired, owned: impl Fn(IpAddr) -> bool) -> Vec<model::Vip> {
     desired
         .vips
         .iter()
-        .map(|vip| model::Vip { address: IpAddr::V4(*vip), owner: owned(*vip), lease_ms: None })
+        .map(|vip| model::Vip { address: *vip, owner: owned(*vip), lease_ms: None })
         .collect()
 }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use anyhow::Context as _;
+use lb_common::time::Ticks;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
@@ -116,7 +117,7 @@ impl Loop<'_> {
                 () = sleep_until(next_slice) => {
                     let now = Instant::now();
                     next_slice = now + SLICE_INTERVAL;
-                    match self.controller.sweep(monotonic()) {
+                    match self.controller.sweep(Ticks::from_ns(monotonic())) {
                         Ok(true) => {
                             next_slice = next_slice.max(pass_started + PASS_INTERVAL);
                             pass_started = next_slice;

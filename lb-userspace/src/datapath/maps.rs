@@ -1,30 +1,33 @@
 //! The controller's side of the maps: reads what is installed, carries out operations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::xdp::DevMapHash;
+use aya::maps::xdp::DevMap;
 use aya::maps::{
     Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, PerCpuArray, PerCpuValues,
 };
-use lb_common::addr::{Endpoint, Ipv4Be, NextHop, Route};
+use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters, BackendId, State};
 use lb_common::counters::Counter;
+use lb_common::filter::Filters;
 use lb_common::lease::Lease;
-use lb_common::service::{Service, ServiceKey, VipFilter};
-use lb_common::{MAX_SERVICES, MAX_VIPS, map};
+use lb_common::link::{Link, NextHop, Route};
+use lb_common::map;
+use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 
 use super::sys::{self, Walk};
+use crate::config::Cidr;
 use crate::control::plan::{Capacity, Installed, MapOp};
+
+mod network;
 
 /// Capacities that the program declares.
 pub const MAX_ROUTES: u32 = 4096;
 pub const MAX_NEIGHBOURS: u32 = 8192;
-pub const MAX_DEVICES: u32 = 64;
 
 /// The kernel accepts an inner array of another length than the declared one only with this flag.
 const BPF_F_INNER_MAP: u32 = 0x1000;
@@ -33,21 +36,32 @@ type Table = Array<MapData, u32>;
 
 /// The maps of a loaded object.
 pub struct Maps {
-    pub services: HashMap<MapData, ServiceKey<Ipv4Be>, Service<Ipv4Be>>,
-    pub backends: Array<MapData, Backend<Ipv4Be>>,
-    pub established: MapData,
-    pub half_open: MapData,
-    endpoints: HashMap<MapData, Endpoint<Ipv4Be>, u32>,
+    /// By family, IPv4 first.
+    pub flows: [FlowMaps; 2],
+    services: HashMap<MapData, ServiceKey, Service>,
+    backends: Array<MapData, Backend>,
+    allowed: LpmTrie<MapData, AllowKey, u8>,
+    endpoints: HashMap<MapData, Endpoint, EndpointUse>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     counters: PerCpuArray<MapData, u64>,
-    vips: HashMap<MapData, Ipv4Be, u32>,
+    vips: HashMap<MapData, IpBe, u32>,
     leases: Array<MapData, Lease>,
-    filter: Array<MapData, VipFilter>,
-    devices: DevMapHash<MapData>,
-    routes: LpmTrie<MapData, Ipv4Be, Route<Ipv4Be>>,
-    neighbours: HashMap<MapData, Ipv4Be, NextHop>,
+    filters: Array<MapData, Filters>,
+    links: Array<MapData, Link>,
+    link_ids: HashMap<MapData, u32, u32>,
+    devices: DevMap<MapData>,
+    devices_fd: MapData,
+    routes: LpmTrie<MapData, [u32; 4], Route>,
+    neighbours: HashMap<MapData, IpBe, NextHop>,
     tables: ArrayOfMaps<MapData, Table>,
     tables_fd: MapData,
+    capacity: Capacity,
+}
+
+/// The flow maps of one family.
+pub struct FlowMaps {
+    pub established: MapData,
+    pub half_open: MapData,
 }
 
 impl Maps {
@@ -56,22 +70,42 @@ impl Maps {
         let mut take = |name: &str| {
             ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
         };
+        let pinned = |name: &str| super::object::pinned(dir, name);
+        let entries = |name: &str| anyhow::Ok(pinned(name)?.info()?.max_entries());
+        let flows = |established, half_open| {
+            anyhow::Ok(FlowMaps {
+                established: pinned(established)?,
+                half_open: pinned(half_open)?,
+            })
+        };
         Ok(Self {
+            flows: [
+                flows(map::ESTABLISHED, map::HALF_OPEN)?,
+                flows(map::ESTABLISHED6, map::HALF_OPEN6)?,
+            ],
             services: take(map::SERVICES)?.try_into()?,
             backends: take(map::BACKENDS)?.try_into()?,
-            established: super::object::pinned(dir, map::ESTABLISHED)?,
-            half_open: super::object::pinned(dir, map::HALF_OPEN)?,
+            allowed: take(map::ALLOWED)?.try_into()?,
             endpoints: take(map::ENDPOINTS)?.try_into()?,
             backend_counters: take(map::BACKEND_COUNTERS)?.try_into()?,
             counters: take(map::COUNTERS)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             leases: take(map::LEASES)?.try_into()?,
-            filter: take(map::VIP_FILTER)?.try_into()?,
+            filters: take(map::FILTERS)?.try_into()?,
+            links: take(map::LINKS)?.try_into()?,
+            link_ids: take(map::LINK_IDS)?.try_into()?,
             devices: take(map::DEVICES)?.try_into()?,
+            devices_fd: pinned(map::DEVICES)?,
             routes: take(map::ROUTES)?.try_into()?,
             neighbours: take(map::NEIGHBOURS)?.try_into()?,
             tables: tables(take(map::TABLES)?)?,
-            tables_fd: super::object::pinned(dir, map::TABLES)?,
+            tables_fd: pinned(map::TABLES)?,
+            capacity: Capacity {
+                backends: entries(map::BACKENDS)?,
+                services: entries(map::TABLES)?,
+                vips: entries(map::VIPS)?,
+                allowed: entries(map::ALLOWED)?,
+            },
         })
     }
 
@@ -91,25 +125,31 @@ impl Maps {
                 tables.insert(id, read_table(&table)?);
             }
         }
-        let endpoints: BTreeSet<_> =
-            self.endpoints.keys().collect::<Result<_, _>>().context("reading the endpoints")?;
+        let allowed = self
+            .allowed
+            .keys()
+            .map(|key| key.map(|key| allowed(&key)))
+            .collect::<Result<_, _>>()
+            .context("reading the allowed sources")?;
         Ok(Installed {
             vips,
             services,
+            allowed,
             tables,
             backends: self.read_backends()?,
-            endpoints,
-            filter: self.filter.get(&0, 0).context("reading the VIP filter")?,
+            endpoints: self
+                .endpoints
+                .iter()
+                .collect::<Result<_, _>>()
+                .context("reading endpoints")?,
+            filters: self.filters.get(&0, 0).context("reading the filters")?,
             referenced: BTreeSet::new(),
-            capacity: Capacity {
-                backends: self.backends.len(),
-                services: MAX_SERVICES,
-                vips: MAX_VIPS,
-            },
+            replying: BTreeSet::new(),
+            capacity: self.capacity,
         })
     }
 
-    fn read_backends(&self) -> anyhow::Result<BTreeMap<BackendId, Backend<Ipv4Be>>> {
+    fn read_backends(&self) -> anyhow::Result<BTreeMap<BackendId, Backend>> {
         let mut backends = BTreeMap::new();
         for (id, backend) in (0..).zip(self.backends.iter()) {
             let backend = backend.context("reading the backends")?;
@@ -125,24 +165,30 @@ impl Maps {
         match op {
             MapOp::SetLease { index, lease } => self.leases.set(*index, lease, 0)?,
             MapOp::AddVip { address, index } => {
-                self.vips.insert(Ipv4Be::new(*address), index, 0)?;
+                self.vips.insert(IpBe::new(*address), index, 0)?;
             }
-            MapOp::SetFilter(filter) => self.filter.set(0, **filter, 0)?,
-            MapOp::AddEndpoint(endpoint) => self.endpoints.insert(endpoint, 1, 0)?,
+            MapOp::SetFilters(filters) => self.filters.set(0, **filters, 0)?,
+            MapOp::SetEndpoint { endpoint, value } => self.endpoints.insert(endpoint, value, 0)?,
             MapOp::ClearCounters(id) => self.clear_counters(*id)?,
             MapOp::SetBackend { id, backend } => self.backends.set(*id, backend, 0)?,
             MapOp::SetTable { service, slots } => {
                 self.tables.set(*service, &new_table(slots)?, 0)?;
             }
+            MapOp::Allow { service, range } => {
+                self.allowed.insert(&allow_key(*service, range), 1, 0)?;
+            }
             MapOp::SetService { key, service } => self.services.insert(key, service, 0)?,
             MapOp::RemoveService(key) => self.services.remove(key)?,
+            MapOp::Disallow { service, range } => {
+                self.allowed.remove(&allow_key(*service, range))?;
+            }
             MapOp::RemoveTable(service) => {
                 sys::delete(self.tables_fd.fd().as_fd(), &service.to_ne_bytes())?;
             }
             MapOp::RemoveBackend(id) => self.backends.set(*id, Backend::default(), 0)?,
             MapOp::RemoveEndpoint(endpoint) => self.endpoints.remove(endpoint)?,
             MapOp::RemoveVip { address, index } => {
-                self.vips.remove(&Ipv4Be::new(*address))?;
+                self.vips.remove(&IpBe::new(*address))?;
                 self.leases.set(*index, Lease::EXPIRED, 0)?;
             }
         }
@@ -174,55 +220,29 @@ impl Maps {
         }
         Ok(sum)
     }
+}
 
-    /// Makes `ifindexes` the interfaces that frames may leave by.
-    pub fn set_devices(&mut self, ifindexes: &BTreeSet<u32>) -> anyhow::Result<()> {
-        for old in self.devices.keys().collect::<Result<Vec<_>, _>>()? {
-            if !ifindexes.contains(&old) {
-                self.devices.remove(old)?;
-            }
-        }
-        for ifindex in ifindexes {
-            self.devices.insert(*ifindex, *ifindex, None, 0)?;
-        }
-        Ok(())
-    }
+fn allow_key(service: u32, range: &Cidr) -> Key<AllowKey> {
+    let bits = AllowKey::SERVICE_BITS + IpBe::prefix_bits(range.network, range.prefix_len);
+    Key::new(bits, AllowKey::new(service, IpBe::new(range.network)))
+}
 
-    /// Makes `wanted` the routes to clients.
-    pub fn set_routes(
-        &mut self,
-        wanted: &BTreeMap<(u32, Ipv4Addr), Route<Ipv4Be>>,
-    ) -> anyhow::Result<()> {
-        let key = |length: u32, address: &Ipv4Addr| Key::new(length, Ipv4Be::new(*address));
-        for old in self.routes.keys().collect::<Result<Vec<_>, _>>()? {
-            if !wanted.contains_key(&(old.prefix_len(), old.data().get())) {
-                self.routes.remove(&old)?;
-            }
-        }
-        for ((length, address), route) in wanted {
-            let key = key(*length, address);
-            if self.routes.get(&key, 0).ok() != Some(*route) {
-                self.routes.insert(&key, route, 0)?;
-            }
-        }
-        Ok(())
-    }
+/// What [`allow_key`] was made of.
+fn allowed(key: &Key<AllowKey>) -> (u32, Cidr) {
+    let AllowKey { service, source } = key.data();
+    let network = trie_address(source).get();
+    let before = AllowKey::SERVICE_BITS + IpBe::prefix_bits(network, 0);
+    let prefix_len = u8::try_from(key.prefix_len().saturating_sub(before)).unwrap_or(u8::MAX);
+    (u32::from_be(service), Cidr::containing(network, prefix_len))
+}
 
-    /// Makes `wanted` the neighbours of clients.
-    pub fn set_neighbours(&mut self, wanted: &BTreeMap<Ipv4Addr, NextHop>) -> anyhow::Result<()> {
-        for old in self.neighbours.keys().collect::<Result<Vec<_>, _>>()? {
-            if !wanted.contains_key(&old.get()) {
-                self.neighbours.remove(&old)?;
-            }
-        }
-        for (address, next_hop) in wanted {
-            let address = Ipv4Be::new(*address);
-            if self.neighbours.get(&address, 0).ok() != Some(*next_hop) {
-                self.neighbours.insert(address, next_hop, 0)?;
-            }
-        }
-        Ok(())
+/// What [`IpBe::trie_data`] was made of.
+fn trie_address(data: [u32; 4]) -> IpBe {
+    let mut bytes = [0; 16];
+    for (bytes, word) in bytes.chunks_exact_mut(4).zip(data) {
+        bytes.copy_from_slice(&word.to_ne_bytes());
     }
+    Ipv6Be::from_bytes(bytes).ip()
 }
 
 fn tables(map: Map) -> anyhow::Result<ArrayOfMaps<MapData, Table>> {
@@ -251,4 +271,20 @@ fn read_table(table: &Table) -> anyhow::Result<Vec<BackendId>> {
         .context("reading a selection table")?;
     let length = values.first().copied().unwrap_or(0) as usize;
     Ok(values.get(1..=length).unwrap_or_default().to_vec())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_allowed_range_is_read_as_it_was_written() {
+        for (text, length, bits) in
+            [("10.0.0.0", 8, 136), ("0.0.0.0", 0, 128), ("fd00::", 8, 40), ("::", 0, 32)]
+        {
+            let range = Cidr::containing(text.parse().unwrap(), length);
+            let key = allow_key(7, &range);
+            assert_eq!((key.prefix_len(), allowed(&key)), (bits, (7, range)));
+        }
+    }
 }

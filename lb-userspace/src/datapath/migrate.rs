@@ -19,7 +19,8 @@ const SLICE: usize = 4096;
 
 /// What describes services, and is replaced whole: in this order, so that nothing names what is not
 /// there yet.
-const STATE: [&str; 5] = [map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::SERVICES];
+const STATE: [&str; 6] =
+    [map::LINKS, map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::ALLOWED];
 
 /// Copies services, backends, tables and flows. The old program still runs.
 pub(super) fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
@@ -27,7 +28,9 @@ pub(super) fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
         copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
     }
     copy_tables(from, to).context("copying the selection tables")?;
-    copy(from, to, map::VIP_FILTER, 0).context("copying the VIP filter")?;
+    for name in [map::SERVICES, map::FILTERS] {
+        copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
+    }
     copy_flows(from, to)
 }
 
@@ -35,7 +38,7 @@ pub(super) fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
 /// those that were made meanwhile.
 pub(super) fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
     let mut copied = 0;
-    for name in [map::ESTABLISHED, map::HALF_OPEN] {
+    for name in [map::ESTABLISHED, map::HALF_OPEN, map::ESTABLISHED6, map::HALF_OPEN6] {
         copied += copy(from, to, name, sys::NOEXIST).with_context(|| format!("copying {name}"))?;
     }
     Ok(copied)

@@ -33,12 +33,15 @@ pub struct Datapath {
     /// Maps of a predecessor that were copied from, and are to go when the program is swapped.
     predecessor: Option<pins::MapDir>,
     current: pins::MapDir,
+    sizes: Sizes,
 }
 
 impl Datapath {
     /// Loads the program over adopted, migrated or new maps. Nothing is attached yet.
     pub fn load(pins: Pins, sizes: &Sizes) -> anyhow::Result<Self> {
         let found = pins.current()?;
+        let sizes = found.as_ref().map_or(*sizes, |dir| sizes.no_smaller_than(dir));
+        let sizes = &sizes;
         pins.create()?;
         let (current, predecessor) = match found {
             Some(dir) => match sizes.mismatch(&dir) {
@@ -62,7 +65,15 @@ impl Datapath {
             log::info!("copied {copied} halves of flows into maps of the new layout");
         }
         let maps = Maps::take(&mut ebpf, &current.path)?;
-        Ok(Self { maps, ebpf, pins, attachments: BTreeMap::new(), predecessor, current })
+        Ok(Self {
+            maps,
+            ebpf,
+            pins,
+            attachments: BTreeMap::new(),
+            predecessor,
+            current,
+            sizes: *sizes,
+        })
     }
 
     /// Attaches to `interface`, or takes over the link that is pinned for it.
@@ -70,7 +81,6 @@ impl Datapath {
         let program = object::program(&mut self.ebpf)?;
         let attachment = attach::attach(program, &self.pins, interface, mode)?;
         self.attachments.insert(interface.name.clone(), attachment);
-        self.set_devices()?;
         self.attachments.get(&interface.name).context("just inserted")
     }
 
@@ -86,17 +96,16 @@ impl Datapath {
     /// Forgets an interface that is gone, or that the configuration no longer has.
     pub fn detach(&mut self, interface: &str) -> anyhow::Result<()> {
         self.attachments.remove(interface);
-        attach::detach(&self.pins, interface)?;
-        self.set_devices()
-    }
-
-    fn set_devices(&mut self) -> anyhow::Result<()> {
-        let ifindexes = self.attachments.values().map(|attachment| attachment.ifindex).collect();
-        self.maps.set_devices(&ifindexes).context("filling the device map")
+        attach::detach(&self.pins, interface)
     }
 
     pub fn attachments(&self) -> &BTreeMap<String, Attachment> {
         &self.attachments
+    }
+
+    /// How large the maps are.
+    pub fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     pub fn pins(&self) -> &Pins {

@@ -9,10 +9,10 @@
 //!     └── add_vip, remove_vip, resolve ◄──┘
 //! ```
 //! `snapshot` is pure and answers the questions; `parse` fills it. `offload` and `garp` are what
-//! else interfaces are asked for: merging of received packets, and sending of raw frames.
+//! else interfaces are asked for: what they do to received packets, and sending of raw frames.
 
 use std::io;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use anyhow::{Context as _, Result};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -36,6 +36,10 @@ pub use snapshot::{Resolution, Snapshot};
 pub use watch::Changes;
 
 use request::{dump, execute};
+
+use crate::config::Family;
+
+const FAMILIES: [AddressFamily; 2] = [AddressFamily::Inet, AddressFamily::Inet6];
 
 /// A lifetime without end.
 const FOREVER: u32 = u32::MAX;
@@ -66,24 +70,39 @@ impl Netlink {
             }
         }
         snapshot.addresses = self.addresses().await?;
+        for family in FAMILIES {
+            self.routes(family, &mut snapshot).await.context("list the routes")?;
+            self.neighbours(family, &mut snapshot).await.context("list the neighbours")?;
+        }
+        Ok(snapshot)
+    }
+
+    async fn routes(&self, family: AddressFamily, snapshot: &mut Snapshot) -> Result<()> {
         let mut route = RouteMessage::default();
-        route.header.address_family = AddressFamily::Inet;
+        route.header.address_family = family;
         let request = RouteNetlinkMessage::GetRoute(route);
-        for message in dump(&self.handle, &request).await.context("list the IPv4 routes")? {
-            if let RouteNetlinkMessage::NewRoute(route) = message {
+        for message in dump(&self.handle, &request).await? {
+            // A kernel without a family answers with what it has of all others.
+            if let RouteNetlinkMessage::NewRoute(route) = message
+                && route.header.address_family == family
+            {
                 snapshot.routes.extend(parse::route(&route));
             }
         }
+        Ok(())
+    }
+
+    async fn neighbours(&self, family: AddressFamily, snapshot: &mut Snapshot) -> Result<()> {
         let mut neighbour = NeighbourMessage::default();
-        neighbour.header.family = AddressFamily::Inet;
+        neighbour.header.family = family;
         let request = RouteNetlinkMessage::GetNeighbour(neighbour);
-        for message in dump(&self.handle, &request).await.context("list the IPv4 neighbours")? {
+        for message in dump(&self.handle, &request).await? {
             let RouteNetlinkMessage::NewNeighbour(neighbour) = message else { continue };
             if let Some((ifindex, address, entry)) = parse::neighbour(&neighbour) {
                 snapshot.neighbours.insert((ifindex, address), entry);
             }
         }
-        Ok(snapshot)
+        Ok(())
     }
 
     /// Subscribes to changes, in the current thread's network namespace.
@@ -91,9 +110,9 @@ impl Netlink {
         Changes::subscribe()
     }
 
-    /// Adds a VIP as /32 with preferred lifetime 0, so that no connection of the node itself
+    /// Adds a VIP as /32 or /128 with preferred lifetime 0, so that no connection of the node itself
     /// prefers it as a source. Nothing happens if it is there; its lifetime is corrected.
-    pub async fn add_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<()> {
+    pub async fn add_vip(&self, ifindex: u32, vip: IpAddr) -> Result<()> {
         let context = || format!("add the VIP {vip} to interface {ifindex}");
         let added = self.new_vip(ifindex, vip, NLM_F_CREATE | NLM_F_EXCL).await;
         match added.with_context(context)? {
@@ -101,7 +120,8 @@ impl Netlink {
             result => return result.with_context(context),
         }
         let is_right = |found: &snapshot::Address| {
-            (found.ifindex, found.address, found.prefix_len) == (ifindex, vip, 32)
+            (found.ifindex, found.address, found.prefix_len)
+                == (ifindex, vip, Family::of(&vip).bits())
                 && found.deprecated
         };
         if self.addresses().await?.iter().any(is_right) {
@@ -111,8 +131,8 @@ impl Netlink {
         replaced.and_then(|result| Ok(result?)).with_context(context)
     }
 
-    /// Removes a VIP (as /32: no other address). Nothing happens if it or the interface is gone.
-    pub async fn remove_vip(&self, ifindex: u32, vip: Ipv4Addr) -> Result<()> {
+    /// Removes a VIP (as /32 or /128: no other address). Nothing happens if it or the interface is gone.
+    pub async fn remove_vip(&self, ifindex: u32, vip: IpAddr) -> Result<()> {
         let context = || format!("remove the VIP {vip} from interface {ifindex}");
         let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip));
         match execute(&self.handle, request, 0).await.with_context(context)? {
@@ -123,7 +143,7 @@ impl Netlink {
 
     /// Has the kernel ask for a neighbour's address: one unknown, or one that failed to answer.
     /// Not for permanent entries, which it would make temporary.
-    pub async fn resolve(&self, ifindex: u32, neighbour: Ipv4Addr) -> Result<()> {
+    pub async fn resolve(&self, ifindex: u32, neighbour: IpAddr) -> Result<()> {
         let request = RouteNetlinkMessage::NewNeighbour(use_message(ifindex, neighbour));
         let result = execute(&self.handle, request, NLM_F_CREATE).await;
         result
@@ -132,45 +152,62 @@ impl Netlink {
     }
 
     async fn addresses(&self) -> Result<Vec<snapshot::Address>> {
-        let mut message = AddressMessage::default();
-        message.header.family = AddressFamily::Inet;
-        let request = RouteNetlinkMessage::GetAddress(message);
-        let found = dump(&self.handle, &request).await.context("list the IPv4 addresses")?;
-        let parsed = found.into_iter().filter_map(|message| {
-            let RouteNetlinkMessage::NewAddress(address) = message else { return None };
-            parse::address(&address)
-        });
-        Ok(parsed.collect())
+        let mut addresses = Vec::new();
+        for family in FAMILIES {
+            let mut message = AddressMessage::default();
+            message.header.family = family;
+            let request = RouteNetlinkMessage::GetAddress(message);
+            for message in dump(&self.handle, &request).await.context("list the addresses")? {
+                if let RouteNetlinkMessage::NewAddress(address) = message
+                    && address.header.family == family
+                {
+                    addresses.extend(parse::address(&address));
+                }
+            }
+        }
+        Ok(addresses)
     }
 
-    async fn new_vip(&self, ifindex: u32, vip: Ipv4Addr, flags: u16) -> Result<io::Result<()>> {
+    async fn new_vip(&self, ifindex: u32, vip: IpAddr, flags: u16) -> Result<io::Result<()>> {
         let request = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip));
         execute(&self.handle, request, flags).await
     }
 }
 
 fn is_gone(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV))
+    matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENXIO))
 }
 
-fn vip_message(ifindex: u32, vip: Ipv4Addr) -> AddressMessage {
-    let mut message =
-        AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(vip, 32).build();
+fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
+    // The VIP may be on another node a moment longer: waiting for it to be unique would lose it.
+    let (mut message, flags) = match vip {
+        IpAddr::V4(vip) => (
+            AddressMessageBuilder::<Ipv4Addr>::new().index(ifindex).address(vip, 32).build(),
+            AddressFlags::Noprefixroute,
+        ),
+        IpAddr::V6(vip) => (
+            AddressMessageBuilder::<Ipv6Addr>::new().index(ifindex).address(vip, 128).build(),
+            AddressFlags::Noprefixroute | AddressFlags::Nodad,
+        ),
+    };
     let mut lifetime = CacheInfo::default();
     lifetime.ifa_preferred = 0;
     lifetime.ifa_valid = FOREVER;
     message.attributes.push(AddressAttribute::CacheInfo(lifetime));
-    message.attributes.push(AddressAttribute::Flags(AddressFlags::Noprefixroute));
+    message.attributes.push(AddressAttribute::Flags(flags));
     message
 }
 
-fn use_message(ifindex: u32, neighbour: Ipv4Addr) -> NeighbourMessage {
+fn use_message(ifindex: u32, neighbour: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
-    message.header.family = AddressFamily::Inet;
+    let (family, destination) = match neighbour {
+        IpAddr::V4(v4) => (AddressFamily::Inet, NeighbourAddress::Inet(v4)),
+        IpAddr::V6(v6) => (AddressFamily::Inet6, NeighbourAddress::Inet6(v6)),
+    };
+    message.header.family = family;
     message.header.ifindex = ifindex;
     message.header.state = NeighbourState::None;
     message.header.flags = NeighbourFlags::Use;
-    let destination = NeighbourAddress::Inet(neighbour);
     message.attributes.push(NeighbourAttribute::Destination(destination));
     message
 }

@@ -1,4 +1,5 @@
-//! Merging of received packets (GRO, LRO), queried and switched. Called where XDP attaches. I/O.
+//! What an interface does to received packets before XDP sees them: merging (GRO, LRO) and taking VLAN
+//! tags out, queried and switched. Called where XDP attaches. I/O.
 //!
 //! Generic XDP sees frames after GRO: merged ones are longer than the link's MTU and could not
 //! be sent on. The kernel switches LRO and hardware GRO off for generic XDP itself, but not GRO.
@@ -14,6 +15,7 @@ const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETHTOOL_GGRO: u32 = 0x2b;
 const ETHTOOL_SGRO: u32 = 0x2c;
+const ETH_FLAG_RXVLAN: u32 = 1 << 8;
 const ETH_FLAG_LRO: u32 = 1 << 15;
 
 /// Whether the kernel merges received segments.
@@ -27,6 +29,20 @@ pub fn set_gro(ifname: &str, on: bool) -> Result<()> {
     done.map(drop).with_context(|| format!("switch GRO of {ifname} {}", on_off(on)))
 }
 
+/// Whether the tags of received VLAN frames are taken out of them, so that XDP does not see them.
+pub fn rxvlan(ifname: &str) -> Result<bool> {
+    let flags = ethtool(ifname, ETHTOOL_GFLAGS, 0);
+    let context = || format!("read whether {ifname} takes VLAN tags out");
+    Ok(flags.with_context(context)? & ETH_FLAG_RXVLAN != 0)
+}
+
+/// # Errors
+/// Also if the driver cannot do without.
+pub fn set_rxvlan(ifname: &str, on: bool) -> Result<()> {
+    set_flag(ifname, ETH_FLAG_RXVLAN, on)
+        .with_context(|| format!("switch rx-vlan-offload of {ifname} {}", on_off(on)))
+}
+
 /// Whether the hardware merges received segments.
 pub fn lro(ifname: &str) -> Result<bool> {
     let flags = ethtool(ifname, ETHTOOL_GFLAGS, 0);
@@ -34,15 +50,17 @@ pub fn lro(ifname: &str) -> Result<bool> {
 }
 
 pub fn set_lro(ifname: &str, on: bool) -> Result<()> {
-    let switch = || {
-        let flags = ethtool(ifname, ETHTOOL_GFLAGS, 0)?;
-        let wanted = if on { flags | ETH_FLAG_LRO } else { flags & !ETH_FLAG_LRO };
-        if wanted != flags {
-            ethtool(ifname, ETHTOOL_SFLAGS, wanted)?;
-        }
-        io::Result::Ok(())
-    };
-    switch().with_context(|| format!("switch LRO of {ifname} {}", on_off(on)))
+    set_flag(ifname, ETH_FLAG_LRO, on)
+        .with_context(|| format!("switch LRO of {ifname} {}", on_off(on)))
+}
+
+fn set_flag(ifname: &str, flag: u32, on: bool) -> io::Result<()> {
+    let flags = ethtool(ifname, ETHTOOL_GFLAGS, 0)?;
+    let wanted = if on { flags | flag } else { flags & !flag };
+    if wanted != flags {
+        ethtool(ifname, ETHTOOL_SFLAGS, wanted)?;
+    }
+    Ok(())
 }
 
 fn on_off(on: bool) -> &'static str {
@@ -99,5 +117,7 @@ mod tests {
     fn an_error_says_what_was_done_to_what() {
         let error = gro("no-such-link").unwrap_err();
         assert_eq!(error.to_string(), "read whether no-such-link has GRO on");
+        let error = set_rxvlan("no-such-link", false).unwrap_err();
+        assert_eq!(error.to_string(), "switch rx-vlan-offload of no-such-link off");
     }
 }

@@ -1,8 +1,8 @@
 //! From the kernel's messages to the parts of a `Snapshot`. Called by `Netlink::snapshot`. No I/O.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use lb_common::addr::Mac;
+use lb_common::link::Mac;
 use rtnetlink::packet_route::AddressFamily;
 use rtnetlink::packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
 use rtnetlink::packet_route::link::{
@@ -21,6 +21,8 @@ use rtnetlink::packet_route::route::{
 use super::snapshot::{
     Address, AttachMode, AttachedXdp, Link, LinkKind, Neighbour, NeighbourState, Route, RouteKind,
 };
+
+use crate::config::Cidr;
 
 #[cfg(test)]
 mod tests;
@@ -94,25 +96,31 @@ fn xdp(attributes: &[LinkXdp]) -> Option<AttachedXdp> {
     Some(AttachedXdp { program_id: attributes.iter().find_map(id).unwrap_or(0), mode })
 }
 
-/// None: not IPv4.
+/// None: not an IP address.
 pub(super) fn address(message: &AddressMessage) -> Option<Address> {
-    if message.header.family != AddressFamily::Inet {
-        return None;
-    }
     // Local is our end; Address is the peer's on a point-to-point link, else the same.
     let find =
         |pick: fn(&AddressAttribute) -> Option<IpAddr>| message.attributes.iter().find_map(pick);
-    let local = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None })
-        .or_else(|| find(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None }));
-    let Some(IpAddr::V4(address)) = local else { return None };
+    let address = find(|a| if let AddressAttribute::Local(ip) = a { Some(*ip) } else { None })
+        .or_else(|| find(|a| if let AddressAttribute::Address(ip) = a { Some(*ip) } else { None }))
+        .filter(|address| kernel_family(address) == message.header.family)?;
     let no_time = |a: &AddressAttribute| matches!(a, AddressAttribute::CacheInfo(cache) if cache.ifa_preferred == 0);
+    let flags = message.header.flags;
     Some(Address {
         ifindex: message.header.index,
         address,
         prefix_len: message.header.prefix_len,
-        deprecated: message.header.flags.contains(AddressHeaderFlags::Deprecated)
+        deprecated: flags.contains(AddressHeaderFlags::Deprecated)
             || message.attributes.iter().any(no_time),
+        tentative: flags.intersects(AddressHeaderFlags::Tentative | AddressHeaderFlags::Dadfailed),
     })
+}
+
+fn kernel_family(address: &IpAddr) -> AddressFamily {
+    match address {
+        IpAddr::V4(_) => AddressFamily::Inet,
+        IpAddr::V6(_) => AddressFamily::Inet6,
+    }
 }
 
 /// None: not a route that lookups in the main table use.
@@ -120,12 +128,15 @@ pub(super) fn route(message: &RouteMessage) -> Option<Route> {
     let header = &message.header;
     // Cloned ones are what the kernel learned about single hosts (path MTU, redirects).
     let unused = header.flags.intersects(RouteFlags::Cloned | RouteFlags::Dead);
-    if header.address_family != AddressFamily::Inet || header.tos != 0 || unused {
+    let default = [IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)]
+        .into_iter()
+        .find(|address| kernel_family(address) == header.address_family)?;
+    if header.tos != 0 || unused {
         return None;
     }
+    let prefix_len = header.destination_prefix_length;
     let mut route = Route {
-        dst: Ipv4Addr::UNSPECIFIED,
-        prefix_len: header.destination_prefix_length,
+        dst: Cidr::containing(default, prefix_len),
         gateway: None,
         ifindex: 0,
         metric: 0,
@@ -136,12 +147,12 @@ pub(super) fn route(message: &RouteMessage) -> Option<Route> {
     for attribute in &message.attributes {
         if let RouteAttribute::Table(id) = attribute {
             table = *id;
-        } else if let RouteAttribute::Destination(RouteAddress::Inet(dst)) = attribute {
-            route.dst = *dst;
+        } else if let RouteAttribute::Destination(dst) = attribute {
+            route.dst = Cidr::containing(route_address(dst)?, prefix_len);
         } else if let RouteAttribute::Priority(metric) = attribute {
             route.metric = *metric;
-        } else if let RouteAttribute::PrefSource(RouteAddress::Inet(source)) = attribute {
-            route.prefsrc = Some(*source);
+        } else if let RouteAttribute::PrefSource(source) = attribute {
+            route.prefsrc = route_address(source);
         } else if let RouteAttribute::MultiPath(paths) = attribute {
             let path = usable_path(paths)?;
             route.ifindex = path.interface_index;
@@ -161,12 +172,21 @@ fn usable_path(paths: &[RouteNextHop]) -> Option<&RouteNextHop> {
 }
 
 fn apply_path(route: &mut Route, attribute: &RouteAttribute) {
-    if let RouteAttribute::Gateway(RouteAddress::Inet(gateway)) = attribute {
-        route.gateway = Some(*gateway);
+    if let RouteAttribute::Gateway(gateway) = attribute {
+        route.gateway = route_address(gateway);
     } else if let RouteAttribute::Oif(index) = attribute {
         route.ifindex = *index;
     } else if matches!(attribute, RouteAttribute::Via(_) | RouteAttribute::EncapType(_)) {
         route.kind = RouteKind::Blocked;
+    }
+}
+
+/// None: not an IP address.
+fn route_address(address: &RouteAddress) -> Option<IpAddr> {
+    match address {
+        RouteAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        RouteAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        RouteAddress::Mpls(_) | RouteAddress::Other(_) | _ => None,
     }
 }
 
@@ -188,18 +208,19 @@ fn route_kind(kind: RouteType) -> RouteKind {
     }
 }
 
-/// Interface, address and entry. None: not an IPv4 neighbour.
-pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(u32, Ipv4Addr, Neighbour)> {
+/// Interface, address and entry. None: no neighbour that packets of ours could go to.
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(u32, IpAddr, Neighbour)> {
     let header = &message.header;
-    if header.family != AddressFamily::Inet || header.flags.contains(NeighbourFlags::Proxy) {
+    if header.flags.contains(NeighbourFlags::Proxy) {
         return None;
     }
     let address = message.attributes.iter().find_map(|attribute| {
-        let NeighbourAttribute::Destination(NeighbourAddress::Inet(ip)) = attribute else {
-            return None;
-        };
-        Some(*ip)
+        let NeighbourAttribute::Destination(address) = attribute else { return None };
+        neighbour_address(address)
     })?;
+    if address.is_multicast() || kernel_family(&address) != header.family {
+        return None;
+    }
     let mac = message.attributes.iter().find_map(|attribute| {
         let NeighbourAttribute::LinkLayerAddress(bytes) = attribute else { return None };
         mac(bytes)
@@ -216,6 +237,14 @@ pub(super) fn neighbour(message: &NeighbourMessage) -> Option<(u32, Ipv4Addr, Ne
         KernelState::None | KernelState::Other(_) | _ => NeighbourState::None,
     };
     Some((header.ifindex, address, Neighbour { mac, state }))
+}
+
+fn neighbour_address(address: &NeighbourAddress) -> Option<IpAddr> {
+    match address {
+        NeighbourAddress::Inet(v4) => Some(IpAddr::V4(*v4)),
+        NeighbourAddress::Inet6(v6) => Some(IpAddr::V6(*v6)),
+        NeighbourAddress::Other(_) | _ => None,
+    }
 }
 
 /// None: not an Ethernet address.

@@ -1,19 +1,21 @@
-//! The node's interfaces, IPv4 addresses, routes and neighbours at one moment, and what the
+//! The node's interfaces, addresses, routes and neighbours at one moment, and what the
 //! controller asks of them. Made by `Netlink::snapshot`, read by control. Pure.
 //!
 //! Routes are those of the main table: rules and further tables are not followed.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use lb_common::addr::{Mac, NextHop};
+use lb_common::link::Mac;
+
+use crate::config::{Cidr, Family};
 
 mod datapath;
 #[cfg(test)]
 mod tests;
 
-pub use datapath::RouteEntry;
+pub use datapath::{NeighbourEntry, RouteEntry};
 
 /// All that was found. Two that are equal need no work of the controller.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -23,7 +25,7 @@ pub struct Snapshot {
     pub addresses: Vec<Address>,
     pub routes: Vec<Route>,
     /// By interface index and address.
-    pub neighbours: BTreeMap<(u32, Ipv4Addr), Neighbour>,
+    pub neighbours: BTreeMap<(u32, IpAddr), Neighbour>,
 }
 
 /// An interface.
@@ -73,33 +75,34 @@ pub enum AttachMode {
     Multiple,
 }
 
-/// An IPv4 address of an interface.
+/// An address of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Address {
     pub ifindex: u32,
-    pub address: Ipv4Addr,
+    pub address: IpAddr,
     pub prefix_len: u8,
     /// Preferred lifetime 0, as VIPs have.
     pub deprecated: bool,
+    /// Not to be used: it may be another node's (duplicate address detection, RFC 4862 5.4).
+    pub tentative: bool,
 }
 
 impl Address {
-    fn contains(&self, other: Ipv4Addr) -> bool {
-        covers(self.address, self.prefix_len, other)
+    fn contains(&self, other: IpAddr) -> bool {
+        Cidr::containing(self.address, self.prefix_len).contains(&other)
     }
 }
 
-/// An IPv4 route. Of several paths, the first that works.
+/// A route. Of several paths, the first that works.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
-    pub dst: Ipv4Addr,
-    pub prefix_len: u8,
+    pub dst: Cidr,
     /// None: the destination is on the link.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// 0 where the kind needs none.
     pub ifindex: u32,
     pub metric: u32,
-    pub prefsrc: Option<Ipv4Addr>,
+    pub prefsrc: Option<IpAddr>,
     pub kind: RouteKind,
 }
 
@@ -110,7 +113,7 @@ pub enum RouteKind {
     Local,
     Broadcast,
     Multicast,
-    /// Dropped or refused, or sent in a way that is not IPv4 over Ethernet (an IPv6 gateway).
+    /// Dropped or refused, or sent in a way that is not plain Ethernet (a gateway of the other family).
     Blocked,
 }
 
@@ -158,18 +161,33 @@ impl Neighbour {
     }
 }
 
+/// Where a frame goes, and how it leaves this node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hop {
+    /// The interface of the route; a VLAN, if there are tags.
+    pub through: u32,
+    /// The interface that frames leave by: the same, or what is below the VLANs.
+    pub ifindex: u32,
+    /// The neighbour's address.
+    pub mac: Mac,
+    /// 802.1Q identifier, outer tag; 0: untagged.
+    pub vlan: u16,
+    /// Inner tag; 0: none.
+    pub inner_vlan: u16,
+}
+
 /// How far the way to a destination is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resolution {
-    Known(NextHop),
+    Known(Hop),
     /// The neighbour has not answered yet, or has not been asked.
     Unresolved {
-        neighbour: Ipv4Addr,
+        neighbour: IpAddr,
         ifindex: u32,
     },
     /// The neighbour was asked and did not answer.
     Failed {
-        neighbour: Ipv4Addr,
+        neighbour: IpAddr,
         ifindex: u32,
     },
     NoRoute,
@@ -182,13 +200,31 @@ impl Snapshot {
         self.links.values().find(|link| link.name == name)
     }
 
-    /// The route that the kernel takes: longest prefix, then lowest metric, then first.
-    pub fn route_to(&self, dst: Ipv4Addr) -> Option<&Route> {
-        let matching = self.routes.iter().filter(|r| covers(r.dst, r.prefix_len, dst));
-        matching.min_by_key(|route| (Reverse(route.prefix_len), route.metric))
+    /// The bond, team or bridge that an interface is a port of: what arrives is the master's.
+    pub fn aggregate_of(&self, link: &Link) -> Option<&Link> {
+        let master = self.links.get(&link.master?)?;
+        let is_aggregate = match &master.kind {
+            LinkKind::Bond => true,
+            LinkKind::Vlan { .. } => false,
+            LinkKind::Other(kind) => matches!(kind.as_str(), "bridge" | "team"),
+        };
+        is_aggregate.then_some(master)
     }
 
-    pub fn next_hop(&self, dst: Ipv4Addr) -> Resolution {
+    /// Frames of VLANs arrive by this interface, for VLANs of this node.
+    pub fn has_vlans(&self, ifindex: u32) -> bool {
+        let is_child =
+            |link: &Link| matches!(link.kind, LinkKind::Vlan { parent, .. } if parent == ifindex);
+        self.links.values().any(is_child)
+    }
+
+    /// The route that the kernel takes: longest prefix, then lowest metric, then first.
+    pub fn route_to(&self, dst: IpAddr) -> Option<&Route> {
+        let matching = self.routes.iter().filter(|route| route.dst.contains(&dst));
+        matching.min_by_key(|route| (Reverse(route.dst.prefix_len), route.metric))
+    }
+
+    pub fn next_hop(&self, dst: IpAddr) -> Resolution {
         if dst.is_loopback() || self.addresses.iter().any(|a| a.address == dst) {
             return Resolution::Local;
         }
@@ -221,15 +257,20 @@ impl Snapshot {
     ///
     /// The route's preferred source; else an address of its interface, best one whose subnet holds
     /// the gateway or `dst`; else any of the node's (unnumbered interfaces). Deprecated addresses,
-    /// which may be VIPs of somebody else, come last.
-    pub fn source_for(&self, dst: Ipv4Addr, exclude: &BTreeSet<Ipv4Addr>) -> Option<Ipv4Addr> {
+    /// which may be VIPs of somebody else, come last. Link-local ones reach nothing beyond the link.
+    pub fn source_for(&self, dst: IpAddr, exclude: &BTreeSet<IpAddr>) -> Option<IpAddr> {
         let route = self.route_to(dst).filter(|route| route.kind == RouteKind::Unicast)?;
         if let Some(source) = route.prefsrc.filter(|source| !exclude.contains(source)) {
             return Some(source);
         }
         let neighbour = route.gateway.unwrap_or(dst);
         let free = self.addresses.iter().filter(|a| {
-            !exclude.contains(&a.address) && !a.address.is_loopback() && self.has_link(a.ifindex)
+            Family::of(&a.address) == Family::of(&dst)
+                && !a.tentative
+                && !exclude.contains(&a.address)
+                && !a.address.is_loopback()
+                && is_link_local(&a.address) == is_link_local(&dst)
+                && self.has_link(a.ifindex)
         });
         let best = free.min_by_key(|address| {
             let here = address.ifindex == route.ifindex;
@@ -238,12 +279,30 @@ impl Snapshot {
         best.map(|address| address.address)
     }
 
+    /// The node's own address of an interface, none of `exclude`, the VIPs.
+    pub fn own_address(
+        &self,
+        ifindex: u32,
+        family: Family,
+        exclude: &BTreeSet<IpAddr>,
+    ) -> Option<IpAddr> {
+        let own = self.addresses.iter().filter(|a| {
+            a.ifindex == ifindex
+                && Family::of(&a.address) == family
+                && !a.tentative
+                && !a.deprecated
+                && !exclude.contains(&a.address)
+        });
+        own.min_by_key(|address| is_link_local(&address.address)).map(|address| address.address)
+    }
+
     /// Where to add a VIP: the candidate in whose subnet it is, else the first that exists.
-    pub fn interface_for(&self, vip: Ipv4Addr, candidates: &[String]) -> Option<u32> {
+    pub fn interface_for(&self, vip: IpAddr, candidates: &[String]) -> Option<u32> {
         let links: Vec<u32> =
             candidates.iter().filter_map(|name| self.link_by_name(name)).map(|l| l.index).collect();
         let subnet_of = |ifindex: u32| {
-            let here = self.addresses.iter().filter(|a| a.ifindex == ifindex && a.prefix_len < 32);
+            let is_subnet = |a: &&Address| a.prefix_len < Family::of(&a.address).bits();
+            let here = self.addresses.iter().filter(|a| a.ifindex == ifindex).filter(is_subnet);
             here.filter(|a| a.contains(vip)).map(|a| a.prefix_len).max()
         };
         let connected = links.iter().filter_map(|&index| Some((Reverse(subnet_of(index)?), index)));
@@ -255,9 +314,9 @@ impl Snapshot {
 
     /// A frame to `mac` as it leaves the node: on a VLAN, through its parent and with its tag.
     /// None: the interface is unknown, or has more tags than a frame of ours can carry.
-    fn hop_through(&self, ifindex: u32, mac: Mac) -> Option<NextHop> {
+    fn hop_through(&self, ifindex: u32, mac: Mac) -> Option<Hop> {
         let mut link = self.links.get(&ifindex)?;
-        let mut hop = NextHop { ifindex, mac, source_mac: link.mac, vlan: 0, inner_vlan: 0 };
+        let mut hop = Hop { through: ifindex, ifindex, mac, vlan: 0, inner_vlan: 0 };
         while let LinkKind::Vlan { id, parent } = link.kind {
             if hop.inner_vlan != 0 {
                 return None;
@@ -277,9 +336,7 @@ impl Snapshot {
     }
 }
 
-/// Whether `address` is in `network`/`prefix_len`.
-fn covers(network: Ipv4Addr, prefix_len: u8, address: Ipv4Addr) -> bool {
-    let host_bits = 32_u32.saturating_sub(u32::from(prefix_len));
-    let mask = u32::MAX.checked_shl(host_bits).unwrap_or(0);
-    (network.to_bits() ^ address.to_bits()) & mask == 0
+/// Means something on one link only. IPv4 ones are routed like any other here.
+fn is_link_local(address: &IpAddr) -> bool {
+    matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }

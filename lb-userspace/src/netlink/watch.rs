@@ -10,14 +10,16 @@ use tokio::sync::watch;
 
 use super::request::Message;
 
-const GROUPS: [MulticastGroup; 4] = [
+const GROUPS: [MulticastGroup; 6] = [
     MulticastGroup::Link,
     MulticastGroup::Neigh,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv4Route,
+    MulticastGroup::Ipv6Ifaddr,
+    MulticastGroup::Ipv6Route,
 ];
 
-/// A subscription to changes of interfaces, IPv4 addresses, routes and neighbours.
+/// A subscription to changes of interfaces, addresses, routes and neighbours.
 ///
 /// Any number of changes count as one until they are asked for. Neighbours change their state
 /// all the time: wait a little before each snapshot.
@@ -59,12 +61,14 @@ async fn forward(messages: impl Stream<Item = Message>, sender: &watch::Sender<(
 
 /// Whether a snapshot may differ: not for neighbours of other families. An overrun may hide anything.
 fn is_change(message: &Message) -> bool {
-    let is_ipv4 = |neighbour: &NeighbourMessage| neighbour.header.family == AddressFamily::Inet;
+    let is_ip = |neighbour: &NeighbourMessage| {
+        matches!(neighbour.header.family, AddressFamily::Inet | AddressFamily::Inet6)
+    };
     match &message.payload {
         NetlinkPayload::InnerMessage(
             RouteNetlinkMessage::NewNeighbour(neighbour)
             | RouteNetlinkMessage::DelNeighbour(neighbour),
-        ) => is_ipv4(neighbour),
+        ) => is_ip(neighbour),
         NetlinkPayload::InnerMessage(_)
         | NetlinkPayload::Overrun(_)
         | NetlinkPayload::Error(_)
@@ -82,10 +86,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ipv6_neighbours_are_no_change_and_an_overrun_is_one() {
+    fn bridge_ports_are_no_change_and_an_overrun_is_one() {
         let cases = [
             (neighbour(AddressFamily::Inet), true),
-            (neighbour(AddressFamily::Inet6), false),
+            (neighbour(AddressFamily::Inet6), true),
             (neighbour(AddressFamily::Bridge), false),
             (inner(RouteNetlinkMessage::DelLink(LinkMessage::default())), true),
             (message(NetlinkPayload::Overrun(Vec::new())), true),

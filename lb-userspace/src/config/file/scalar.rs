@@ -1,13 +1,15 @@
 //! Single values: text in, a value or what is wrong with it out. Pure.
 
 use std::fmt::Display;
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 use std::time::Duration;
 
 use jiff::SignedDuration;
 use thiserror::Error;
+
+use super::super::{Cidr, Family};
 
 const MAX_NAME: usize = 63;
 /// `IFNAMSIZ` less its terminating zero.
@@ -44,25 +46,30 @@ pub(super) enum Fault {
     )]
     Interface(String),
     #[error(
-        "{} is an IPv6 address, and IPv6 {what} are not supported yet; write an IPv4 address such \
-         as {example}",
-        quoted(.text)
+        "{} has a prefix other than /{bits}; write {address} (a VIP is always added as /{bits})",
+        quoted(.text), bits = Family::of(.address).bits()
     )]
-    Ipv6 { text: String, what: &'static str, example: &'static str },
-    #[error(
-        "{} has a prefix other than /32; write {address} (a VIP is always added as /32)",
-        quoted(.text)
-    )]
-    Prefix { text: String, address: Ipv4Addr },
+    Prefix { text: String, address: IpAddr },
     #[error("{} has a port; write {} here and {} under `port`", quoted(.0), .1.ip(), .1.port())]
-    HasPort(String, SocketAddrV4),
+    HasPort(String, SocketAddr),
     #[error(
-        "{} is no IPv4 address; write one such as {example} (names are not looked up)",
+        "{} is no IP address; write one such as {example} (names are not looked up)",
         quoted(.text)
     )]
     Address { text: String, example: &'static str },
     #[error("{address} is {kind}; write an address that other hosts can reach")]
-    Special { address: Ipv4Addr, kind: &'static str },
+    Special { address: IpAddr, kind: &'static str },
+    #[error("{} is an IPv4 address in IPv6 form; write {address}", quoted(.text))]
+    Mapped { text: String, address: Ipv4Addr },
+    #[error("{} is no range of addresses; write one such as 10.0.0.0/8 or fd00::/64", quoted(.0))]
+    Range(String),
+    #[error("{} has bits set beyond its prefix; write {range}", quoted(.text))]
+    HostBits { text: String, range: Cidr },
+    #[error(
+        "{} is a range of IPv4 addresses in IPv6 form; write it as IPv4, such as 10.0.0.0/8",
+        quoted(.0)
+    )]
+    MappedRange(String),
 }
 
 /// A whole number in `range`.
@@ -126,30 +133,53 @@ pub(super) fn interface(text: &str) -> Result<String, Fault> {
 }
 
 /// An address that this node is to own.
-pub(super) fn vip(text: &str) -> Result<Ipv4Addr, Fault> {
-    let (address, prefix) = text.split_once('/').unwrap_or((text, "32"));
-    let address = ipv4(address, text, "VIPs", "10.0.0.100")?;
-    if prefix != "32" {
+pub(super) fn vip(text: &str) -> Result<IpAddr, Fault> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let address = ip(address, text, "10.0.0.100 or fd00::100")?;
+    if prefix.is_some_and(|prefix| prefix != Family::of(&address).bits().to_string()) {
         return Err(Fault::Prefix { text: text.to_owned(), address });
     }
-    unicast(address)
+    unicast(address, text)
 }
 
 /// An address of a backend.
-pub(super) fn backend_address(text: &str) -> Result<Ipv4Addr, Fault> {
-    unicast(ipv4(text, text, "backends", "10.0.0.11")?)
+pub(super) fn backend_address(text: &str) -> Result<IpAddr, Fault> {
+    unicast(ip(text, text, "10.0.0.11 or fd00::11")?, text)
 }
 
-fn ipv4(
-    address: &str,
-    text: &str,
-    what: &'static str,
-    example: &'static str,
-) -> Result<Ipv4Addr, Fault> {
+/// A range of addresses; a single one is a range of its own.
+pub(super) fn range(text: &str) -> Result<Cidr, Fault> {
+    let fault = || Fault::Range(text.to_owned());
+    let (address, length) = match text.split_once('/') {
+        Some((address, length)) => (address, Some(length)),
+        None => (text, None),
+    };
+    let address: IpAddr = address.parse().map_err(|_| fault())?;
+    let bits = Family::of(&address).bits();
+    let length = match length {
+        Some(length) if length.bytes().all(|byte| byte.is_ascii_digit()) => {
+            length.parse().ok().filter(|length| *length <= bits).ok_or_else(fault)?
+        }
+        Some(_) => return Err(fault()),
+        None => bits,
+    };
+    let range = Cidr::containing(address, length);
+    if range.network != address {
+        return Err(Fault::HostBits { text: text.to_owned(), range });
+    }
+    if matches!(address, IpAddr::V6(v6) if v6.to_ipv4_mapped().is_some()) {
+        return Err(Fault::MappedRange(text.to_owned()));
+    }
+    Ok(range)
+}
+
+fn ip(address: &str, text: &str, example: &'static str) -> Result<IpAddr, Fault> {
     let text = text.to_owned();
     match address.parse() {
-        Ok(IpAddr::V4(address)) => Ok(address),
-        Ok(IpAddr::V6(_)) => Err(Fault::Ipv6 { text, what, example }),
+        Ok(address) => Ok(address),
         Err(_) => match address.parse() {
             Ok(endpoint) => Err(Fault::HasPort(text, endpoint)),
             Err(_) => Err(Fault::Address { text, example }),
@@ -157,19 +187,49 @@ fn ipv4(
     }
 }
 
-fn unicast(address: Ipv4Addr) -> Result<Ipv4Addr, Fault> {
-    let kind = if address.is_unspecified() {
-        "the unspecified address"
-    } else if address.is_loopback() {
-        "a loopback address"
-    } else if address.is_multicast() {
-        "a multicast address"
-    } else if address.is_broadcast() {
-        "the broadcast address"
-    } else {
-        return Ok(address);
+fn unicast(address: IpAddr, text: &str) -> Result<IpAddr, Fault> {
+    let special = match address {
+        IpAddr::V4(v4) => special_v4(v4),
+        IpAddr::V6(v6) => {
+            if let Some(address) = v6.to_ipv4_mapped() {
+                return Err(Fault::Mapped { text: text.to_owned(), address });
+            }
+            special_v6(v6)
+        }
     };
-    Err(Fault::Special { address, kind })
+    special.map_or(Ok(address), |kind| Err(Fault::Special { address, kind }))
+}
+
+const fn special_v4(address: Ipv4Addr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if address.octets()[0] == 0 {
+        Some("an address of 0.0.0.0/8, which is for no host")
+    } else if address.is_loopback() {
+        Some("a loopback address")
+    } else if address.is_link_local() {
+        Some("a link-local address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else if address.is_broadcast() {
+        Some("the broadcast address")
+    } else {
+        None
+    }
+}
+
+const fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
+    if address.is_unspecified() {
+        Some("the unspecified address")
+    } else if address.is_loopback() {
+        Some("a loopback address")
+    } else if address.is_unicast_link_local() {
+        Some("a link-local address")
+    } else if address.is_multicast() {
+        Some("a multicast address")
+    } else {
+        None
+    }
 }
 
 /// As an operator would write it.

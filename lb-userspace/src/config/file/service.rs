@@ -1,6 +1,6 @@
 //! One service. Pure.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
@@ -16,12 +16,12 @@ const MAX_SNAT_ADDRESSES: usize = 4;
 const SECOND: Duration = Duration::from_secs(1);
 const HOUR: Duration = Duration::from_secs(3600);
 const WEEK: Duration = Duration::from_secs(7 * 24 * 3600);
-const MONTH: Duration = Duration::from_secs(30 * 24 * 3600);
+/// Times of flows wrap after some weeks.
+const FORTNIGHT: Duration = Duration::from_secs(14 * 24 * 3600);
 const RESET_DELAY: Duration = Duration::from_secs(3);
 
 impl Reader<'_> {
     pub(super) fn service(&mut self, scope: &Spot, file: &ServiceFile) -> Service {
-        self.unavailable(scope, file);
         // Without any VRRP, every service is.
         self.boolean(&scope.field("standalone", &file.standalone), &file.standalone);
         let port = self.service_port(scope, file);
@@ -33,12 +33,15 @@ impl Reader<'_> {
                 &[("fail_open", OnAllDown::FailOpen), ("reject", OnAllDown::Reject)],
             )
             .unwrap_or_default();
-        Service {
+        let service = Service {
             name: self.service_name(scope, file),
             vips: self.vips(scope, file),
             port,
             mode: self.mode(scope, file),
             snat_addresses: self.snat_addresses(scope, file),
+            exclusive: self.boolean(&spot("exclusive", &file.exclusive), &file.exclusive),
+            allow: self.allow(scope, file),
+            rate_limit: self.rate_limit(scope, file.rate_limit.as_ref()),
             on_all_down,
             reset_delay: self.duration(
                 &spot("reset_delay", &file.reset_delay),
@@ -55,16 +58,10 @@ impl Reader<'_> {
             timeouts: self.timeouts(scope, file.timeouts.as_ref()),
             backends: self.backends(scope, file, port),
             health: self.health(scope, file.health.as_ref()),
-        }
-    }
-
-    fn unavailable(&mut self, scope: &Spot, file: &ServiceFile) {
-        if let Some(allow) = file.allow.as_ref().filter(|allow| !allow.value.is_empty()) {
-            self.wrong(
-                &scope.of("allow", allow),
-                "source ranges are not available yet; remove the key, and filter before this node",
-            );
-        }
+        };
+        self.families(scope, file);
+        self.mode_allows(scope, file, &service);
+        service
     }
 
     fn service_name(&mut self, scope: &Spot, file: &ServiceFile) -> String {
@@ -83,18 +80,11 @@ impl Reader<'_> {
     }
 
     fn mode(&mut self, scope: &Spot, file: &ServiceFile) -> Mode {
-        let Some(mode) = &file.mode else {
-            return Mode::default();
-        };
-        let spot = scope.of("mode", mode);
-        if matches!(mode.value.as_str(), "dnat" | "dsr") {
-            self.wrong(&spot, format_args!("mode {} is not available yet; write nat", mode.value));
-            return Mode::default();
-        }
-        self.choice(&spot, &file.mode, &[("nat", Mode::Nat)]).unwrap_or_default()
+        let choices = [("nat", Mode::Nat), ("dnat", Mode::Dnat), ("dsr", Mode::Dsr)];
+        self.choice(&scope.field("mode", &file.mode), &file.mode, &choices).unwrap_or_default()
     }
 
-    fn vips(&mut self, scope: &Spot, file: &ServiceFile) -> Vec<Ipv4Addr> {
+    fn vips(&mut self, scope: &Spot, file: &ServiceFile) -> Vec<IpAddr> {
         let Some(list) = &file.vips else {
             self.missing(scope, "vips", "`vips: [10.0.0.100]` with the address that clients use");
             return Vec::new();
@@ -106,7 +96,7 @@ impl Reader<'_> {
         self.addresses(&spot, &list.value)
     }
 
-    fn snat_addresses(&mut self, scope: &Spot, file: &ServiceFile) -> Vec<Ipv4Addr> {
+    fn snat_addresses(&mut self, scope: &Spot, file: &ServiceFile) -> Vec<IpAddr> {
         let Some(snat) = &file.snat_address else {
             return Vec::new();
         };
@@ -128,7 +118,7 @@ impl Reader<'_> {
         }
     }
 
-    fn addresses(&mut self, scope: &Spot, list: &[Spanned<String>]) -> Vec<Ipv4Addr> {
+    fn addresses(&mut self, scope: &Spot, list: &[Spanned<String>]) -> Vec<IpAddr> {
         let mut addresses = Vec::new();
         for (index, value) in list.iter().enumerate() {
             let spot = scope.element(index, value);
@@ -151,21 +141,23 @@ impl Reader<'_> {
         let default = Timeouts::default();
         let Some(file) = file else { return default };
         let scope = scope.of("timeouts", file);
-        let TimeoutsFile { established, half_open, closing } = &file.value;
+        let TimeoutsFile { established, half_open, closing, half_closed, closed } = &file.value;
         let mut read = |name, field, longest, default| {
             self.duration(&scope.field(name, field), field, &(SECOND..=longest), default)
         };
         Timeouts {
-            established: read("established", established, MONTH, default.established),
+            established: read("established", established, FORTNIGHT, default.established),
             half_open: read("half_open", half_open, HOUR, default.half_open),
             closing: read("closing", closing, HOUR, default.closing),
+            half_closed: read("half_closed", half_closed, FORTNIGHT, default.half_closed),
+            closed: read("closed", closed, HOUR, default.closed),
         }
     }
 }
 
 impl ServiceFile {
     /// The VIPs that can be read.
-    pub(super) fn vips(&self, scope: &Spot) -> Vec<(Ipv4Addr, Spot)> {
+    pub(super) fn vips(&self, scope: &Spot) -> Vec<(IpAddr, Spot)> {
         let Some(list) = &self.vips else {
             return Vec::new();
         };
@@ -173,19 +165,21 @@ impl ServiceFile {
     }
 
     /// The SNAT addresses that can be read.
-    pub(super) fn snat(&self, scope: &Spot) -> Vec<(Ipv4Addr, Spot)> {
+    pub(super) fn snat(&self, scope: &Spot) -> Vec<(IpAddr, Spot)> {
         let Some(snat) = &self.snat_address else {
             return Vec::new();
         };
         let spot = scope.of("snat_address", snat);
         match &snat.value {
-            OneOrMany::One(text) => address(text).map(|it| (it, spot)).into_iter().collect(),
+            OneOrMany::One(text) => {
+                scalar::vip(text).ok().map(|it| (it, spot)).into_iter().collect()
+            }
             OneOrMany::Many(many) => readable(&spot, many),
         }
     }
 
     /// The backends' addresses that can be read.
-    pub(super) fn backend_addresses(&self, scope: &Spot) -> Vec<(Ipv4Addr, Spot)> {
+    pub(super) fn backend_addresses(&self, scope: &Spot) -> Vec<(IpAddr, Spot)> {
         let Some(list) = &self.backends else {
             return Vec::new();
         };
@@ -194,19 +188,18 @@ impl ServiceFile {
         backends
             .filter_map(|(index, file)| {
                 let field = file.value.address.as_ref()?;
-                Some((address(&field.value)?, scope.element(index, file).of("address", field)))
+                let address = scalar::backend_address(&field.value).ok()?;
+                Some((address, scope.element(index, file).of("address", field)))
             })
             .collect()
     }
 }
 
-fn readable(scope: &Spot, list: &[Spanned<String>]) -> Vec<(Ipv4Addr, Spot)> {
+fn readable(scope: &Spot, list: &[Spanned<String>]) -> Vec<(IpAddr, Spot)> {
     let values = list.iter().enumerate();
     values
-        .filter_map(|(index, value)| Some((address(&value.value)?, scope.element(index, value))))
+        .filter_map(|(index, value)| {
+            Some((scalar::vip(&value.value).ok()?, scope.element(index, value)))
+        })
         .collect()
-}
-
-fn address(text: &str) -> Option<Ipv4Addr> {
-    text.strip_suffix("/32").unwrap_or(text).parse().ok()
 }

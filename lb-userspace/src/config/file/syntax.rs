@@ -11,6 +11,8 @@ use super::{Document, Spot};
 
 /// Values repeated by aliases: enough to share blocks between services, no bomb.
 const MAX_REPEATED: usize = 20_000;
+/// Keys and values: 256 services with 1,024 backends each, written out in full, take 2.7 millions.
+const MAX_NODES: usize = 4_000_000;
 /// Farther apart, two keys have nothing to do with each other (0 to 1).
 const MIN_SIMILARITY: f64 = 0.8;
 
@@ -32,6 +34,10 @@ pub(super) fn read(text: &str, name: &Path) -> Result<Document, ConfigError> {
 fn options() -> Options {
     serde_saphyr::options! {
         alias_limits: serde_saphyr::alias_limits! { max_total_replayed_events: MAX_REPEATED },
+        budget: serde_saphyr::budget! {
+            max_nodes: MAX_NODES,
+            max_events: MAX_NODES * 2,
+        },
         // Comments are never read; by default many of them in one place are an error.
         emit_comments: false,
         with_snippet: false,

@@ -1,4 +1,4 @@
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
-    Admin, Backend, Config, ConfigError, EXAMPLE, HealthCheck, Limits, Mode, OnAllDown, Probe,
-    Service, Timeouts, Verify, XdpMode,
+    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Family, HealthCheck, Limits, Mode,
+    OnAllDown, Probe, RateLimit, Service, Timeouts, Verify, XdpMode,
 };
 use super::parse;
 
@@ -32,10 +32,13 @@ fn minimal_file_gets_every_default() {
             limits: Limits { flows: 131_072, half_open: 65_536 },
             services: vec![Service {
                 name: "api".to_owned(),
-                vips: vec![Ipv4Addr::new(10, 0, 0, 100)],
+                vips: vec![ip("10.0.0.100")],
                 port: 6443,
                 mode: Mode::Nat,
                 snat_addresses: Vec::new(),
+                exclusive: false,
+                allow: Vec::new(),
+                rate_limit: None,
                 on_all_down: OnAllDown::FailOpen,
                 drain_timeout: Duration::ZERO,
                 reset_delay: Duration::from_secs(3),
@@ -43,6 +46,8 @@ fn minimal_file_gets_every_default() {
                     established: Duration::from_secs(86_400),
                     half_open: Duration::from_secs(30),
                     closing: Duration::from_secs(60),
+                    half_closed: Duration::from_secs(3600),
+                    closed: Duration::from_secs(2),
                 },
                 backends: vec![backend("cp1", 11, 6443)],
                 health: default_health(),
@@ -72,10 +77,13 @@ fn every_value_can_be_other_than_the_default() {
     let config = parsed(include_str!("tests/other.yaml"));
     let service = Service {
         name: "edge_1.a-b".to_owned(),
-        vips: vec![Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 0, 2, 2)],
+        vips: vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")],
         port: 443,
         mode: Mode::Nat,
-        snat_addresses: vec![Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2)],
+        snat_addresses: vec![ip("10.0.0.1"), ip("10.0.0.2"), ip("fd00::1")],
+        exclusive: false,
+        allow: ["10.0.0.0/8", "192.0.2.77/32", "2001:db8::/32"].map(range).to_vec(),
+        rate_limit: Some(RateLimit { connections_per_second: 50, burst: 200 }),
         on_all_down: OnAllDown::Reject,
         drain_timeout: Duration::from_secs(90),
         reset_delay: Duration::ZERO,
@@ -83,10 +91,13 @@ fn every_value_can_be_other_than_the_default() {
             established: Duration::from_secs(48 * 3600),
             half_open: Duration::from_secs(10),
             closing: Duration::from_secs(20),
+            half_closed: Duration::from_secs(300),
+            closed: Duration::from_secs(5),
         },
         backends: vec![
             Backend { weight: 0, ..backend("cp1", 11, 443) },
             Backend { weight: 1000, ..backend("cp2", 12, 6444) },
+            Backend { address: ip("fd00::11"), ..backend("cp1-v6", 0, 443) },
         ],
         health: HealthCheck {
             probe: Probe::Https {
@@ -116,7 +127,7 @@ fn every_value_can_be_other_than_the_default() {
 #[test]
 fn vips_of_a_config_include_snat_addresses() {
     let config = parsed(&format!("{MINIMAL}    snat_address: 10.1.0.1/32\n"));
-    assert!(config.vips().contains(&Ipv4Addr::new(10, 1, 0, 1)));
+    assert!(config.vips().contains(&ip("10.1.0.1")));
     assert_eq!(config.vips().len(), 2);
 }
 
@@ -172,6 +183,21 @@ fn aliases_share_blocks_between_services() {
     assert_eq!(config.services[0].backends, config.services[1].backends);
 }
 
+/// More than the parser takes unless it is told to.
+#[test]
+fn fifty_thousand_backends_are_no_attack() {
+    let mut text = String::from("services:\n");
+    for service in 0..49 {
+        text +=
+            &format!("- name: s{service}\n  vips: [10.0.{service}.1]\n  port: 6443\n  backends:\n");
+        for backend in 0..1024 {
+            let (high, low) = (backend / 250, backend % 250 + 1);
+            text += &format!("  - {{ name: b{backend}, address: 10.1.{high}.{low} }}\n");
+        }
+    }
+    assert!(parsed(&text).services.iter().all(|service| service.backends.len() == 1024));
+}
+
 proptest! {
     #[test]
     fn no_text_panics(text in any::<String>()) {
@@ -199,6 +225,45 @@ proptest! {
     }
 }
 
+#[rstest]
+#[case::dsr("dsr", Mode::Dsr)]
+#[case::dnat("dnat", Mode::Dnat)]
+#[case::nat("nat", Mode::Nat)]
+fn every_mode_is_there(#[case] word: &str, #[case] mode: Mode) {
+    let service = &parsed(&format!("{MINIMAL}    mode: {word}\n")).services[0];
+    assert_eq!((service.mode, service.mode.as_str()), (mode, word));
+}
+
+#[test]
+fn an_exclusive_service_may_have_a_vip_of_each_family() {
+    let text = MINIMAL
+        .replace("[10.0.0.100]", "[10.0.0.100, \"fd00::100\"]")
+        .replace("}]", "}, { name: cp1-v6, address: \"fd00::11\" }]");
+    let service = &parsed(&format!("{text}    mode: dnat\n    exclusive: true\n")).services[0];
+    assert!(service.exclusive);
+    assert_eq!(service.families().collect::<Vec<_>>(), Family::BOTH);
+    assert_eq!(service.backends[1].endpoint().to_string(), "[fd00::11]:6443");
+}
+
+#[rstest]
+#[case("fd00::100")]
+#[case("fd00::100/128")]
+#[case("FD00:0::0100")]
+fn a_service_may_be_ipv6_only(#[case] vip: &str) {
+    let text =
+        MINIMAL.replace("10.0.0.100", &format!("\"{vip}\"")).replace("10.0.0.11", "\"fd00::11\"");
+    let service = &parsed(&text).services[0];
+    assert_eq!(service.vips, [ip("fd00::100")]);
+    assert_eq!(service.families().collect::<Vec<_>>(), [Family::V6]);
+}
+
+#[test]
+fn burst_is_the_rate_unless_given() {
+    let config = parsed(&format!("{MINIMAL}    rate_limit: {{ connections_per_second: 9 }}\n"));
+    let expected = RateLimit { connections_per_second: 9, burst: 9 };
+    assert_eq!(config.services[0].rate_limit, Some(expected));
+}
+
 fn parsed(text: &str) -> Config {
     parse(text, Path::new("f")).unwrap()
 }
@@ -208,7 +273,7 @@ fn refusal(text: &str) -> ConfigError {
 }
 
 fn backend(name: &str, host: u8, port: u16) -> Backend {
-    let address = Ipv4Addr::new(10, 0, 0, host);
+    let address = Ipv4Addr::new(10, 0, 0, host).into();
     Backend { name: name.to_owned(), address, port, weight: 100 }
 }
 
@@ -225,4 +290,13 @@ fn default_health() -> HealthCheck {
         rise: 2,
         fall: 3,
     }
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn range(text: &str) -> Cidr {
+    let (address, length) = text.split_once('/').unwrap();
+    Cidr::containing(ip(address), length.parse().unwrap())
 }

@@ -1,8 +1,5 @@
-//! The document as a whole: everything that is not of one service, and what services must not
-//! have in common. Pure.
+//! The document as a whole: everything that is not of one service. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
 use serde_saphyr::Spanned;
@@ -11,7 +8,7 @@ use super::super::error::ConfigError;
 use super::super::{Admin, Config, DEFAULT_SOCKET, Limits, Service, XdpMode};
 use super::reader::Reader;
 use super::scalar::quoted;
-use super::{AdminFile, Document, LimitsFile, Reference, ServiceFile, Spot, scalar};
+use super::{AdminFile, Document, LimitsFile, Reference, Spot, scalar};
 
 const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
 /// `sun_path` less its terminating zero.
@@ -118,60 +115,6 @@ impl Reader<'_> {
         }
         self.clashes(&scope, &list.value);
         services
-    }
-
-    /// Checks what no service can check alone.
-    ///
-    /// It reads the file again, because a service with a problem of its own lacks some values.
-    fn clashes(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
-        let mut names = BTreeSet::new();
-        let mut owners: BTreeMap<(Ipv4Addr, u16), String> = BTreeMap::new();
-        for (index, file) in files.iter().enumerate() {
-            let spot = scope.element(index, file);
-            if let Some(name) = &file.value.name
-                && !names.insert(name.value.as_str())
-            {
-                let shown = quoted(&name.value);
-                self.wrong(
-                    &spot.of("name", name),
-                    format_args!("another service is called {shown} too; give each its own name"),
-                );
-            }
-            let port = file.value.port.as_ref().and_then(|port| port.value.parse::<u16>().ok());
-            let Some(port) = port else { continue };
-            for (vip, at) in file.value.vips(&spot) {
-                let owner = owners.entry((vip, port)).or_insert_with(|| spot.key.clone());
-                if *owner != spot.key {
-                    self.wrong(
-                        &at,
-                        format_args!(
-                            "{owner} has {vip}:{port} already; take another VIP or port for one"
-                        ),
-                    );
-                }
-            }
-        }
-        self.backends_among_vips(scope, files);
-    }
-
-    fn backends_among_vips(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
-        let mut vips: BTreeMap<Ipv4Addr, Spot> = BTreeMap::new();
-        for (index, file) in files.iter().enumerate() {
-            let spot = scope.element(index, file);
-            for (vip, at) in file.value.vips(&spot).into_iter().chain(file.value.snat(&spot)) {
-                vips.entry(vip).or_insert(at);
-            }
-        }
-        for (index, file) in files.iter().enumerate() {
-            for (address, at) in file.value.backend_addresses(&scope.element(index, file)) {
-                if let Some(Spot { key, .. }) = vips.get(&address) {
-                    self.wrong(
-                        &at,
-                        format_args!("{address} is also {key}; write the apiserver's own address"),
-                    );
-                }
-            }
-        }
     }
 
     fn admin(&mut self, root: &Spot, file: Option<&Spanned<AdminFile>>) -> Admin {

@@ -113,16 +113,66 @@ fn what_is_no_longer_configured_is_forgotten() {
 #[test]
 fn the_rest_is_taken_from_the_configuration() {
     let mut view = view([Up, Up, Up]);
-    let next_hop = NextHop { ifindex: 3, ..NextHop::default() };
-    view.next_hops.insert(Ipv4Addr::new(10, 0, 0, 1), next_hop);
+    let next_hop = NextHop { link: 3, ..NextHop::default() };
+    view.next_hops.insert(ip("10.0.0.1"), next_hop);
     let desired = desired(&config(OnAllDown::FailOpen), &view);
-    let vips = [Ipv4Addr::new(10, 0, 0, 100), Ipv4Addr::new(10, 1, 0, 100)];
+    let vips = [ip("10.0.0.100"), ip("10.1.0.100")];
     assert_eq!(desired.vips, BTreeSet::from(vips));
     let service = &desired.services[0];
     assert_eq!((&service.vips[..], &service.snat[..]), (&vips[..1], &vips[1..]));
     assert_eq!(service.timeouts, Timeouts::default());
     let next_hops: Vec<_> = service.backends.iter().map(|backend| backend.next_hop).collect();
     assert_eq!(next_hops, [Some(next_hop), None, None]);
+}
+
+#[test]
+fn a_dual_stack_service_is_two() {
+    let mut config = config(OnAllDown::FailOpen);
+    let service = &mut config.services[0];
+    service.vips.insert(0, ip("fd00::100"));
+    service.snat_addresses.push(ip("fd01::100"));
+    service.allow.push(range("fd00::", 8));
+    service.backends[1].address = ip("fd00::2");
+    let desired = desired(&config, &view([Up, Down, Down]));
+    let [v4, v6] = &desired.services[..] else { panic!("{desired:?}") };
+    assert_eq!((v4.family, v6.family), (Family::V4, Family::V6));
+    assert_eq!((&v4.vips[..], &v6.vips[..]), (&[ip("10.0.0.100")][..], &[ip("fd00::100")][..]));
+    assert_eq!((&v4.snat[..], &v6.snat[..]), (&[ip("10.1.0.100")][..], &[ip("fd01::100")][..]));
+    assert_eq!((v4.allow.len(), v6.allow[..].to_vec()), (1, vec![range("fd00::", 8)]));
+    assert_eq!((v4.name.as_str(), v6.name.as_str()), ("api", "api"));
+    let names = |service: &DesiredService| -> Vec<String> {
+        service.backends.iter().map(|backend| backend.name.clone()).collect()
+    };
+    assert_eq!((names(v4), names(v6)), (vec!["cp1".into(), "cp3".into()], vec!["cp2".into()]));
+}
+
+/// One family may be all down while the other is not.
+#[test]
+fn each_family_fails_open_to_its_own() {
+    let mut config = config(OnAllDown::FailOpen);
+    config.services[0].vips.push(ip("fd00::100"));
+    config.services[0].backends[2].address = ip("fd00::3");
+    let both = last_up_after(&desired(&config, &view([Up, Down, Up])), &LastUp::new());
+    assert_eq!(both, last_up(&[1, 3]));
+    let mut view = view([Up, Down, Down]);
+    view.last_up = both.clone();
+    let after = desired(&config, &view);
+    assert_eq!((taking_names(&after.services[0]), after.services[0].panic), (vec!["cp1"], false));
+    assert_eq!((taking_names(&after.services[1]), after.services[1].panic), (vec!["cp3"], true));
+    assert_eq!(last_up_after(&after, &both), both);
+}
+
+fn taking_names(service: &DesiredService) -> Vec<&str> {
+    let takes = |backend: &&DesiredBackend| backend.effective_weight > 0;
+    service.backends.iter().filter(takes).map(|backend| backend.name.as_str()).collect()
+}
+
+fn ip(text: &str) -> IpAddr {
+    text.parse().unwrap()
+}
+
+fn range(network: &str, prefix_len: u8) -> Cidr {
+    Cidr::containing(ip(network), prefix_len)
 }
 
 fn name(number: u8) -> BackendName {
@@ -160,16 +210,19 @@ fn taking(service: &DesiredService) -> Vec<u8> {
 fn config(on_all_down: OnAllDown) -> Config {
     let backend = |number| Backend {
         name: format!("cp{number}"),
-        address: Ipv4Addr::new(10, 0, 0, number),
+        address: ip(&format!("10.0.0.{number}")),
         port: 6443,
         weight: 100,
     };
     let service = Service {
         name: "api".to_owned(),
-        vips: vec![Ipv4Addr::new(10, 0, 0, 100)],
+        vips: vec![ip("10.0.0.100")],
         port: 6443,
         mode: Mode::Nat,
-        snat_addresses: vec![Ipv4Addr::new(10, 1, 0, 100)],
+        snat_addresses: vec![ip("10.1.0.100")],
+        exclusive: false,
+        allow: vec![range("10.0.0.0", 8)],
+        rate_limit: None,
         on_all_down,
         drain_timeout: Duration::ZERO,
         reset_delay: Duration::ZERO,

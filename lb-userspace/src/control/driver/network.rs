@@ -1,14 +1,26 @@
 //! The controller's dealings with interfaces, addresses, routes and neighbours.
 
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
+use lb_common::addr::IpBe;
+use lb_common::link::Route;
 
 use super::Controller;
 use crate::datapath;
 use crate::netlink::snapshot::{AttachMode, Resolution};
 
 impl Controller {
+    /// Gives the interfaces their numbers and tells the datapath.
+    pub(super) fn number_links(&mut self) -> anyhow::Result<()> {
+        let left = self.links.assign(&self.config.interfaces, &self.snapshot, &self.config.vips());
+        if !left.is_empty() {
+            bail!("too many interfaces: no number is left for {}", left.join(", "));
+        }
+        self.vips.record_links(self.links.numbers())?;
+        self.datapath.maps.set_links(self.links.wanted()).context("writing the interfaces")
+    }
+
     /// Attaches to interfaces that lack the program: at start, and when one was made again.
     pub(super) fn attach_all(&mut self) -> anyhow::Result<()> {
         for name in self.config.interfaces.clone() {
@@ -19,6 +31,9 @@ impl Controller {
                 }
                 continue;
             };
+            if self.snapshot.has_vlans(link.index) {
+                self.vips.keep_vlan_tags(&name)?;
+            }
             let known = self
                 .datapath
                 .attachments()
@@ -56,7 +71,8 @@ impl Controller {
             let (neighbour, ifindex) = match self.snapshot.next_hop(address) {
                 Resolution::Unresolved { neighbour, ifindex } => (neighbour, ifindex),
                 Resolution::Failed { neighbour, ifindex } => {
-                    let why = format!("is out of reach: neighbour {neighbour} does not answer ARP");
+                    let why =
+                        format!("is out of reach: neighbour {neighbour} does not answer ARP or ND");
                     self.warn_once(address, &why);
                     (neighbour, ifindex)
                 }
@@ -64,13 +80,8 @@ impl Controller {
                     self.warn_once(address, "is this node's own, which gets no traffic yet");
                     continue;
                 }
-                Resolution::Known(next_hop) if next_hop.vlan != 0 => {
-                    self.warn_once(address, "is behind a VLAN, which gets no traffic yet");
-                    continue;
-                }
-                Resolution::Known(next_hop) => {
-                    let mut attachments = self.datapath.attachments().values();
-                    if attachments.any(|attached| attached.ifindex == next_hop.ifindex) {
+                Resolution::Known(hop) => {
+                    if self.links.next_hop(&hop).is_some() {
                         self.warned.remove(&address);
                     } else {
                         self.warn_once(address, "is behind an interface not in `interfaces`");
@@ -89,7 +100,7 @@ impl Controller {
     }
 
     /// Says why a backend gets no traffic; again only after it was in reach.
-    fn warn_once(&mut self, address: Ipv4Addr, why: &str) {
+    fn warn_once(&mut self, address: IpAddr, why: &str) {
         if self.warned.insert(address) {
             log::warn!("backend {address} {why}");
         }
@@ -104,16 +115,21 @@ impl Controller {
         }
         let routes = routes
             .into_iter()
-            .map(|(address, length, route)| ((u32::from(length), address), route))
+            .map(|route| {
+                let link = self.links.id(route.through).or_else(|| self.links.id(route.ifindex));
+                let gateway = route.gateway.map_or(IpBe::UNSPECIFIED, IpBe::new);
+                let link = link.map_or(0, u32::from);
+                (route.dst, Route { gateway, link, ..Route::default() })
+            })
             .collect();
         self.datapath.maps.set_routes(&routes).context("writing the routes")?;
-        let ifindexes: Vec<u32> = self.datapath.attachments().values().map(|a| a.ifindex).collect();
+        let ifindexes: Vec<u32> = self.links.wanted().values().map(|link| link.ifindex).collect();
         let limit = datapath::maps::MAX_NEIGHBOURS as usize;
         let neighbours = self
             .snapshot
             .neighbours_for_datapath(limit, &ifindexes)
             .into_iter()
-            .filter(|(_, next_hop)| next_hop.vlan == 0)
+            .filter_map(|(address, hop)| Some((address, self.links.next_hop(&hop)?)))
             .collect();
         self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")
     }

@@ -1,7 +1,7 @@
 //! What the controller publishes of itself.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Controller, Name};
@@ -68,7 +68,7 @@ impl Controller {
         Ok(measured)
     }
 
-    fn next_hop(&self, address: Ipv4Addr) -> Option<model::NextHop> {
+    fn next_hop(&self, address: IpAddr) -> Option<model::NextHop> {
         let (state, ifindex, mac) = match self.snapshot.next_hop(address) {
             Resolution::Known(hop) => ("known", hop.ifindex, Some(hop.mac.to_string())),
             Resolution::Unresolved { ifindex, .. } => ("unresolved", ifindex, None),

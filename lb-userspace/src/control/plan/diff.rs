@@ -1,8 +1,13 @@
 //! What differs between the maps as they are and as they should be, as writes in a safe order. Pure.
 
-use lb_common::lease::Lease;
+use std::collections::BTreeSet;
 
-use super::{Installed, MapOp, filter};
+use lb_common::backend::{Backend, State};
+use lb_common::filter::Filters;
+use lb_common::lease::Lease;
+use lb_common::nat::Kind;
+
+use super::{Installed, MapOp, filters, union};
 
 /// The writes that make `target` of `installed`.
 pub(super) fn diff(installed: &Installed, target: &Installed) -> Vec<MapOp> {
@@ -14,20 +19,42 @@ pub(super) fn diff(installed: &Installed, target: &Installed) -> Vec<MapOp> {
     ops
 }
 
-/// The filter is never without a VIP that is there: it gets the new ones before they are added, and
-/// loses the old ones after they are gone.
+/// The filters are never without what is there: they get the new before it is added, and lose the
+/// old after it is gone.
 fn add_vips(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>) {
     let added = || target.vips.iter().filter(|(vip, _)| !installed.vips.contains_key(vip));
     ops.extend(added().map(|(_, index)| MapOp::SetLease { index: *index, lease: Lease::FOREVER }));
-    let both = filter(installed.vips.keys().chain(target.vips.keys()));
-    if both != installed.filter && added().next().is_some() {
-        ops.push(MapOp::SetFilter(Box::new(both)));
+    let both = while_writing(installed, target);
+    if both != installed.filters {
+        ops.push(MapOp::SetFilters(Box::new(both)));
     }
     ops.extend(added().map(|(vip, index)| MapOp::AddVip { address: *vip, index: *index }));
 }
 
+/// What is there before, after, or between: a service that leaves `dnat` has its
+/// new backends before its new mode.
+fn while_writing(installed: &Installed, target: &Installed) -> Filters {
+    let dnat: BTreeSet<u32> = installed
+        .services
+        .values()
+        .filter(|service| service.kind == Kind::Dnat as u8)
+        .map(|service| service.id)
+        .collect();
+    let is_chosen = |backend: &&Backend| {
+        dnat.contains(&backend.service) && backend.state != State::Removed as u8
+    };
+    let backends = target.backends.values().filter(is_chosen);
+    let sources: Vec<_> = backends.map(|backend| backend.endpoint.address.get()).collect();
+    let both = union(&installed.filters, &target.filters);
+    union(&both, &filters([], &sources))
+}
+
 fn set_backends(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>) {
-    ops.extend(target.endpoints.difference(&installed.endpoints).copied().map(MapOp::AddEndpoint));
+    for (endpoint, value) in &target.endpoints {
+        if installed.endpoints.get(endpoint) != Some(value) {
+            ops.push(MapOp::SetEndpoint { endpoint: *endpoint, value: *value });
+        }
+    }
     for (id, backend) in &target.backends {
         let before = installed.backends.get(id);
         if before.is_none() {
@@ -45,6 +72,8 @@ fn set_services(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>)
             ops.push(MapOp::SetTable { service: *service, slots: slots.clone() });
         }
     }
+    let allowed = target.allowed.difference(&installed.allowed);
+    ops.extend(allowed.map(|(service, range)| MapOp::Allow { service: *service, range: *range }));
     for (key, service) in &target.services {
         if installed.services.get(key) != Some(service) {
             ops.push(MapOp::SetService { key: *key, service: *service });
@@ -55,17 +84,21 @@ fn set_services(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>)
 fn remove(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>) {
     let services = installed.services.keys().filter(|key| !target.services.contains_key(key));
     ops.extend(services.copied().map(MapOp::RemoveService));
+    let allowed = installed.allowed.difference(&target.allowed);
+    ops.extend(
+        allowed.map(|(service, range)| MapOp::Disallow { service: *service, range: *range }),
+    );
     let tables = installed.tables.keys().filter(|id| !target.tables.contains_key(id));
     ops.extend(tables.copied().map(MapOp::RemoveTable));
     let backends = installed.backends.keys().filter(|id| !target.backends.contains_key(id));
     ops.extend(backends.copied().map(MapOp::RemoveBackend));
-    let endpoints = installed.endpoints.difference(&target.endpoints);
+    let endpoints = installed.endpoints.keys().filter(|at| !target.endpoints.contains_key(at));
     ops.extend(endpoints.copied().map(MapOp::RemoveEndpoint));
     let vips = installed.vips.iter().filter(|(vip, _)| !target.vips.contains_key(vip));
     ops.extend(vips.map(|(vip, index)| MapOp::RemoveVip { address: *vip, index: *index }));
     let set =
-        ops.iter().find_map(|op| if let MapOp::SetFilter(set) = op { Some(**set) } else { None });
-    if target.filter != set.unwrap_or(installed.filter) {
-        ops.push(MapOp::SetFilter(Box::new(target.filter)));
+        ops.iter().find_map(|op| if let MapOp::SetFilters(set) = op { Some(**set) } else { None });
+    if target.filters != set.unwrap_or(installed.filters) {
+        ops.push(MapOp::SetFilters(Box::new(target.filters)));
     }
 }

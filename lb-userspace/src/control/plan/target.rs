@@ -5,15 +5,19 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 use lb_common::IPPROTO_TCP;
-use lb_common::addr::{Endpoint, Ipv4Be, PortBe};
+use lb_common::addr::{Endpoint, IpBe, PortBe};
 use lb_common::backend::{Backend, BackendId, State};
 use lb_common::nat::Kind;
-use lb_common::service::{MAX_SNAT_ADDRESSES, SNAT_PORTS, Service, ServiceKey, SnatAddress};
+use lb_common::rate::RateLimit;
+use lb_common::service::{
+    EndpointUse, MAX_SNAT_ADDRESSES, SNAT_PORTS, Service, ServiceKey, SnatAddress, flag,
+};
 
-use super::{Installed, PlanError, filter};
+use super::{Installed, PlanError, filters};
+use crate::config::Mode;
 use crate::control::desired::{Desired, DesiredBackend, DesiredService};
 use crate::control::maglev::{self, Entry};
 
@@ -22,11 +26,10 @@ use crate::control::maglev::{self, Entry};
 /// # Errors
 /// It does not fit beside what they hold.
 pub(super) fn target(desired: &Desired, installed: &Installed) -> Result<Installed, PlanError> {
-    let vips = vips(desired, installed)?;
     let mut target = Installed {
-        filter: filter(vips.keys()),
-        vips,
+        vips: vips(desired, installed)?,
         referenced: installed.referenced.clone(),
+        replying: installed.replying.clone(),
         capacity: installed.capacity,
         ..Installed::default()
     };
@@ -38,18 +41,20 @@ pub(super) fn target(desired: &Desired, installed: &Installed) -> Result<Install
         add_backends(&mut target, installed, service, id, &backends);
     }
     keep_referenced(&mut target, installed);
-    target.endpoints = target.backends.values().map(|backend| backend.endpoint).collect();
+    check_allowed(&target, installed)?;
+    add_endpoints(&mut target, services());
+    target.filters = filters(target.vips.keys(), &sources(desired, &target));
     Ok(target)
 }
 
 /// Indices that VIPs have they keep; those of VIPs that go are not given away at once.
-fn vips(desired: &Desired, installed: &Installed) -> Result<BTreeMap<Ipv4Addr, u32>, PlanError> {
+fn vips(desired: &Desired, installed: &Installed) -> Result<BTreeMap<IpAddr, u32>, PlanError> {
     let capacity = installed.capacity.vips;
     let taken: BTreeSet<u32> = installed.vips.values().copied().collect();
     let mut free = (0..capacity).filter(|index| !taken.contains(index));
     let services = desired.services.iter();
     let addressed = services.flat_map(|service| service.vips.iter().chain(&service.snat));
-    let addresses: BTreeSet<Ipv4Addr> = desired.vips.iter().chain(addressed).copied().collect();
+    let addresses: BTreeSet<IpAddr> = desired.vips.iter().chain(addressed).copied().collect();
     let needed = addresses.iter().chain(installed.vips.keys()).collect::<BTreeSet<_>>().len();
     let mut index = |address| installed.vips.get(address).copied().or_else(|| free.next());
     addresses
@@ -59,12 +64,12 @@ fn vips(desired: &Desired, installed: &Installed) -> Result<BTreeMap<Ipv4Addr, u
         .ok_or(PlanError::Vips { needed, capacity })
 }
 
-fn keys(service: &DesiredService) -> impl Iterator<Item = ServiceKey<Ipv4Be>> {
+fn keys(service: &DesiredService) -> impl Iterator<Item = ServiceKey> {
     service.vips.iter().map(|vip| endpoint(*vip, service.port))
 }
 
-const fn endpoint(address: Ipv4Addr, port: u16) -> Endpoint<Ipv4Be> {
-    Endpoint::new(Ipv4Be::new(address), PortBe::new(port), IPPROTO_TCP)
+const fn endpoint(address: IpAddr, port: u16) -> Endpoint {
+    Endpoint::new(IpBe::new(address), PortBe::new(port), IPPROTO_TCP)
 }
 
 /// An identifier for each service: the one it shares most with among those of its installed keys,
@@ -82,6 +87,7 @@ fn service_ids(desired: &Desired, installed: &Installed) -> Result<Vec<u32>, Pla
     let mut taken: BTreeSet<u32> = installed.services.values().map(|service| service.id).collect();
     taken.extend(installed.tables.keys());
     taken.extend(installed.backends.values().map(|backend| backend.service));
+    taken.extend(installed.allowed.iter().map(|(service, _)| service));
     let new = kept.iter().filter(|id| id.is_none()).count();
     let all_keys = desired.services.iter().flat_map(keys).chain(installed.services.keys().copied());
     let needed = all_keys.collect::<BTreeSet<_>>().len().max(taken.len() + new);
@@ -114,7 +120,7 @@ fn candidates(desired: &Desired, installed: &Installed) -> Vec<(usize, u32)> {
 }
 
 /// What identifies a backend: its service and where it listens.
-type Identity = (u32, Endpoint<Ipv4Be>);
+type Identity = (u32, Endpoint);
 
 fn identity(service: u32, backend: &DesiredBackend) -> Identity {
     (service, endpoint(backend.address, backend.port))
@@ -154,7 +160,11 @@ fn add_service(target: &mut Installed, service: &DesiredService, id: u32) {
         let mut value = Service {
             id,
             vip: lease_index(target, vip),
-            kind: Kind::Nat as u8,
+            kind: kind(service.mode) as u8,
+            flags: if service.allow.is_empty() { 0 } else { flag::RESTRICTED },
+            rate: service.rate_limit.map_or(RateLimit::NONE, |limit| {
+                RateLimit::new(limit.connections_per_second, limit.burst)
+            }),
             snat_port_min: *SNAT_PORTS.start(),
             snat_port_max: *SNAT_PORTS.end(),
             timeouts: service.timeouts,
@@ -162,16 +172,25 @@ fn add_service(target: &mut Installed, service: &DesiredService, id: u32) {
         };
         for (slot, source) in value.snat.iter_mut().zip(sources) {
             let vip = lease_index(target, source);
-            *slot = SnatAddress { address: Ipv4Be::new(*source), vip };
+            *slot = SnatAddress { address: IpBe::new(*source), vip, ..SnatAddress::default() };
             value.snat_count += 1;
         }
         target.services.insert(key, value);
+    }
+    target.allowed.extend(service.allow.iter().map(|range| (id, *range)));
+}
+
+const fn kind(mode: Mode) -> Kind {
+    match mode {
+        Mode::Nat => Kind::Nat,
+        Mode::Dnat => Kind::Dnat,
+        Mode::Dsr => Kind::Dsr,
     }
 }
 
 const _: () = assert!(MAX_SNAT_ADDRESSES <= u8::MAX as usize);
 
-fn lease_index(target: &Installed, vip: &Ipv4Addr) -> u32 {
+fn lease_index(target: &Installed, vip: &IpAddr) -> u32 {
     // `vips` gave an index to every address of a service.
     target.vips[vip]
 }
@@ -203,6 +222,50 @@ fn add_backends(
         entries.push(Entry { name: &desired.name, id, weight: desired.effective_weight });
     }
     target.tables.insert(service_id, maglev::build(&entries));
+}
+
+fn check_allowed(target: &Installed, installed: &Installed) -> Result<(), PlanError> {
+    let capacity = installed.capacity.allowed;
+    let needed = target.allowed.union(&installed.allowed).count();
+    if u32::try_from(needed).is_ok_and(|needed| needed <= capacity) {
+        Ok(())
+    } else {
+        Err(PlanError::Allowed { needed, capacity })
+    }
+}
+
+/// Where the backends listen and their hosts, each with the number of services behind it.
+fn add_endpoints<'a>(
+    target: &mut Installed,
+    services: impl Iterator<Item = (&'a DesiredService, u32)>,
+) {
+    for backend in target.backends.values() {
+        for at in [backend.endpoint, Endpoint::host(backend.endpoint.address)] {
+            target.endpoints.entry(at).or_default().services += 1;
+        }
+    }
+    for (service, _) in services.filter(|(service, _)| service.exclusive) {
+        let Some(vip) = service.vips.first() else { continue };
+        let lease = lease_index(target, vip);
+        for backend in &service.backends {
+            let at = endpoint(backend.address, backend.port);
+            if let Some(value) = target.endpoints.get_mut(&at) {
+                let services = value.services;
+                let vip = endpoint(*vip, service.port);
+                *value =
+                    EndpointUse { services, exclusive: 1, vip, lease, ..EndpointUse::default() };
+            }
+        }
+    }
+}
+
+/// Hosts that send to clients what is to come from a VIP: backends of `dnat` services, and those that
+/// such flows are left of.
+fn sources(desired: &Desired, target: &Installed) -> BTreeSet<IpAddr> {
+    let dnat = desired.services.iter().filter(|service| service.mode == Mode::Dnat);
+    let wanted = dnat.flat_map(|service| &service.backends).map(|backend| backend.address);
+    let replying = target.replying.iter().filter_map(|id| target.backends.get(id));
+    wanted.chain(replying.map(|backend| backend.endpoint.address.get())).collect()
 }
 
 /// Backends that are gone stay for as long as flows go there.

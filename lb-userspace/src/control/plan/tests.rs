@@ -1,11 +1,17 @@
-use lb_common::addr::{NextHop, PortBe};
+use lb_common::IPPROTO_TCP;
+use lb_common::addr::{IpBe, PortBe};
 use lb_common::backend::State;
 use lb_common::conntrack::Timeouts;
-use lb_common::{IPPROTO_TCP, nat};
+use lb_common::link::NextHop;
+use lb_common::nat::Kind;
+use lb_common::rate::RateLimit;
+use lb_common::service::flag;
 
 use super::*;
+use crate::config::{self, Family, Mode};
 use crate::control::desired::{DesiredBackend, DesiredService};
 
+mod modes;
 mod properties;
 
 /// One VIP, one service, one backend, from nothing.
@@ -14,9 +20,10 @@ fn what_others_refer_to_is_written_first() {
     let ops = plan(&desired([api(&[1])]), &installed()).unwrap();
     let expected = [
         "SetLease",
-        "SetFilter",
+        "SetFilters",
         "AddVip",
-        "AddEndpoint",
+        "SetEndpoint",
+        "SetEndpoint",
         "ClearCounters",
         "SetBackend",
         "SetTable",
@@ -24,7 +31,7 @@ fn what_others_refer_to_is_written_first() {
     ];
     assert_eq!(kinds(&ops), expected);
     assert_eq!(ops[0], MapOp::SetLease { index: 0, lease: Lease::FOREVER });
-    assert_eq!(ops[4], MapOp::ClearCounters(1));
+    assert_eq!(ops[5], MapOp::ClearCounters(1));
 }
 
 #[test]
@@ -36,8 +43,9 @@ fn what_refers_to_others_is_removed_first() {
         "RemoveTable",
         "RemoveBackend",
         "RemoveEndpoint",
+        "RemoveEndpoint",
         "RemoveVip",
-        "SetFilter",
+        "SetFilters",
     ];
     assert_eq!(kinds(&ops), expected);
     let empty = converged(&Desired::default(), maps);
@@ -51,10 +59,10 @@ fn a_service_is_stored_as_the_datapath_reads_it() {
     let maps = converged(&desired([service]), installed());
     let stored = maps.services[&key(100)];
     assert_eq!((stored.id, stored.vip), (1, maps.vips[&vip(100)]));
-    assert_eq!((stored.kind, stored.snat_count), (nat::Kind::Nat as u8, 2));
+    assert_eq!((stored.kind, stored.snat_count), (Kind::Nat as u8, 2));
     assert_eq!((stored.snat_port_min, stored.snat_port_max), (1024, 65_535));
     for (slot, address) in stored.snat.iter().zip([vip(7), vip(8)]) {
-        assert_eq!((slot.address.get(), slot.vip), (address, maps.vips[&address]));
+        assert_eq!((slot.address, slot.vip), (IpBe::new(address), maps.vips[&address]));
     }
 }
 
@@ -66,7 +74,7 @@ fn without_snat_addresses_each_vip_is_its_own() {
     for last in [100, 101] {
         let stored = maps.services[&key(last)];
         assert_eq!((stored.id, stored.snat_count), (1, 1));
-        assert_eq!(stored.snat[0].address.get(), vip(last));
+        assert_eq!(stored.snat[0].address, IpBe::new(vip(last)));
         assert_eq!((stored.snat[0].vip, stored.vip), (stored.vip, maps.vips[&vip(last)]));
     }
 }
@@ -89,12 +97,18 @@ fn a_backend_with_flows_stays_until_they_end() {
 
     let mut maps = converged(&desired([api(&[2])]), maps);
     assert_eq!(maps.backends[&gone].state, State::Removed as u8);
-    assert!(maps.endpoints.contains(&endpoint(1)));
+    assert!(maps.endpoints.contains_key(&endpoint(1)));
     assert!(!maps.tables[&1].contains(&gone));
 
     maps.referenced.clear();
     let ops = plan(&desired([api(&[2])]), &maps).unwrap();
-    assert_eq!(ops, [MapOp::RemoveBackend(gone), MapOp::RemoveEndpoint(endpoint(1))]);
+    let host = Endpoint::host(IpBe::new(vip(1)));
+    let expected = [
+        MapOp::RemoveBackend(gone),
+        MapOp::RemoveEndpoint(host),
+        MapOp::RemoveEndpoint(endpoint(1)),
+    ];
+    assert_eq!(ops, expected);
 }
 
 #[test]
@@ -153,7 +167,7 @@ fn a_vip_that_moves_does_not_take_the_service_along() {
 
 #[test]
 fn an_unresolved_neighbour_stays_where_it_was() {
-    let known = NextHop { ifindex: 4, ..NextHop::default() };
+    let known = NextHop { link: 4, ..NextHop::default() };
     let mut resolved = api(&[1]);
     resolved.backends[0].next_hop = Some(known);
     let mut maps = converged(&desired([api(&[1])]), installed());
@@ -175,23 +189,23 @@ fn the_epoch_is_the_datapath_s() {
 #[test]
 fn a_wrong_filter_is_put_right() {
     let mut maps = converged(&desired([api(&[1])]), installed());
-    let right = maps.filter;
-    maps.filter = VipFilter::EMPTY;
+    let right = maps.filters;
+    maps.filters = Filters::EMPTY;
     let ops = plan(&desired([api(&[1])]), &maps).unwrap();
-    assert_eq!(ops, [MapOp::SetFilter(Box::new(right))]);
+    assert_eq!(ops, [MapOp::SetFilters(Box::new(right))]);
 }
 
 #[test]
 fn full_maps_are_an_error_that_says_what_to_do() {
     let mut maps = installed();
-    maps.capacity = Capacity { backends: 3, services: 2, vips: 1 };
+    maps.capacity = Capacity { backends: 3, services: 2, vips: 1, allowed: 1 };
     assert!(plan(&desired([api(&[1, 2])]), &maps).is_ok());
 
     let error = plan(&desired([api(&[1, 2, 3])]), &maps).unwrap_err();
     assert_eq!(error, PlanError::Backends { needed: 3, capacity: 2 });
     assert_eq!(
         error.to_string(),
-        "no room for 3 backends, the maps hold 2: restart with `fairlead stop --handover`"
+        "no room for 3 backends, the maps hold 2: fairlead stop --handover, then start"
     );
     let mut two_vips = api(&[1]);
     two_vips.vips.push(vip(101));
@@ -201,11 +215,15 @@ fn full_maps_are_an_error_that_says_what_to_do() {
     other.port = 8443;
     let error = plan(&desired([api(&[1]), other]), &maps).unwrap_err();
     assert_eq!(error, PlanError::Services { needed: 2, capacity: 1 });
+    let mut restricted = api(&[1]);
+    restricted.allow = vec![range("10.0.0.0", 8), range("192.168.0.0", 16)];
+    let error = plan(&desired([restricted]), &maps).unwrap_err();
+    assert_eq!(error, PlanError::Allowed { needed: 2, capacity: 1 });
 }
 
 fn installed() -> Installed {
     Installed {
-        capacity: Capacity { backends: 64, services: 16, vips: 16 },
+        capacity: Capacity { backends: 64, services: 16, vips: 16, allowed: 16 },
         ..Installed::default()
     }
 }
@@ -220,8 +238,13 @@ fn desired<const N: usize>(services: [DesiredService; N]) -> Desired {
 fn api(backends: &[u8]) -> DesiredService {
     DesiredService {
         name: "api".to_owned(),
+        family: Family::V4,
         vips: vec![vip(100)],
         port: 6443,
+        mode: Mode::Nat,
+        exclusive: false,
+        allow: Vec::new(),
+        rate_limit: None,
         snat: Vec::new(),
         timeouts: Timeouts::default(),
         panic: false,
@@ -241,15 +264,33 @@ fn backend(number: u8) -> DesiredBackend {
     }
 }
 
-fn vip(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(10, 0, 0, last)
+/// `service` in IPv6, with a VIP and backends of its own.
+fn in_ipv6(mut service: DesiredService) -> DesiredService {
+    let six = |address: &mut IpAddr| {
+        if let IpAddr::V4(v4) = address {
+            *address = IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(v4.octets()[3])]);
+        }
+    };
+    service.family = Family::V6;
+    service.vips.iter_mut().for_each(six);
+    service.snat.iter_mut().for_each(six);
+    service.backends.iter_mut().for_each(|backend| six(&mut backend.address));
+    service
 }
 
-fn endpoint(last: u8) -> Endpoint<Ipv4Be> {
-    Endpoint::new(Ipv4Be::new(vip(last)), PortBe::new(6443), IPPROTO_TCP)
+fn range(network: &str, prefix_len: u8) -> Cidr {
+    Cidr::containing(network.parse().unwrap(), prefix_len)
 }
 
-fn key(last: u8) -> ServiceKey<Ipv4Be> {
+fn vip(last: u8) -> IpAddr {
+    IpAddr::from([10, 0, 0, last])
+}
+
+fn endpoint(last: u8) -> Endpoint {
+    Endpoint::new(IpBe::new(vip(last)), PortBe::new(6443), IPPROTO_TCP)
+}
+
+fn key(last: u8) -> ServiceKey {
     endpoint(last)
 }
 
@@ -270,13 +311,15 @@ fn kinds(ops: &[MapOp]) -> Vec<&'static str> {
     let kind = |op: &MapOp| match op {
         MapOp::SetLease { .. } => "SetLease",
         MapOp::AddVip { .. } => "AddVip",
-        MapOp::SetFilter(_) => "SetFilter",
-        MapOp::AddEndpoint(_) => "AddEndpoint",
+        MapOp::SetFilters(_) => "SetFilters",
+        MapOp::SetEndpoint { .. } => "SetEndpoint",
         MapOp::ClearCounters(_) => "ClearCounters",
         MapOp::SetBackend { .. } => "SetBackend",
         MapOp::SetTable { .. } => "SetTable",
+        MapOp::Allow { .. } => "Allow",
         MapOp::SetService { .. } => "SetService",
         MapOp::RemoveService(_) => "RemoveService",
+        MapOp::Disallow { .. } => "Disallow",
         MapOp::RemoveTable(_) => "RemoveTable",
         MapOp::RemoveBackend(_) => "RemoveBackend",
         MapOp::RemoveEndpoint(_) => "RemoveEndpoint",

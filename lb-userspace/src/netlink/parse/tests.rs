@@ -1,5 +1,3 @@
-use std::net::Ipv6Addr;
-
 use rtnetlink::packet_core::{Emitable, Parseable};
 use rtnetlink::packet_route::address::CacheInfo;
 use rtnetlink::packet_route::route::RouteVia;
@@ -66,7 +64,13 @@ fn an_address_is_our_end_and_a_vip_is_deprecated() {
         AddressAttribute::Local(ip(100).into()),
         AddressAttribute::CacheInfo(lifetime),
     ];
-    let expected = Address { ifindex: 3, address: ip(100), prefix_len: 32, deprecated: true };
+    let expected = Address {
+        ifindex: 3,
+        address: ip(100).into(),
+        prefix_len: 32,
+        deprecated: true,
+        tentative: false,
+    };
     assert_eq!(address(&over_the_wire(&message)), Some(expected));
 
     lifetime.ifa_preferred = u32::MAX;
@@ -75,8 +79,7 @@ fn an_address_is_our_end_and_a_vip_is_deprecated() {
     let expected = Address { deprecated: false, ..expected };
     assert_eq!(address(&over_the_wire(&message)), Some(expected));
 
-    message.header.family = AddressFamily::Inet6;
-    message.attributes = vec![AddressAttribute::Local(Ipv6Addr::LOCALHOST.into())];
+    message.attributes = vec![];
     assert_eq!(address(&over_the_wire(&message)), None);
 }
 
@@ -89,12 +92,11 @@ fn a_route_through_a_gateway() {
         RouteAttribute::PrefSource(RouteAddress::Inet(ip(2))),
     ]);
     let expected = Route {
-        dst: Ipv4Addr::UNSPECIFIED,
-        prefix_len: 0,
-        gateway: Some(ip(1)),
+        dst: Cidr::containing(Ipv4Addr::UNSPECIFIED.into(), 0),
+        gateway: Some(ip(1).into()),
         ifindex: 3,
         metric: 100,
-        prefsrc: Some(ip(2)),
+        prefsrc: Some(ip(2).into()),
         kind: RouteKind::Unicast,
     };
     assert_eq!(route(&over_the_wire(&message)), Some(expected));
@@ -112,9 +114,9 @@ fn of_several_paths_the_first_that_works_counts() {
     let (none, down, dead) =
         (RouteNextHopFlags::empty(), RouteNextHopFlags::Linkdown, RouteNextHopFlags::Dead);
     let cases = [
-        (vec![path(none, 3, 1), path(none, 4, 2)], Some((3, Some(ip(1))))),
-        (vec![path(down, 3, 1), path(none, 4, 2)], Some((4, Some(ip(2))))),
-        (vec![path(dead, 3, 1), path(down, 4, 2)], Some((4, Some(ip(2))))),
+        (vec![path(none, 3, 1), path(none, 4, 2)], Some((3, Some(ip(1).into())))),
+        (vec![path(down, 3, 1), path(none, 4, 2)], Some((4, Some(ip(2).into())))),
+        (vec![path(dead, 3, 1), path(down, 4, 2)], Some((4, Some(ip(2).into())))),
         (vec![path(dead, 3, 1)], None),
     ];
     for (paths, expected) in cases {
@@ -133,7 +135,7 @@ fn routes_that_lookups_do_not_use_are_left_out() {
         ("cached path MTU", |m| m.header.flags = RouteFlags::Cloned),
         ("dead", |m| m.header.flags = RouteFlags::Dead),
         ("for one type of service", |m| m.header.tos = 16),
-        ("IPv6", |m| m.header.address_family = AddressFamily::Inet6),
+        ("MPLS", |m| m.header.address_family = AddressFamily::Mpls),
     ];
     for (name, change) in cases {
         let mut message = route_message(vec![]);
@@ -164,15 +166,86 @@ fn neighbours_keep_their_state_and_address() {
         NeighbourAttribute::LinkLayerAddress(OURS.0.to_vec()),
     ];
     let expected = Neighbour { mac: Some(OURS), state: NeighbourState::Stale };
-    assert_eq!(neighbour(&over_the_wire(&message)), Some((3, ip(1), expected)));
+    assert_eq!(neighbour(&over_the_wire(&message)), Some((3, ip(1).into(), expected)));
 
     message.header.state = KernelState::Failed;
     message.attributes.pop();
     let expected = Neighbour { mac: None, state: NeighbourState::Failed };
-    assert_eq!(neighbour(&over_the_wire(&message)), Some((3, ip(1), expected)));
+    assert_eq!(neighbour(&over_the_wire(&message)), Some((3, ip(1).into(), expected)));
 
     message.header.flags = NeighbourFlags::Proxy;
     assert_eq!(neighbour(&over_the_wire(&message)), None);
+}
+
+#[test]
+fn an_ipv6_address_that_may_be_another_node_s_is_tentative() {
+    let mut message = AddressMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.prefix_len = 64;
+    message.header.index = 3;
+    message.attributes = vec![AddressAttribute::Address(ip6("fd00::2").into())];
+    let expected = Address {
+        ifindex: 3,
+        address: ip6("fd00::2").into(),
+        prefix_len: 64,
+        deprecated: false,
+        tentative: false,
+    };
+    assert_eq!(address(&over_the_wire(&message)), Some(expected));
+    for flag in [AddressHeaderFlags::Tentative, AddressHeaderFlags::Dadfailed] {
+        message.header.flags = flag;
+        assert!(address(&over_the_wire(&message)).unwrap().tentative, "{flag:?}");
+    }
+    message.header.flags = AddressHeaderFlags::Deprecated;
+    let expected = Address { deprecated: true, ..expected };
+    assert_eq!(address(&over_the_wire(&message)), Some(expected));
+}
+
+#[test]
+fn an_ipv6_route_has_a_gateway_on_its_link() {
+    let mut message = route_message(vec![
+        RouteAttribute::Destination(RouteAddress::Inet6(ip6("2001:db8::"))),
+        RouteAttribute::Gateway(RouteAddress::Inet6(ip6("fe80::1"))),
+        RouteAttribute::Oif(3),
+        RouteAttribute::Priority(1024),
+    ]);
+    message.header.address_family = AddressFamily::Inet6;
+    message.header.destination_prefix_length = 32;
+    let expected = Route {
+        dst: Cidr::containing(ip6("2001:db8::").into(), 32),
+        gateway: Some(ip6("fe80::1").into()),
+        ifindex: 3,
+        metric: 1024,
+        prefsrc: None,
+        kind: RouteKind::Unicast,
+    };
+    assert_eq!(route(&over_the_wire(&message)), Some(expected));
+
+    message.attributes.truncate(0);
+    message.header.destination_prefix_length = 0;
+    let default = route(&over_the_wire(&message)).unwrap();
+    assert_eq!((default.dst.to_string().as_str(), default.gateway), ("::/0", None));
+}
+
+#[test]
+fn an_ipv6_neighbour_is_one_unless_it_is_a_group() {
+    let mut message = NeighbourMessage::default();
+    message.header.family = AddressFamily::Inet6;
+    message.header.ifindex = 3;
+    message.header.state = KernelState::Reachable;
+    message.header.flags = NeighbourFlags::Router;
+    let named =
+        |address: &str| NeighbourAttribute::Destination(NeighbourAddress::Inet6(ip6(address)));
+    message.attributes =
+        vec![named("fe80::1"), NeighbourAttribute::LinkLayerAddress(OURS.0.to_vec())];
+    let expected = Neighbour { mac: Some(OURS), state: NeighbourState::Reachable };
+    assert_eq!(neighbour(&over_the_wire(&message)), Some((3, ip6("fe80::1").into(), expected)));
+    message.attributes[0] = named("ff02::1");
+    assert_eq!(neighbour(&over_the_wire(&message)), None);
+}
+
+fn ip6(text: &str) -> Ipv6Addr {
+    text.parse().unwrap()
 }
 
 fn route_message(attributes: Vec<RouteAttribute>) -> RouteMessage {

@@ -1,5 +1,3 @@
-use lb_common::addr::Ipv4Be;
-
 use super::*;
 
 const LO: u32 = 1;
@@ -27,8 +25,8 @@ fn next_hops() {
     let unresolved =
         |neighbour, ifindex| Resolution::Unresolved { neighbour: ip(neighbour), ifindex };
     let known = |ifindex, mac, vlan| {
-        let source_mac = if vlan == 0 { own_mac(ifindex) } else { own_mac(VLAN) };
-        Resolution::Known(NextHop { ifindex, mac, source_mac, vlan, inner_vlan: 0 })
+        let through = if vlan == 0 { ifindex } else { VLAN };
+        Resolution::Known(Hop { through, ifindex, mac, vlan, inner_vlan: 0 })
     };
     let cases = [
         ("10.0.0.11", known(ETH0, PEER, 0)),
@@ -69,10 +67,27 @@ fn two_tags_stack_and_three_do_not_fit() {
     node.links.insert(5, link(5, "inner", LinkKind::Vlan { id: 200, parent: VLAN }));
     node.links.insert(6, link(6, "third", LinkKind::Vlan { id: 300, parent: 5 }));
     let hop = node.hop_through(5, PEER).unwrap();
-    assert_eq!((hop.ifindex, hop.vlan, hop.inner_vlan), (ETH0, 100, 200));
-    assert_eq!(hop.source_mac, own_mac(5));
+    assert_eq!((hop.through, hop.ifindex, hop.vlan, hop.inner_vlan), (5, ETH0, 100, 200));
     assert_eq!(node.hop_through(6, PEER), None);
     assert_eq!(node.hop_through(7, PEER), None);
+}
+
+#[test]
+fn a_port_belongs_to_its_bond_or_bridge() {
+    let mut node = node();
+    let masters = [
+        (LinkKind::Bond, true),
+        (LinkKind::Other("bridge".to_owned()), true),
+        (LinkKind::Other("vrf".to_owned()), false),
+    ];
+    for (kind, is_aggregate) in masters {
+        node.links.insert(9, link(9, "master0", kind.clone()));
+        let port = Link { master: Some(9), ..link(ETH0, "eth0", LinkKind::Other(String::new())) };
+        let found = node.aggregate_of(&port).map(|master| master.name.as_str());
+        assert_eq!(found, is_aggregate.then_some("master0"), "{kind:?}");
+    }
+    assert_eq!(node.aggregate_of(&node.links[&ETH1]), None);
+    assert!(node.has_vlans(ETH0) && !node.has_vlans(ETH1));
 }
 
 #[test]
@@ -137,22 +152,23 @@ fn a_vip_that_is_there_already_does_not_count_as_its_subnet() {
 fn the_datapath_gets_unicast_routes_longest_first() {
     let (entries, omitted) = node().routes_for_datapath(10);
     let found: Vec<_> =
-        entries.iter().map(|(dst, len, r)| (dst.to_string(), *len, r.ifindex)).collect();
+        entries.iter().map(|entry| (entry.dst.to_string(), entry.through)).collect();
     let expected = [
-        ("10.0.0.0".to_owned(), 24, ETH0),
-        ("10.1.0.0".to_owned(), 24, ETH1),
-        ("10.2.0.0".to_owned(), 24, VLAN),
-        ("192.168.0.0".to_owned(), 16, ETH1),
-        ("0.0.0.0".to_owned(), 0, ETH0),
+        ("10.0.0.0/24".to_owned(), ETH0),
+        ("10.1.0.0/24".to_owned(), ETH1),
+        ("10.2.0.0/24".to_owned(), VLAN),
+        ("192.168.0.0/16".to_owned(), ETH1),
+        ("0.0.0.0/0".to_owned(), ETH0),
     ];
     assert_eq!(found, expected);
     assert_eq!(omitted, 0);
-    assert_eq!(entries[0].2.gateway, Ipv4Be::UNSPECIFIED);
-    assert_eq!(entries[4].2.gateway, Ipv4Be::new(ip("10.0.0.1")));
+    assert_eq!((entries[2].through, entries[2].ifindex), (VLAN, ETH0));
+    assert_eq!(entries[0].gateway, None);
+    assert_eq!(entries[4].gateway, Some(ip("10.0.0.1")));
 
     let (entries, omitted) = node().routes_for_datapath(4);
     assert_eq!((entries.len(), omitted), (4, 1));
-    assert!(entries.iter().all(|(_, prefix_len, _)| *prefix_len > 0));
+    assert!(entries.iter().all(|entry| entry.dst.prefix_len > 0));
 }
 
 #[test]
@@ -173,6 +189,96 @@ fn the_datapath_gets_usable_neighbours_gateways_first() {
 
     assert_eq!(node.neighbours_for_datapath(1, &[ETH0]), entries[..1]);
     assert_eq!(node.neighbours_for_datapath(10, &[]), []);
+}
+
+#[test]
+fn ipv6_goes_by_routes_and_neighbours_of_its_own() {
+    let node = dual();
+    let hop = Hop { through: ETH0, ifindex: ETH0, mac: PEER, vlan: 0, inner_vlan: 0 };
+    let gateway = Resolution::Known(hop);
+    let cases = [
+        ("fd00::11", gateway),
+        ("2001:db8::1", gateway),
+        ("fd00::12", Resolution::Unresolved { neighbour: ip("fd00::12"), ifindex: ETH0 }),
+        ("fd00::2", Resolution::Local),
+        ("::1", Resolution::Local),
+        ("10.0.0.11", gateway),
+    ];
+    for (dst, expected) in cases {
+        assert_eq!(node.next_hop(ip(dst)), expected, "{dst}");
+    }
+}
+
+#[test]
+fn ipv6_sources_are_global_certain_and_no_vips() {
+    let vips = BTreeSet::from([ip("fd00::100")]);
+    let mut node = dual();
+    for dst in ["fd00::11", "2001:db8::1"] {
+        assert_eq!(node.source_for(ip(dst), &vips), Some(ip("fd00::2")), "{dst}");
+    }
+    assert_eq!(node.source_for(ip("10.0.0.11"), &vips), Some(ip("10.0.0.2")));
+    for address in &mut node.addresses {
+        address.tentative = address.address == ip("fd00::2");
+    }
+    assert_eq!(node.source_for(ip("fd00::11"), &vips), None);
+}
+
+#[test]
+fn an_interface_s_own_address_is_no_vip() {
+    let node = dual();
+    let own = |ifindex, family| node.own_address(ifindex, family, &BTreeSet::new());
+    assert_eq!(own(ETH0, Family::V4), Some(ip("10.0.0.2")));
+    assert_eq!(own(ETH0, Family::V6), Some(ip("fd00::2")));
+    assert_eq!(own(ETH1, Family::V6), Some(ip("fe80::ff:fe00:3")));
+    let vips = BTreeSet::from([ip("10.0.0.2")]);
+    assert_eq!(node.own_address(ETH0, Family::V4, &vips), None);
+}
+
+#[test]
+fn an_ipv6_vip_goes_where_its_subnet_is() {
+    let candidates = ["eth1".to_owned(), "eth0".to_owned()];
+    assert_eq!(dual().interface_for(ip("fd00::100"), &candidates), Some(ETH0));
+    assert_eq!(dual().interface_for(ip("fd01::100"), &candidates), Some(ETH1));
+}
+
+/// Each link has its own fe80::1.
+#[test]
+fn the_datapath_tells_link_local_gateways_apart() {
+    let mut node = dual();
+    let other = Neighbour { mac: Some(own_mac(99)), state: NeighbourState::Stale };
+    node.neighbours.insert((ETH1, ip("fe80::1")), other);
+    let (routes, _) = node.routes_for_datapath(20);
+    let default = routes.iter().find(|route| route.dst.to_string() == "::/0").unwrap();
+    assert_eq!(default.gateway, Some(ip("fe80:0:0:2::1")));
+    assert!(routes.iter().all(|route| route.dst.to_string() != "fe80::/64"));
+    let neighbours = BTreeMap::from_iter(node.neighbours_for_datapath(20, &[ETH0, ETH1]));
+    assert_eq!(neighbours[&ip("fe80:0:0:2::1")].mac, PEER);
+    assert_eq!(neighbours[&ip("fe80:0:0:3::1")].mac, own_mac(99));
+    assert_eq!(neighbours[&ip("fd00::11")].ifindex, ETH0);
+}
+
+/// `node` with IPv6 on its first interface, a router there, and a VIP.
+fn dual() -> Snapshot {
+    let mut node = node();
+    node.addresses.extend([
+        address(LO, "::1", 128, false),
+        address(ETH0, "fe80::ff:fe00:2", 64, false),
+        address(ETH0, "fd00::100", 128, true),
+        address(ETH0, "fd00::2", 64, false),
+        address(ETH1, "fe80::ff:fe00:3", 64, false),
+    ]);
+    node.routes.extend([
+        route("::1", 128, None, LO, 256),
+        route("fd00::", 64, None, ETH0, 256),
+        route("fe80::", 64, None, ETH0, 256),
+        route("fe80::", 64, None, ETH1, 256),
+        route("::", 0, Some("fe80::1"), ETH0, 1024),
+    ]);
+    for address in ["fe80::1", "fd00::11"] {
+        let entry = Neighbour { mac: Some(PEER), state: NeighbourState::Stale };
+        node.neighbours.insert((ETH0, ip(address)), entry);
+    }
+    node
 }
 
 /// Two interfaces and a VLAN; a gateway on each network; a VIP.
@@ -242,15 +348,16 @@ fn own_mac(index: u32) -> Mac {
 }
 
 fn address(ifindex: u32, address: &str, prefix_len: u8, deprecated: bool) -> Address {
-    Address { ifindex, address: ip(address), prefix_len, deprecated }
+    Address { ifindex, address: ip(address), prefix_len, deprecated, tentative: false }
 }
 
 fn route(dst: &str, prefix_len: u8, gateway: Option<&str>, ifindex: u32, metric: u32) -> Route {
     let kind = RouteKind::Unicast;
     let gateway = gateway.map(ip);
-    Route { dst: ip(dst), prefix_len, gateway, ifindex, metric, prefsrc: None, kind }
+    let dst = Cidr::containing(ip(dst), prefix_len);
+    Route { dst, gateway, ifindex, metric, prefsrc: None, kind }
 }
 
-fn ip(text: &str) -> Ipv4Addr {
+fn ip(text: &str) -> IpAddr {
     text.parse().unwrap()
 }

@@ -5,6 +5,7 @@ use rstest::rstest;
 use super::super::super::ConfigError;
 use super::{MINIMAL, refusal};
 
+mod families;
 mod needed;
 mod optional;
 

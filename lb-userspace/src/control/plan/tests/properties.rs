@@ -37,7 +37,7 @@ proptest! {
         let kept = first.services[kept.index(first.services.len())].clone();
         let second = with(second, &kept);
         let before = converged(&first, installed());
-        let key_of = |vip: &Ipv4Addr| Endpoint::new(Ipv4Be::new(*vip), PortBe::new(kept.port), 6);
+        let key_of = |vip: &IpAddr| Endpoint::new(IpBe::new(*vip), PortBe::new(kept.port), 6);
         let service = before.services[&key_of(&kept.vips[0])].id;
         for op in plan(&second, &before).unwrap() {
             match &op {
@@ -54,10 +54,13 @@ proptest! {
                 MapOp::SetService { key, .. } | MapOp::RemoveService(key) => {
                     prop_assert!(!kept.vips.iter().any(|vip| key_of(vip) == *key));
                 }
+                MapOp::Allow { service: id, .. } | MapOp::Disallow { service: id, .. } => {
+                    prop_assert_ne!(*id, service);
+                }
                 MapOp::SetLease { .. }
                 | MapOp::AddVip { .. }
-                | MapOp::SetFilter(_)
-                | MapOp::AddEndpoint(_)
+                | MapOp::SetFilters(_)
+                | MapOp::SetEndpoint { .. }
                 | MapOp::ClearCounters(_)
                 | MapOp::RemoveEndpoint(_)
                 | MapOp::RemoveVip { .. } => {}
@@ -74,7 +77,7 @@ proptest! {
         vips in 0u32..8,
     ) {
         let mut maps = installed();
-        maps.capacity = Capacity { backends, services, vips };
+        maps.capacity = Capacity { backends, services, vips, allowed: services };
         for wanted in [&first, &second] {
             let Ok(ops) = plan(wanted, &maps) else { continue };
             for op in ops {
@@ -106,10 +109,12 @@ fn check_write(maps: &Installed, op: &MapOp) -> Result<(), TestCaseError> {
             prop_assert!(maps.vips.values().all(|used| used != index));
         }
         MapOp::SetLease { .. }
-        | MapOp::SetFilter(_)
-        | MapOp::AddEndpoint(_)
+        | MapOp::SetFilters(_)
+        | MapOp::SetEndpoint { .. }
         | MapOp::SetTable { .. }
+        | MapOp::Allow { .. }
         | MapOp::SetService { .. }
+        | MapOp::Disallow { .. }
         | MapOp::RemoveService(_)
         | MapOp::RemoveTable(_)
         | MapOp::RemoveEndpoint(_)
@@ -120,7 +125,7 @@ fn check_write(maps: &Installed, op: &MapOp) -> Result<(), TestCaseError> {
 
 fn check_references(maps: &Installed) -> Result<(), TestCaseError> {
     for vip in maps.vips.keys() {
-        prop_assert!(maps.filter.may_contain(Ipv4Be::new(*vip)));
+        prop_assert!(may_contain(&maps.filters.vips, *vip));
     }
     for (key, service) in &maps.services {
         prop_assert!(maps.tables.contains_key(&service.id));
@@ -136,7 +141,24 @@ fn check_references(maps: &Installed) -> Result<(), TestCaseError> {
         }
     }
     for backend in maps.backends.values() {
-        prop_assert!(maps.endpoints.contains(&backend.endpoint));
+        prop_assert!(maps.endpoints.contains_key(&backend.endpoint));
+        prop_assert!(maps.endpoints.contains_key(&Endpoint::host(backend.endpoint.address)));
+    }
+    for value in maps.endpoints.values().filter(|value| value.exclusive != 0) {
+        prop_assert_eq!(maps.vips.get(&value.vip.address.get()), Some(&value.lease));
+    }
+    // Nobody is let in who may not, and somebody is where somebody may.
+    for service in maps.services.values() {
+        let restricted = service.flags & flag::RESTRICTED != 0;
+        let allowed = maps.allowed.iter().any(|(id, _)| *id == service.id);
+        prop_assert!(!restricted || allowed);
+    }
+    // Whoever may be chosen in `dnat` is heard.
+    for service in maps.services.values().filter(|it| it.kind == Kind::Dnat as u8) {
+        for id in &maps.tables[&service.id] {
+            let address = maps.backends[id].endpoint.address.get();
+            prop_assert!(may_contain(&maps.filters.sources, address));
+        }
     }
     Ok(())
 }
@@ -144,18 +166,23 @@ fn check_references(maps: &Installed) -> Result<(), TestCaseError> {
 /// The maps hold what is wanted, and beyond that only what flows need.
 fn check_result(wanted: &Desired, maps: &Installed) -> Result<(), TestCaseError> {
     prop_assert_eq!(&maps.vips.keys().copied().collect::<BTreeSet<_>>(), &wanted.vips);
-    prop_assert_eq!(maps.filter, filter(&wanted.vips));
+    prop_assert_eq!(maps.filters.vips, filters(&wanted.vips, []).vips);
+    let allowed: usize = wanted.services.iter().map(|service| service.allow.len()).sum();
+    prop_assert_eq!(maps.allowed.len(), allowed);
     prop_assert_eq!(maps.tables.len(), wanted.services.len());
     let keys: usize = wanted.services.iter().map(|service| service.vips.len()).sum();
     prop_assert_eq!(maps.services.len(), keys);
     let mut live = BTreeSet::new();
     for service in &wanted.services {
-        let key = Endpoint::new(Ipv4Be::new(service.vips[0]), PortBe::new(service.port), 6);
+        let key = Endpoint::new(IpBe::new(service.vips[0]), PortBe::new(service.port), 6);
         let stored = &maps.services[&key];
         prop_assert_eq!(stored.timeouts, service.timeouts);
         let named: BTreeSet<BackendId> = maps.tables[&stored.id].iter().copied().collect();
         for backend in &service.backends {
-            let identity = (stored.id, endpoint(backend.address.octets()[3]));
+            let identity = (
+                stored.id,
+                Endpoint::new(IpBe::new(backend.address), PortBe::new(backend.port), 6),
+            );
             let mut found =
                 maps.backends.iter().filter(|(_, b)| (b.service, b.endpoint) == identity);
             let (id, value) = found.next().unwrap();
@@ -170,8 +197,12 @@ fn check_result(wanted: &Desired, maps: &Installed) -> Result<(), TestCaseError>
         prop_assert_eq!(removed, !live.contains(id));
         prop_assert!(!removed || maps.referenced.contains(id));
     }
-    let endpoints: BTreeSet<_> = maps.backends.values().map(|backend| backend.endpoint).collect();
-    prop_assert_eq!(&maps.endpoints, &endpoints);
+    let endpoints: BTreeSet<_> = maps
+        .backends
+        .values()
+        .flat_map(|backend| [backend.endpoint, Endpoint::host(backend.endpoint.address)])
+        .collect();
+    prop_assert_eq!(maps.endpoints.keys().copied().collect::<BTreeSet<_>>(), endpoints);
     Ok(())
 }
 
@@ -200,18 +231,28 @@ fn service() -> impl Strategy<Value = DesiredService> {
         subsequence(vec![7u8, 8], 0..=2),
         subsequence(vec![1u8, 2, 3, 4, 5], 1..=5),
         any::<[bool; 5]>(),
-        0u64..3,
+        0u32..3,
+        (0..4u8, subsequence(vec![8u8, 16, 24], 0..=2), any::<bool>()),
     )
-        .prop_map(|(vips, other_port, snat, backends, up, established)| {
+        .prop_map(|(vips, other_port, snat, backends, up, established, more)| {
             let mut service = api(&backends);
             service.vips = vips.into_iter().map(vip).collect();
             service.snat = snat.into_iter().map(vip).collect();
             service.port = if other_port { 8443 } else { 6443 };
             service.timeouts.established = established;
+            let (mode, lengths, is_v6) = more;
+            (service.mode, service.exclusive) = match mode {
+                0 => (Mode::Nat, false),
+                1 => (Mode::Dsr, false),
+                2 => (Mode::Dnat, false),
+                _ => (Mode::Dnat, true),
+            };
+            let network = if is_v6 { "fd00::" } else { "10.0.0.0" };
+            service.allow = lengths.into_iter().map(|length| range(network, length)).collect();
             for (backend, up) in service.backends.iter_mut().zip(up) {
                 backend.state = if up { State::Up } else { State::Down };
                 backend.effective_weight = if up { 100 } else { 0 };
             }
-            service
+            if is_v6 { in_ipv6(service) } else { service }
         })
 }

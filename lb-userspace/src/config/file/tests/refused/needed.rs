@@ -39,20 +39,6 @@ use super::assert_refused;
     "write 10.0.0.100 here and 6443 under `port`"
 )]
 #[case::vip_is_a_name("10.0.0.100", "api.example", "3:12", "vips[0]", "names are not looked up")]
-#[case::vip_is_v6(
-    "10.0.0.100",
-    "\"2001:db8::1\"",
-    "3:12",
-    "vips[0]",
-    "IPv6 VIPs are not supported yet; write an IPv4 address"
-)]
-#[case::vip_is_v6_with_prefix(
-    "10.0.0.100",
-    "\"2001:db8::1/64\"",
-    "3:12",
-    "vips[0]",
-    "IPv6 VIPs are not supported yet"
-)]
 #[case::unspecified(
     "10.0.0.100",
     "0.0.0.0",
@@ -93,13 +79,6 @@ use super::assert_refused;
     "`address: 10.0.0.11`"
 )]
 #[case::backend_name("cp1", "cp/1", "5:24", "backends[0].name", "letters, digits")]
-#[case::backend_is_v6(
-    "10.0.0.11",
-    "\"::2\"",
-    "5:38",
-    "backends[0].address",
-    "write an IPv4 address"
-)]
 #[case::backend_is_a_name(
     "10.0.0.11",
     "cp1.example",

@@ -8,9 +8,7 @@ use super::assert_refused;
 /// The line follows those of `MINIMAL`, as the sixth.
 #[rstest]
 #[case::standalone("standalone: yes", "6:17", "standalone", "write false or true")]
-#[case::dnat("mode: dnat", "6:11", "mode", "not available yet; write nat")]
-#[case::dsr("mode: dsr", "6:11", "mode", "not available yet; write nat")]
-#[case::mode("mode: masquerade", "6:11", "mode", "write nat")]
+#[case::mode("mode: masquerade", "6:11", "mode", "write nat or dnat or dsr")]
 #[case::snat("snat_address: 10.1.0.1/24", "6:19", "snat_address", "write 10.1.0.1")]
 #[case::snat_number("snat_address: 5", "6:19", "snat_address", "write one such as")]
 #[case::snat_mapping(
@@ -38,7 +36,6 @@ use super::assert_refused;
     "write the apiserver's own address"
 )]
 #[case::on_all_down("on_all_down: fail", "6:18", "on_all_down", "write fail_open or reject")]
-#[case::allow("allow: [10.0.0.0/8]", "6:12", "allow", "remove the key")]
 #[case::no_unit("reset_delay: 3", "6:18", "reset_delay", "write 3s or 3ms")]
 #[case::no_duration(
     "reset_delay: soon",

@@ -1,0 +1,120 @@
+//! What services must not have in common. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
+
+use serde_saphyr::Spanned;
+
+use super::reader::Reader;
+use super::scalar::quoted;
+use super::{ServiceFile, Spot, scalar};
+
+impl Reader<'_> {
+    /// Checks what no service can check alone.
+    ///
+    /// It reads the file again, because a service with a problem of its own lacks some values.
+    pub(super) fn clashes(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        let mut names = BTreeSet::new();
+        let mut owners: BTreeMap<SocketAddr, String> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            let spot = scope.element(index, file);
+            if let Some(name) = &file.value.name
+                && !names.insert(name.value.as_str())
+            {
+                let shown = quoted(&name.value);
+                self.wrong(
+                    &spot.of("name", name),
+                    format_args!("another service is called {shown} too; give each its own name"),
+                );
+            }
+            let port = file.value.port.as_ref().and_then(|port| port.value.parse::<u16>().ok());
+            let Some(port) = port else { continue };
+            for (vip, at) in file.value.vips(&spot) {
+                let endpoint = SocketAddr::new(vip, port);
+                let owner = owners.entry(endpoint).or_insert_with(|| spot.key.clone());
+                if *owner != spot.key {
+                    self.wrong(
+                        &at,
+                        format_args!(
+                            "{owner} has {endpoint} already; take another VIP or port for one"
+                        ),
+                    );
+                }
+            }
+        }
+        self.backends_among_vips(scope, files);
+        self.exclusive_endpoints(scope, files);
+    }
+
+    fn backends_among_vips(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        let mut vips: BTreeMap<IpAddr, Spot> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            let spot = scope.element(index, file);
+            for (vip, at) in file.value.vips(&spot).into_iter().chain(file.value.snat(&spot)) {
+                vips.entry(vip).or_insert(at);
+            }
+        }
+        for (index, file) in files.iter().enumerate() {
+            for (address, at) in file.value.backend_addresses(&scope.element(index, file)) {
+                if let Some(Spot { key, .. }) = vips.get(&address) {
+                    self.wrong(
+                        &at,
+                        format_args!("{address} is also {key}; write the apiserver's own address"),
+                    );
+                }
+            }
+        }
+    }
+
+    /// A reply of no flow is translated back to the VIP of its endpoint's only service.
+    fn exclusive_endpoints(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        let mut owners: BTreeMap<SocketAddr, (Spot, bool)> = BTreeMap::new();
+        for (index, file) in files.iter().enumerate() {
+            if !file.value.is_dnat() {
+                continue;
+            }
+            let is_exclusive = file.value.is_exclusive();
+            for (endpoint, at) in file.value.endpoints(&scope.element(index, file)) {
+                let Some((owner, owner_is_exclusive)) = owners.get(&endpoint) else {
+                    owners.insert(endpoint, (at, is_exclusive));
+                    continue;
+                };
+                if is_exclusive || *owner_is_exclusive {
+                    self.wrong(
+                        &at,
+                        format_args!(
+                            "{endpoint} is {} too, so its replies could be of either service; \
+                             remove one of the two, or `exclusive`",
+                            owner.key
+                        ),
+                    );
+                }
+            }
+        }
+    }
+}
+
+impl ServiceFile {
+    fn is_dnat(&self) -> bool {
+        self.mode.as_ref().is_some_and(|mode| mode.value == "dnat")
+    }
+
+    fn is_exclusive(&self) -> bool {
+        self.exclusive.as_ref().is_some_and(|exclusive| exclusive.value == "true")
+    }
+
+    /// Where its backends listen, as far as that can be read; at their addresses.
+    fn endpoints(&self, scope: &Spot) -> Vec<(SocketAddr, Spot)> {
+        let Some(list) = &self.backends else { return Vec::new() };
+        let scope = scope.of("backends", list);
+        let backends = list.value.iter().enumerate();
+        backends
+            .filter_map(|(index, file)| {
+                let address = file.value.address.as_ref()?;
+                let port = file.value.port.as_ref().or(self.port.as_ref())?.value.parse().ok()?;
+                let endpoint = SocketAddr::new(scalar::backend_address(&address.value).ok()?, port);
+                Some((endpoint, scope.element(index, file).of("address", address)))
+            })
+            .collect()
+    }
+}

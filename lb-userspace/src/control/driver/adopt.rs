@@ -1,0 +1,98 @@
+//! What of the configuration is installed already, such as by a predecessor.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use lb_common::backend::{Backend, BackendId, State};
+
+use super::Controller;
+use crate::config::{Config, Family};
+use crate::control::desired::LastUp;
+use crate::control::plan::{self, Installed};
+use crate::datapath::sweep::Census;
+use crate::health::Health;
+
+impl Controller {
+    pub(super) fn adopted_health(
+        &self,
+        service: &crate::config::Service,
+        endpoint: SocketAddr,
+    ) -> Health {
+        let id = self.backend_id(service, endpoint);
+        let adopted = id.and_then(|id| self.installed.backends.get(&id));
+        match adopted.and_then(|backend| State::from_u8(backend.state)) {
+            Some(State::Up | State::Draining | State::Disabled) => Health::Up,
+            Some(State::Down) => Health::Down,
+            Some(State::Free | State::Unknown | State::Removed) | None => Health::Unknown,
+        }
+    }
+
+    pub(super) fn backend_id(
+        &self,
+        service: &crate::config::Service,
+        at: SocketAddr,
+    ) -> Option<BackendId> {
+        let id = installed_service(&self.installed, service, Family::of(&at.ip()))?;
+        let mut backends = self.installed.backends.iter();
+        backends.find(|(_, backend)| backend.service == id && is_at(backend, at)).map(|(id, _)| *id)
+    }
+}
+
+/// What a predecessor left: until two passes have looked, flows may refer to all of it.
+pub(super) fn everything(installed: &Installed) -> Census {
+    let is_source = |backend: &Backend| {
+        plan::may_contain(&installed.filters.sources, backend.endpoint.address.get())
+    };
+    let sources = installed.backends.iter().filter(|(_, backend)| is_source(backend));
+    Census {
+        referenced: installed.backends.keys().copied().collect(),
+        replying: sources.map(|(id, _)| *id).collect(),
+        ..Census::default()
+    }
+}
+
+fn is_at(backend: &Backend, endpoint: SocketAddr) -> bool {
+    backend.endpoint.address.get() == endpoint.ip()
+        && backend.endpoint.port.get() == endpoint.port()
+}
+
+/// The identifier of the part of a service that an address of this family belongs to.
+fn installed_service(
+    installed: &Installed,
+    service: &crate::config::Service,
+    family: Family,
+) -> Option<u32> {
+    let mut services = installed.services.iter();
+    services
+        .find(|(key, _)| {
+            let vip = key.address.get();
+            key.port.get() == service.port
+                && Family::of(&vip) == family
+                && service.vips.contains(&vip)
+        })
+        .map(|(_, value)| value.id)
+}
+
+/// The backends that a predecessor's tables hold: what was up, or last was, when it ended.
+pub(super) fn adopted_last_up(config: &Config, installed: &Installed) -> LastUp {
+    let mut last_up = LastUp::new();
+    for service in &config.services {
+        let tables = service
+            .families()
+            .filter_map(|family| installed_service(installed, service, family))
+            .filter_map(|id| installed.tables.get(&id));
+        let ids: BTreeSet<_> = tables.flatten().collect();
+        let endpoints: Vec<_> =
+            ids.into_iter().filter_map(|id| installed.backends.get(id)).collect();
+        let names: BTreeSet<_> = service
+            .backends
+            .iter()
+            .filter(|backend| endpoints.iter().any(|found| is_at(found, backend.endpoint())))
+            .map(|backend| backend.name.clone())
+            .collect();
+        if !names.is_empty() {
+            last_up.insert(service.name.clone(), names);
+        }
+    }
+    last_up
+}

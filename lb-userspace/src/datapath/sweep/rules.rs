@@ -1,0 +1,166 @@
+//! Which halves are over, and their removal.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::BorrowedFd;
+
+use aya::Pod;
+use lb_common::conntrack::{FlowHalf, Timeouts, flag};
+use lb_common::flow::FlowKey;
+use lb_common::time::Ticks;
+
+use super::{Census, Family, SILENCE};
+use crate::datapath::sys;
+
+/// A reply half without an original half is kept for so long: it may be about to get one.
+const ORPHAN: u32 = Ticks::in_ns(5_000_000_000);
+/// An idle reply half is looked at closely no sooner.
+const REPLY_IDLE: u32 = Ticks::in_ns(60_000_000_000);
+/// What a slice of a family's halves is judged by.
+pub(super) struct Rules<'a, A> {
+    pub(super) established: BorrowedFd<'a>,
+    pub(super) half_open: BorrowedFd<'a>,
+    pub(super) timeouts: &'a BTreeMap<u32, Timeouts>,
+    pub(super) squeeze: u32,
+    pub(super) now: Ticks,
+    pub(super) family: PhantomData<A>,
+}
+
+impl<A: Family> Rules<'_, A>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    fn timeouts(&self, service: u32) -> Timeouts {
+        let mut timeouts = self.timeouts.get(&service).copied().unwrap_or_default();
+        timeouts.closing = timeouts.closing.min(self.squeeze);
+        timeouts.closed = timeouts.closed.min(self.squeeze);
+        timeouts
+    }
+
+    fn idle(&self, half: &FlowHalf<A>) -> u32 {
+        self.now.since(half.last_seen)
+    }
+
+    pub(super) fn established(
+        &self,
+        census: &mut Census,
+        key: &FlowKey<A>,
+        half: &FlowHalf<A>,
+    ) -> io::Result<()> {
+        let peer_key = half.translation.peer_key();
+        if self.is_over(key, half)? && self.is_still(key, half)? {
+            census.removed += u64::from(half.is_original());
+            let is_copy = |found: &FlowHalf<A>| found.has(flag::PROMOTED);
+            remove_if(self.half_open, key, is_copy)?;
+            remove_if(self.established, key, |found| is_same(found, half))?;
+            if half.is_original() && !half.is_alone() {
+                remove_if(self.half_open, &peer_key, is_copy)?;
+                remove_if(self.established, &peer_key, |reply: &FlowHalf<A>| {
+                    reply.translation.peer_key() == *key
+                        && (reply.has(flag::CLOSING) || self.idle(reply) >= SILENCE)
+                })?;
+            }
+            return Ok(());
+        }
+        census.note(half);
+        if half.is_original() {
+            census.established += 1;
+            *census.connections.entry(half.backend).or_default() += 1;
+        }
+        Ok(())
+    }
+
+    pub(super) fn visit(
+        &self,
+        key: &[u8],
+        value: &[u8],
+        rule: impl FnOnce(&FlowKey<A>, &FlowHalf<A>) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match (sys::from_bytes(key), sys::from_bytes(value)) {
+            (Some(key), Some(half)) => rule(&key, &half),
+            _ => Ok(()),
+        }
+    }
+
+    fn find(&self, key: &FlowKey<A>) -> io::Result<Option<FlowHalf<A>>> {
+        find(self.established, key)
+    }
+
+    fn is_still(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> io::Result<bool> {
+        Ok(self.find(key)?.is_some_and(|found| is_same(&found, half)))
+    }
+
+    /// By this half, and where that is not enough by the other one.
+    fn is_over(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> io::Result<bool> {
+        let (timeouts, idle) = (self.timeouts(half.service), self.idle(half));
+        let closing = half.has(flag::CLOSING);
+        let peer_key = half.translation.peer_key();
+        if half.is_alone() {
+            return Ok(half.is_expired_alone(&timeouts, self.now));
+        }
+        if half.is_original() {
+            return Ok((closing || idle >= timeouts.established)
+                && match self.find(&peer_key)? {
+                    Some(reply) => half.is_expired(&reply, &timeouts, self.now),
+                    None => idle >= ORPHAN,
+                });
+        }
+        Ok((closing || idle >= REPLY_IDLE)
+            && idle >= ORPHAN
+            && self.find(&peer_key)?.is_none_or(|original| original.translation.peer_key() != *key))
+    }
+
+    pub(super) fn half_open(
+        &self,
+        census: &mut Census,
+        key: &FlowKey<A>,
+        half: &FlowHalf<A>,
+    ) -> io::Result<()> {
+        let (timeouts, idle) = (self.timeouts(half.service), self.idle(half));
+        let is_silent = idle >= SILENCE && half.has(flag::PROMOTED | flag::CLOSING);
+        if is_silent || idle >= timeouts.half_open {
+            return remove_if(self.half_open, key, |found| is_same(found, half));
+        }
+        if !half.has(flag::PROMOTED) {
+            census.note(half);
+            census.half_open += u64::from(half.is_original());
+        }
+        Ok(())
+    }
+}
+
+/// A slice is some milliseconds old when its last element is looked at, and what is over is soon used
+/// again: only what is as it was may be removed.
+fn is_same<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>) -> bool {
+    found.last_seen == half.last_seen
+        && found.flags == half.flags
+        && found.translation == half.translation
+}
+
+/// Removes a half if `condition` holds for it. Looking and removing is one step: this thread may be
+/// stopped between two. What should have stayed is put back, unless another took its place.
+fn remove_if<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+    condition: impl Fn(&V) -> bool,
+) -> io::Result<()> {
+    if !find(map, key)?.is_some_and(|found| condition(&found)) {
+        return Ok(());
+    }
+    let mut value = vec![0; size_of::<V>()];
+    if sys::take(map, sys::as_bytes(key), &mut value)?
+        && !sys::from_bytes(&value).is_some_and(|taken| condition(&taken))
+        && let Err(error) = sys::update(map, sys::as_bytes(key), &value, sys::NOEXIST)
+        && error.raw_os_error() != Some(libc::EEXIST)
+    {
+        return Err(error);
+    }
+    Ok(())
+}
+
+fn find<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut value = vec![0; size_of::<V>()];
+    Ok(sys::lookup(map, sys::as_bytes(key), &mut value)?.then(|| sys::from_bytes(&value)).flatten())
+}
