@@ -208,3 +208,20 @@ fn an_error_changes_no_lease(#[values(V4, V6)] family: Family) {
     harness.expect(&frame, "drop_lease_expired");
     harness.expect(&from_client(CLIENT, ACK), "drop_lease_expired");
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_error_that_quotes_ipv4_options_is_steered() {
+    let mut harness = Harness::new(V4);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    let segment = connection.of_client(ACK).ip_options(&[1; 8]).payload(b"question");
+    let quote = connection.forwarded(&segment).packet();
+    let (from, to) = (*connection.backend.ip(), *connection.snat.ip());
+    let frame = Frame::error(from, to, Report::TooBig(1400), &quote)
+        .macs(backend_mac(connection.id), LB_MAC);
+    let quote = segment.ttl(63).packet();
+    let expected = Frame::error(*SERVICE.ip(), *CLIENT.ip(), Report::TooBig(1400), &quote)
+        .macs(LB_MAC, CLIENT_MAC)
+        .ttl(63);
+    harness.expect_frame(&frame, "forward_icmp_error", &expected);
+}

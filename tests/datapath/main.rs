@@ -8,6 +8,7 @@
 
 mod admission;
 mod close;
+mod extension;
 mod forward;
 mod handshake;
 mod harness;
@@ -21,4 +22,5 @@ mod random;
 mod reset;
 mod select;
 mod snat;
+mod states;
 mod tags;

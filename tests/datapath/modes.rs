@@ -225,3 +225,14 @@ fn a_lost_dnat_reply_half_is_restored_within_a_second(#[values(V4, V6)] family: 
     connection.request(&mut harness, &connection.of_client(ACK));
     connection.exchange(&mut harness, b"question", b"answer");
 }
+
+/// It is not for this host: nothing is dropped of what the host may have to forward.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_foreign_segment_passes_whatever_its_hops(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::of(family, Kind::Dnat);
+    let foreign = Frame::tcp(BACKENDS[0], CLIENT).macs(backend_mac(1), LB_MAC).flags(ACK);
+    harness.expect(&foreign.clone().ttl(1), "pass_foreign");
+    harness.expect(&foreign.clone().data_offset(4), "pass_not_vip");
+    harness.expect(&foreign.fragment(8, true), "pass_not_vip");
+}

@@ -4,14 +4,19 @@ use std::env;
 use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use lb_common::counters::Counter;
+use lb_common::nat::Kind;
 use lb_tests::family::Family::{self, V4, V6};
-use lb_tests::packet::{ACK, ETH_LEN, FIN, Frame, IPV4, IPV6, PSH, RST, SYN, URG, VLAN};
+use lb_tests::packet::{
+    ACK, DESTINATION, ETH_LEN, Extension, FIN, Frame, HOP_BY_HOP, IPV4, IPV6, PSH, RST, SYN, URG,
+    VLAN,
+};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rstest::rstest;
 
 use crate::harness::{
-    Action, BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, local, name_of, syn,
+    Action, BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, local, local_frame,
+    name_of, syn,
 };
 
 fn words(most: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -108,8 +113,21 @@ fn seeds(harness: &Harness, connection: &Connection) -> Vec<Vec<u8>> {
         Frame::echo(*CLIENT.ip(), *SERVICE.ip()),
     ]
     .iter()
+    .chain(&extended(connection))
     .map(|frame| harness.local(frame).bytes())
     .collect()
+}
+
+/// Segments behind IPv6 extension headers; in IPv4 they are as any other.
+fn extended(connection: &Connection) -> Vec<Frame> {
+    let chains = [
+        vec![Extension::padding(HOP_BY_HOP, 1)],
+        vec![Extension::padding(DESTINATION, 9), Extension::routing(4, 0)],
+        vec![Extension::padding(DESTINATION, 1); 7],
+    ];
+    let frame = local_frame(V6, &connection.of_client(ACK).payload(b"data"));
+    let extend = |chain: Vec<_>| chain.into_iter().fold(frame.clone(), Frame::extension);
+    chains.into_iter().map(extend).collect()
 }
 
 /// A number less than `limit`.
@@ -145,13 +163,17 @@ const MAY_ADD: usize = 48;
 
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_million_mutated_frames(#[values(V4, V6)] family: Family) {
+fn a_million_mutated_frames(
+    #[values(Kind::Nat, Kind::Dsr)] mode: Kind,
+    #[values(V4, V6)] family: Family,
+) {
     let frames = env::var(FRAMES_VARIABLE).map_or(1_000_000, |text| text.parse().unwrap());
-    let mut harness = Harness::new(family);
+    let mut harness = Harness::of(family, mode);
     let connection = Connection::establish(&mut harness, CLIENT);
     let seeds = seeds(&harness, &connection);
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
-    let mut counted = Counted::of(&harness);
+    let start = Counted::of(&harness);
+    let mut counted = start;
     for done in (0..frames).step_by(CHUNK.try_into().unwrap()) {
         let mut ran = Counted::default();
         for _ in 0..CHUNK.min(frames - done) {
@@ -163,7 +185,8 @@ fn a_million_mutated_frames(#[values(V4, V6)] family: Family) {
         assert_eq!(after.since(&counted), ran, "after {done} frames");
         counted = after;
     }
-    assert!(counted.passed > 0 && counted.dropped > 0 && counted.sent > 0, "{counted:?}");
+    let all = counted.since(&start);
+    assert!(all.passed > 0 && all.dropped > 0 && all.sent > 0, "{all:?}");
 }
 
 /// Runs a frame; what no frame may do, this does not.

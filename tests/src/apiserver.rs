@@ -1,6 +1,8 @@
 //! A stand-in for a kube-apiserver: TLS, the health paths, a long watch, and a mode that is switched
 //! from a plain HTTP port on the loopback of its namespace (`POST /mode/drain`).
 
+mod answer;
+
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -8,22 +10,19 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
-use futures_util::stream;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
-use serde_json::json;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
-use tokio::time::{interval, sleep};
 use tokio_rustls::TlsAcceptor;
 
+pub use self::answer::byte_at;
+use self::answer::{answer, text};
 use crate::echo::listen;
 use crate::http::{SERVED_BY, request_inside};
 use crate::netns::Netns;
@@ -222,84 +221,4 @@ fn switch(request: &Request<Incoming>, control: &Control) -> Response<Body> {
         _ => StatusCode::NOT_FOUND,
     };
     text(status, format!("{}\n", control.mode().as_str()))
-}
-
-async fn answer(
-    request: Request<Incoming>,
-    name: &str,
-    mode: Mode,
-) -> Result<Response<Body>, hyper::Error> {
-    if mode == Mode::Slow {
-        sleep(SLOWNESS).await;
-    }
-    let health = |well: bool| match well {
-        true => text(StatusCode::OK, "ok".to_owned()),
-        false => text(StatusCode::INTERNAL_SERVER_ERROR, format!("[-]{}", mode.as_str())),
-    };
-    Ok(match (request.method(), request.uri().path()) {
-        (&Method::GET, "/readyz" | "/healthz") => health(mode.ready()),
-        (&Method::GET, "/livez") => health(mode.live()),
-        (&Method::GET, "/version") => {
-            let version =
-                json!({"major": "1", "minor": "34", "gitVersion": "v1.34.0-lab", "server": name});
-            text(StatusCode::OK, version.to_string())
-        }
-        (&Method::GET, "/watch") => watch(name),
-        (&Method::GET, "/bytes") => bytes(asked_length(request.uri().query())),
-        (&Method::POST, "/hash") => hash(request.into_body()).await?,
-        _ => text(StatusCode::NOT_FOUND, "404 page not found\n".to_owned()),
-    })
-}
-
-fn text(status: StatusCode, text: String) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
-    *response.status_mut() = status;
-    response
-}
-
-/// A line of JSON each 100 ms, with a counter; without end.
-fn watch(name: &str) -> Response<Body> {
-    let state = (interval(WATCH_INTERVAL), 0_u64, name.to_owned());
-    let lines = stream::unfold(state, |(mut clock, count, name)| async move {
-        clock.tick().await;
-        let line = format!("{}\n", json!({"server": name, "count": count}));
-        Some((Ok(Frame::data(Bytes::from(line))), (clock, count + 1, name)))
-    });
-    Response::new(BodyExt::boxed_unsync(StreamBody::new(lines)))
-}
-
-fn asked_length(query: Option<&str>) -> u64 {
-    let pairs = query.unwrap_or_default().split('&');
-    pairs.filter_map(|pair| pair.strip_prefix("n=")?.parse().ok()).next().unwrap_or(0)
-}
-
-/// `length` bytes, each a function of its place: see [`byte_at`].
-fn bytes(length: u64) -> Response<Body> {
-    let chunks = stream::unfold(0, move |sent| async move {
-        let end = length.min(sent + CHUNK);
-        (sent < end).then(|| {
-            let chunk: Vec<u8> = (sent..end).map(byte_at).collect();
-            (Ok(Frame::data(Bytes::from(chunk))), end)
-        })
-    });
-    let mut response = Response::new(BodyExt::boxed_unsync(StreamBody::new(chunks)));
-    response.headers_mut().insert("content-length", length.into());
-    response
-}
-
-/// What `/bytes` sends at `place`. A prime period: a lost or doubled segment shows.
-pub fn byte_at(place: u64) -> u8 {
-    u8::try_from(place % 251).unwrap_or_default()
-}
-
-async fn hash(mut body: Incoming) -> Result<Response<Body>, hyper::Error> {
-    let (mut digest, mut length) = (Sha256::new(), 0);
-    while let Some(frame) = body.frame().await {
-        if let Some(data) = frame?.data_ref() {
-            digest.update(data);
-            length += data.len();
-        }
-    }
-    let sum: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-    Ok(text(StatusCode::OK, json!({"sha256": sum, "length": length}).to_string()))
 }

@@ -154,6 +154,7 @@ impl Dice {
 mod tests {
     use super::*;
     use std::collections::BTreeSet;
+    use std::net::IpAddr;
 
     const TARGET: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 100), 6443);
     const MACS: (Mac, Mac) = ([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
@@ -176,8 +177,9 @@ mod tests {
             for bytes in frames {
                 let frame = Frame::parse(&bytes).unwrap();
                 assert_eq!(frame.segment().unwrap().flags, flags);
-                assert_eq!((frame.destination(), frame.eth_dst), (TARGET, MACS.1));
-                assert!((64..127).contains(&frame.src.octets()[0]), "{}", frame.src);
+                assert_eq!((frame.destination(), frame.eth_dst), (TARGET.into(), MACS.1));
+                let IpAddr::V4(src) = frame.src else { unreachable!("of IPv4") };
+                assert!((64..127).contains(&src.octets()[0]), "{src}");
                 sources.insert(frame.source());
             }
             assert_eq!(sources.len(), 1000);
