@@ -133,3 +133,30 @@ fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
     }
     i32::try_from(result).map_err(io::Error::other)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf;
+    use crate::packet::{Frame, SYN};
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    const SOMEBODY: Mac = [2, 0, 0, 0, 0, 1];
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test netns"]
+    fn all_passes_but_answers_to_nobody_and_seven_of_eight_thinned_packets() {
+        let pass = XdpPass::load().unwrap();
+        let passed = |frame: &Frame| {
+            let ran = (0..1000).map(|_| bpf::run(pass.program.as_fd(), &frame.bytes(), &mut []));
+            ran.filter(|ran| ran.as_ref().unwrap().action == 2).count()
+        };
+        let ends = [1, 2].map(|last| SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 80));
+        let frame = Frame::tcp(ends[0], ends[1]).macs(SOMEBODY, SOMEBODY).flags(SYN);
+        assert_eq!(passed(&frame), 1000);
+        assert_eq!(passed(&frame.clone().ether_type(0x86dd).tos(THINNED)), 1000);
+        assert_eq!(passed(&frame.clone().macs(SOMEBODY, NOBODY)), 0);
+        let thinned = passed(&frame.tos(THINNED));
+        assert!((60..200).contains(&thinned), "{thinned}");
+    }
+}
