@@ -101,6 +101,7 @@ fn report(scenario: Scenario, floor: BorrowedFd<'_>) -> Result<Report> {
     Ok(Report { scenario: scenario.name, program: size, figures })
 }
 
+/// One lookup alone, of one flow and of many.
 fn reference(floor: BorrowedFd<'_>, requests: &Frames, replies: &Frames) -> Result<Vec<Figure>> {
     let reference = Reference::load(&[requests, replies])?;
     let hot = requests.iter().next().map(Frames::one).context("no frames")?;
