@@ -98,7 +98,7 @@ fn report(scenario: Scenario, floor: BorrowedFd<'_>) -> Result<Report> {
         let rounds = mix(scenario, floor, voices).context(name)?;
         figures.push(Figure { name, goal: mixed, rounds });
     }
-    Ok(Report { scenario: scenario.name, program: size, figures })
+    Ok(Report::new(scenario.name, size, figures))
 }
 
 /// One lookup alone, of one flow and of many.
