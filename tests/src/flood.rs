@@ -1,7 +1,8 @@
 //! Floods from random sources, at a rate: what nobody should send, and somebody will.
 //!
 //! Frames go into the network as they are, by one thread inside a namespace, many with each system
-//! call. Answers go to a MAC address that nobody has, and end at the first link.
+//! call. Answers go to a MAC address that nobody has, and end at the first link; so does most of what
+//! the lab's load balancer forwards (`xdp_pass`).
 
 use std::io;
 use std::net::SocketAddrV4;
@@ -53,7 +54,10 @@ pub struct Running {
 /// What was sent.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Sent {
+    /// Those that the link took.
     pub frames: u64,
+    /// Those that it had no room for.
+    pub refused: u64,
     pub took: Duration,
     /// Of the thread that sent, with what the kernel did in its place: a veth's far end is part of that.
     pub cpu: Duration,
@@ -88,7 +92,7 @@ impl Flood {
         let mut batch = [[0; LENGTH]; BATCH];
         let start = Instant::now();
         let mut paid = start;
-        let mut total = 0;
+        let (mut total, mut refused) = (0, 0);
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
             paid = paid.max(now.checked_sub(DEBT).unwrap_or(now));
@@ -100,13 +104,14 @@ impl Flood {
                 continue;
             }
             batch[..due].iter_mut().for_each(|frame| frames.next(frame));
-            send_all(socket, &batch[..due]).context("sending a batch")?;
+            let taken = send_all(socket, &batch[..due]).context("sending a batch")?;
             paid += Duration::from_secs_f64(due as f64 / f64::from(self.per_second));
-            total += due as u64;
+            total += taken;
+            refused += due as u64 - taken;
             sent.store(total, Ordering::Relaxed);
         }
         let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
-        Ok(Sent { frames: total, took: start.elapsed(), cpu: cpu.into() })
+        Ok(Sent { frames: total, refused, took: start.elapsed(), cpu: cpu.into() })
     }
 }
 
@@ -150,7 +155,8 @@ fn open(interface: &str) -> Result<Socket> {
     Ok(socket)
 }
 
-fn send_all(socket: &Socket, frames: &[[u8; LENGTH]]) -> io::Result<()> {
+/// How many of the frames, a batch at most, the link took.
+fn send_all(socket: &Socket, frames: &[[u8; LENGTH]]) -> io::Result<u64> {
     let mut parts = [const { libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 } }; BATCH];
     // SAFETY: integers and pointers, for which zeros are valid.
     let mut messages: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
@@ -161,21 +167,24 @@ fn send_all(socket: &Socket, frames: &[[u8; LENGTH]]) -> io::Result<()> {
         message.msg_hdr.msg_iovlen = 1;
     }
     let mut left = &mut messages[..frames.len().min(BATCH)];
+    let mut taken = 0;
     while !left.is_empty() {
         let count = u32::try_from(left.len()).map_err(io::Error::other)?;
         // SAFETY: `count` messages, each with one part of a frame, all of which outlive the call.
         let sent = unsafe { libc::sendmmsg(socket.as_raw_fd(), left.as_mut_ptr(), count, 0) };
-        let Ok(sent) = usize::try_from(sent) else {
-            let error = io::Error::last_os_error();
-            // The device is full: what does not fit is lost, as on any wire.
-            if error.raw_os_error() == Some(libc::ENOBUFS) {
-                return Ok(());
+        match usize::try_from(sent) {
+            Ok(sent) => {
+                taken += sent as u64;
+                left = &mut left[sent..];
             }
-            return Err(error);
-        };
-        left = &mut left[sent..];
+            // No room for the first of them: it is lost, as on any wire.
+            Err(_) if io::Error::last_os_error().raw_os_error() == Some(libc::ENOBUFS) => {
+                left = &mut left[1..];
+            }
+            Err(_) => return Err(io::Error::last_os_error()),
+        }
     }
-    Ok(())
+    Ok(taken)
 }
 
 #[cfg(test)]

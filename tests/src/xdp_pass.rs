@@ -1,4 +1,4 @@
-//! A small XDP program for the far end of a veth pair: everything passes, but for frames to nobody.
+//! A small XDP program for the far end of a veth pair: all passes, but for most of what a flood leads to.
 //!
 //! A frame that XDP sends or redirects into a veth is silently lost unless its peer runs an XDP program
 //! too. This goes through bpf(2) itself, so that the fixtures need neither a BPF toolchain nor a loader.
@@ -22,16 +22,29 @@ const BPF_XDP: u32 = 37;
 /// Only the first four bytes are looked at.
 pub const NOBODY: Mac = [0x02, 0xf1, 0x00, 0xd0, 0, 0];
 
+/// Of IPv4 packets with this type of service one in eight passes. A flood has it, and what a load
+/// balancer makes of a flood: backends share our CPUs, and would have their own anywhere else.
+pub const THINNED: u8 = 0x0c;
+
 /// See linux/bpf.h for the eight bytes of an instruction.
-const PROGRAM: [u64; 10] = [
+const PROGRAM: [u64; 19] = [
     0x0000_0000_0000_1261, // r2 = the frame's start
     0x0000_0000_0004_1361, // r3 = the frame's end
     0x0000_0000_0000_24bf, // r4 = r2
-    0x0000_0004_0000_0407, // r4 += 4
-    0x0000_0000_0003_342d, // if r4 > r3 goto pass
-    0x0000_0000_0000_2461, // r4 = *(u32 *)r2
+    0x0000_0010_0000_0407, // r4 += 16
+    0x0000_0000_000c_342d, // if r4 > r3 goto pass
+    0x0000_0000_0000_2461, // r4 = the destination's first four bytes
     0x0000_0001_0000_00b7, // r0 = XDP_DROP
-    0xd000_f102_0001_0416, // if r4 == NOBODY goto end
+    0xd000_f102_000a_0416, // if r4 == NOBODY goto end
+    0x0000_0000_000c_2469, // r4 = the EtherType
+    0x0000_0008_0007_0455, // if r4 != IPv4 goto pass
+    0x0000_0000_000f_2471, // r4 = the type of service
+    0x0000_000c_0005_0455, // if r4 != THINNED goto pass
+    0x0000_0007_0000_0085, // call bpf_get_prandom_u32
+    0x0000_0007_0000_0057, // r0 &= 7
+    0x0000_0000_0002_0015, // if r0 == 0 goto pass
+    0x0000_0001_0000_00b7, // r0 = XDP_DROP
+    0x0000_0000_0001_0005, // goto end
     0x0000_0002_0000_00b7, // pass: r0 = XDP_PASS
     0x0000_0000_0000_0095, // end: exit
 ];
@@ -119,4 +132,31 @@ fn bpf<T>(command: libc::c_long, attr: &T) -> io::Result<i32> {
         return Err(io::Error::last_os_error());
     }
     i32::try_from(result).map_err(io::Error::other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::bpf;
+    use crate::packet::{Frame, SYN};
+    use std::net::{Ipv4Addr, SocketAddrV4};
+
+    const SOMEBODY: Mac = [2, 0, 0, 0, 0, 1];
+
+    #[test]
+    #[ignore = "needs root: cargo xtask test netns"]
+    fn all_passes_but_answers_to_nobody_and_seven_of_eight_thinned_packets() {
+        let pass = XdpPass::load().unwrap();
+        let passed = |frame: &Frame| {
+            let ran = (0..1000).map(|_| bpf::run(pass.program.as_fd(), &frame.bytes(), &mut []));
+            ran.filter(|ran| ran.as_ref().unwrap().action == 2).count()
+        };
+        let ends = [1, 2].map(|last| SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, last), 80));
+        let frame = Frame::tcp(ends[0], ends[1]).macs(SOMEBODY, SOMEBODY).flags(SYN);
+        assert_eq!(passed(&frame), 1000);
+        assert_eq!(passed(&frame.clone().ether_type(0x86dd).tos(THINNED)), 1000);
+        assert_eq!(passed(&frame.clone().macs(SOMEBODY, NOBODY)), 0);
+        let thinned = passed(&frame.tos(THINNED));
+        assert!((60..200).contains(&thinned), "{thinned}");
+    }
 }

@@ -98,9 +98,10 @@ fn report(scenario: Scenario, floor: BorrowedFd<'_>) -> Result<Report> {
         let rounds = mix(scenario, floor, voices).context(name)?;
         figures.push(Figure { name, goal: mixed, rounds });
     }
-    Ok(Report { scenario: scenario.name, program: size, figures })
+    Ok(Report::new(scenario.name, size, figures))
 }
 
+/// One lookup alone, of one flow and of many.
 fn reference(floor: BorrowedFd<'_>, requests: &Frames, replies: &Frames) -> Result<Vec<Figure>> {
     let reference = Reference::load(&[requests, replies])?;
     let hot = requests.iter().next().map(Frames::one).context("no frames")?;

@@ -23,6 +23,9 @@ pub(crate) struct Figure {
     pub(crate) rounds: Vec<Round>,
 }
 
+/// A round whose floor is so much above the lowest was disturbed: somebody else had the CPU.
+const CALM: f64 = 1.15;
+
 /// All paths of a scenario.
 pub(crate) struct Report {
     pub(crate) scenario: &'static str,
@@ -72,7 +75,7 @@ impl fmt::Display for Figure {
         let floor = Quartiles::of(self.rounds.iter().map(|round| round.floor)).median;
         let Quartiles { low, median, high } = self.net();
         write!(f, "{:<34}{raw:>7.1}{floor:>7.1}{median:>7.1}", self.name)?;
-        write!(f, "  {:<15}", format!("{low:.1} to {high:.1}"))?;
+        write!(f, "  {:<18}{:>6}  ", format!("{low:.1} to {high:.1}"), self.rounds.len())?;
         let Some(most) = self.goal.most else {
             return Ok(());
         };
@@ -85,6 +88,19 @@ impl fmt::Display for Figure {
 }
 
 impl Report {
+    /// Leaves disturbed rounds out, as long as there are others.
+    pub(crate) fn new(scenario: &'static str, program: Info, mut figures: Vec<Figure>) -> Self {
+        let floors = figures.iter().flat_map(|figure| &figure.rounds).map(|round| round.floor);
+        let lowest = floors.fold(f64::INFINITY, f64::min);
+        let is_calm = |round: &Round| round.floor <= lowest * CALM;
+        for figure in &mut figures {
+            if figure.rounds.iter().any(is_calm) {
+                figure.rounds.retain(is_calm);
+            }
+        }
+        Self { scenario, program, figures }
+    }
+
     pub(crate) fn json(&self) -> Value {
         json!({
             "scenario": self.scenario,
@@ -104,7 +120,8 @@ impl fmt::Display for Report {
         let bytes = self.program.jited_bytes;
         writeln!(f, "{}: {instructions} instructions, {bytes} bytes of code", self.scenario)?;
         let [path, raw, floor] = ["ns per packet", "raw", "floor"];
-        writeln!(f, "{path:<34}{raw:>7}{floor:>7}{:>7}  {:<15}goal", "net", "quartiles")?;
+        let [net, quartiles, rounds] = ["net", "quartiles", "rounds"];
+        writeln!(f, "{path:<34}{raw:>7}{floor:>7}{net:>7}  {quartiles:<18}{rounds}  goal")?;
         self.figures.iter().try_for_each(|figure| writeln!(f, "{figure}"))
     }
 }

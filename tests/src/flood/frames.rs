@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, SocketAddrV4};
 
 use crate::packet::{ACK, FIN, Frame, Mac, PSH, RST, SYN, URG};
+use crate::xdp_pass::THINNED;
 
 /// Length of every frame: the least that Ethernet has.
 pub(super) const LENGTH: usize = 60;
@@ -32,8 +33,9 @@ impl Frames {
             Kind::Ack => vec![segment(target, ACK).ack(1)],
             Kind::Garbage => garbage(target),
         };
-        let shapes = templates.into_iter().map(|frame| Shape::of(&frame.macs(macs.0, macs.1)));
-        Self { shapes: shapes.collect(), dice: Dice(seed) }
+        let dressed = templates.into_iter().map(|frame| frame.macs(macs.0, macs.1).tos(THINNED));
+        let shapes = dressed.map(|frame| Shape::of(&frame)).collect();
+        Self { shapes, dice: Dice(seed) }
     }
 
     pub(super) fn next(&mut self, frame: &mut [u8; LENGTH]) {
