@@ -84,6 +84,16 @@ impl Datapath {
         self.attachments.get(&interface.name).context("just inserted")
     }
 
+    /// Attaches in generic mode instead, because of `why`.
+    pub fn attach_generic(&mut self, interface: &Interface, why: &str) -> anyhow::Result<()> {
+        self.detach(&interface.name)?;
+        self.attach(interface, XdpMode::Generic)?;
+        if let Some(attachment) = self.attachments.get_mut(&interface.name) {
+            attachment.reason = Some(why.to_owned());
+        }
+        Ok(())
+    }
+
     /// The program runs everywhere it should: what was made meanwhile follows, the old maps go.
     pub fn finish_migration(&mut self) -> anyhow::Result<()> {
         if let Some(old) = self.predecessor.take() {
