@@ -49,11 +49,20 @@ fn process(ctx: &XdpContext) -> Verdict {
         return Verdict::Pass(PassReason::NotIp);
     };
     if frame.ether_type == Ipv4Be::ETHER_TYPE {
-        carry_out::<Ipv4Be>(ctx, &frame, balance::<Ipv4Be>(ctx, &frame))
+        of_family::<Ipv4Be>(ctx, &frame)
     } else if frame.ether_type == Ipv6Be::ETHER_TYPE {
-        carry_out::<Ipv6Be>(ctx, &frame, balance::<Ipv6Be>(ctx, &frame))
+        of_family::<Ipv6Be>(ctx, &frame)
     } else {
         Verdict::Pass(PassReason::NotIp)
+    }
+}
+
+#[inline(always)]
+fn of_family<A: Family>(ctx: &XdpContext, frame: &Frame) -> Verdict {
+    if packet::may_be_ours::<A>(ctx, frame) {
+        carry_out::<A>(ctx, frame, balance::<A>(ctx, frame))
+    } else {
+        Verdict::Pass(PassReason::NotVip)
     }
 }
 
@@ -61,6 +70,12 @@ fn process(ctx: &XdpContext) -> Verdict {
 /// on the stack, within each other they would not.
 #[inline(always)]
 fn carry_out<A: Family>(ctx: &XdpContext, frame: &Frame, step: Step) -> Verdict {
+    if let Step::Done(verdict) = step {
+        return verdict;
+    }
+    let Some(frame) = &frame.opaque() else {
+        return Verdict::Drop(DropReason::Inconsistent);
+    };
     let mut step = step;
     if let Step::Track = step {
         step = track::<A>(ctx, frame);

@@ -78,10 +78,7 @@ pub(crate) fn ingress(ctx: &XdpContext) -> u32 {
 pub(crate) fn parse<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Packet<A>, Step> {
     let ip: &mut A::Header =
         header_at(ctx, frame.l3_offset).ok_or(Verdict::Pass(PassReason::NotIp))?;
-    let (src, dst) = A::addresses(ip);
-    if !is_ours(src, dst) {
-        return Err(Verdict::Pass(PassReason::NotVip).into());
-    }
+    let (_, dst) = A::addresses(ip);
     let L4 { offset, len } = A::find_tcp(ctx, frame, ip)?;
     let malformed = || not_of_another_host(dst, Verdict::Drop(DropReason::Malformed));
     let tcp: &mut TcpHdr = header_at(ctx, offset).ok_or_else(malformed)?;
@@ -109,9 +106,14 @@ pub(crate) fn parse<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Packet
     })
 }
 
-/// To a VIP, or from a backend of a `dnat` service; certainly not, or perhaps.
+/// Whether a packet may be to a VIP, or from a backend of a `dnat` service; if not, it certainly is
+/// neither.
 #[inline(always)]
-fn is_ours<A: Family>(src: A, dst: A) -> bool {
+pub(crate) fn may_be_ours<A: Family>(ctx: &XdpContext, frame: &Frame) -> bool {
+    let Some(ip) = header_at::<A::Header>(ctx, frame.l3_offset) else {
+        return false;
+    };
+    let (src, dst) = A::addresses(ip);
     let Some(filters) = maps::filters() else {
         return false;
     };

@@ -1,11 +1,11 @@
 //! How a flow ends.
 
 use lb_common::conntrack::{TcpState, flag};
-use lb_common::map;
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, FIN, RST};
 use rstest::rstest;
 
-use crate::harness::{CLIENT, Connection, Harness, ISS, syn};
+use crate::harness::{CLIENT, Connection, FlowMap, Harness, ISS, syn};
 
 fn state(harness: &Harness, connection: &Connection) -> TcpState {
     let (original, reply) = connection.halves(harness);
@@ -39,8 +39,11 @@ fn close(harness: &mut Harness, connection: &mut Connection, client_first: bool)
 #[case::by_the_client(true)]
 #[case::by_the_backend(false)]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_close_ends_in_time_wait_and_a_syn_opens_anew(#[case] client_first: bool) {
-    let mut harness = Harness::new();
+fn a_close_ends_in_time_wait_and_a_syn_opens_anew(
+    #[case] client_first: bool,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     connection.exchange(&mut harness, b"question", b"answer");
     close(&mut harness, &mut connection, client_first);
@@ -58,10 +61,10 @@ fn a_close_ends_in_time_wait_and_a_syn_opens_anew(#[case] client_first: bool) {
     again.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn fins_that_cross_are_a_simultaneous_close() {
-    let mut harness = Harness::new();
+fn fins_that_cross_are_a_simultaneous_close(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     connection.request(&mut harness, &connection.of_client(FIN | ACK));
     connection.reply(&mut harness, &connection.of_backend(FIN | ACK));
@@ -73,10 +76,10 @@ fn fins_that_cross_are_a_simultaneous_close() {
     assert_eq!(state(&harness, &connection), TcpState::TimeWait);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_half_closed_flow_goes_on_the_other_way() {
-    let mut harness = Harness::new();
+fn a_half_closed_flow_goes_on_the_other_way(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     connection.request(&mut harness, &connection.of_client(FIN | ACK).payload(b"all"));
     connection.client_next = connection.client_next.wrapping_add(4);
@@ -90,20 +93,20 @@ fn a_half_closed_flow_goes_on_the_other_way() {
     assert_eq!(harness.snapshot(), before);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_rst_of_the_client_closes() {
-    let mut harness = Harness::new();
+fn a_rst_of_the_client_closes(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     connection.request(&mut harness, &connection.of_client(RST).ack(0));
     assert_eq!(state(&harness, &connection), TcpState::Closed);
     Connection::establish(&mut harness, CLIENT);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_rst_of_the_backend_closes() {
-    let mut harness = Harness::new();
+fn a_rst_of_the_backend_closes(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     connection.exchange(&mut harness, b"question", b"answer");
     connection.reply(&mut harness, &connection.of_backend(RST | ACK));
@@ -118,8 +121,12 @@ fn a_rst_of_the_backend_closes() {
 #[case::of_the_backend(false, 1)]
 #[case::of_the_backend_far_away(false, 0x8000_0000)]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_forged_rst_closes_nothing(#[case] of_client: bool, #[case] off: u32) {
-    let mut harness = Harness::new();
+fn a_forged_rst_closes_nothing(
+    #[case] of_client: bool,
+    #[case] off: u32,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     connection.exchange(&mut harness, b"question", b"answer");
     if of_client {
@@ -133,10 +140,10 @@ fn a_forged_rst_closes_nothing(#[case] of_client: bool, #[case] off: u32) {
     connection.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_flow_goes_on_after_a_rst_that_was_forged_well() {
-    let mut harness = Harness::new();
+fn a_flow_goes_on_after_a_rst_that_was_forged_well(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     connection.request(&mut harness, &connection.of_client(RST));
     assert_eq!(state(&harness, &connection), TcpState::Closed);
@@ -144,20 +151,20 @@ fn a_flow_goes_on_after_a_rst_that_was_forged_well() {
     assert_eq!(state(&harness, &connection), TcpState::Established);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_fin_out_of_every_window_closes_nothing() {
-    let mut harness = Harness::new();
+fn a_fin_out_of_every_window_closes_nothing(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     connection.request(&mut harness, &connection.of_client(FIN | ACK).seq(0x4000_0000));
     connection.reply(&mut harness, &connection.of_backend(FIN | ACK).seq(0x4000_0000));
     assert_eq!(state(&harness, &connection), TcpState::Established);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_syn_on_a_closed_flow_makes_a_new_one_with_its_own_numbers() {
-    let mut harness = Harness::new();
+fn a_syn_on_a_closed_flow_makes_a_new_one_with_its_own_numbers(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     close(&mut harness, &mut connection, false);
     harness.expect_frame(
@@ -171,5 +178,5 @@ fn a_syn_on_a_closed_flow_makes_a_new_one_with_its_own_numbers() {
     assert_ne!(original.seq_end, ISS.wrapping_add(1));
     assert_eq!(TcpState::of(&original, &reply), TcpState::SynSent);
     assert_eq!(original.attempts, 0);
-    harness.forget(map::HALF_OPEN, &connection.reply_key());
+    harness.forget(FlowMap::HalfOpen, &connection.reply_key());
 }

@@ -2,17 +2,18 @@
 
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use lb_common::addr::{Ipv4Be, Mac, NextHop, Route};
 use lb_common::counters::Counter;
+use lb_common::link::{LinkId, Mac, NextHop, Tags};
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, Frame, PSH, URG};
 use rstest::rstest;
 
 use crate::harness::{
-    Action, BACKENDS, CLIENT, Connection, Harness, INGRESS, LB_MAC, OTHER_INTERFACE, syn,
+    Action, BACKENDS, CLIENT, Connection, Harness, LB_MAC, LINK, NODE, OTHER_LB_MAC, OTHER_LINK,
+    name_of, syn,
 };
 
 const ROUTER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 9];
-const OUR_OTHER_MAC: [u8; 6] = [2, 0, 0, 0, 9, 1];
 const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 
 #[rstest]
@@ -36,17 +37,20 @@ const ROUTER: Ipv4Addr = Ipv4Addr::new(10, 0, 0, 254);
 #[case::urgent(|frame: Frame| frame.flags(ACK | PSH | URG).urgent(7).payload(b"!"))]
 #[case::congestion_bits(|frame: Frame| frame.flags(ACK | 0xc0))]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn only_addresses_ports_ttl_and_checksums_change(#[case] change: fn(Frame) -> Frame) {
-    let mut harness = Harness::new();
+fn only_addresses_ports_ttl_and_checksums_change(
+    #[case] change: fn(Frame) -> Frame,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     connection.request(&mut harness, &change(connection.of_client(ACK)));
     connection.reply(&mut harness, &change(connection.of_backend(ACK)));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn the_first_segment_may_have_options_and_padding() {
-    let mut harness = Harness::new();
+fn the_first_segment_may_have_options_and_padding(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let first = syn(CLIENT).ip_options(&[1; 12]).padding(&[7; 3]);
     let connection = Connection::open_with(&mut harness, &first);
     connection.reply(&mut harness, &connection.syn_ack());
@@ -54,23 +58,26 @@ fn the_first_segment_may_have_options_and_padding() {
     connection.halves(&harness);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_backend_without_a_known_way_is_asked_of_the_kernel_who_may_not_know() {
-    let mut harness = Harness::with(&BACKENDS[..1]);
+fn a_backend_without_a_known_way_is_asked_of_the_kernel_who_may_not_know(
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::with(family, &BACKENDS[..1]);
     // Documentation addresses: no machine has a neighbour there (RFC 5737).
-    let backend = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 6443);
-    harness.change_backend(1, |entry| {
-        entry.next_hop = NextHop::default();
-        entry.endpoint = crate::harness::endpoint(backend);
+    let nowhere = SocketAddrV4::new(Ipv4Addr::new(203, 0, 113, 7), 6443);
+    let endpoint = harness.endpoint(nowhere);
+    harness.change_backend(1, |backend| {
+        backend.next_hop = NextHop::UNKNOWN;
+        backend.endpoint = endpoint;
     });
     harness.expect(&syn(CLIENT), "drop_no_next_hop");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_changed_next_hop_is_followed_by_the_next_segment() {
-    let mut harness = Harness::new();
+fn a_changed_next_hop_is_followed_by_the_next_segment(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     harness.change_backend(connection.id, |backend| backend.next_hop.mac = Mac(ROUTER_MAC));
     let frame = connection.of_client(ACK);
@@ -78,46 +85,43 @@ fn a_changed_next_hop_is_followed_by_the_next_segment() {
     harness.expect_frame(&frame, "forward_request", &expected);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_backend_behind_another_interface_is_redirected_to() {
-    let mut harness = Harness::with(&BACKENDS[..1]);
-    harness.change_backend(1, |backend| {
-        backend.next_hop.ifindex = OTHER_INTERFACE;
-        backend.next_hop.source_mac = Mac(OUR_OTHER_MAC);
-    });
-    // It is no interface of ours yet.
+fn a_backend_behind_another_interface_is_redirected_to(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::with(family, &BACKENDS[..1]);
+    const UNPLUGGED: LinkId = 3;
+    harness.add_link(UNPLUGGED, 78, OTHER_LB_MAC, NODE);
+    harness.change_backend(1, |backend| backend.next_hop.link = UNPLUGGED);
     let before = harness.counters();
-    let (action, _) = harness.run(&syn(CLIENT).bytes());
+    let (action, _) = harness.run(&harness.local(&syn(CLIENT)).bytes());
     assert_eq!(action, Action::Drop);
     let no_next_hop = Counter::DropNoNextHop as usize;
     assert_eq!(harness.counters()[no_next_hop], before[no_next_hop] + 1);
     harness.forget_counts();
-    harness.add_device(OTHER_INTERFACE);
+    harness.change_backend(1, |backend| backend.next_hop.link = OTHER_LINK);
+    harness.add_device(OTHER_LINK);
     let outcome = harness.send(&syn(CLIENT));
     assert_eq!((outcome.action, outcome.counter), (Action::Redirect, "redirect_request"));
     let out = outcome.frame();
-    assert_eq!(out.eth_src, OUR_OTHER_MAC);
-    assert_eq!(out.destination(), BACKENDS[0]);
+    assert_eq!(out.eth_src, OTHER_LB_MAC);
+    assert_eq!(name_of(out.destination()), BACKENDS[0]);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_client_behind_another_interface_is_redirected_to() {
-    let mut harness = Harness::new();
-    harness.add_device(OTHER_INTERFACE);
-    let gateway = Route { gateway: Ipv4Be::new(ROUTER), ifindex: OTHER_INTERFACE };
-    harness.add_route(Ipv4Addr::UNSPECIFIED, 0, gateway);
-    harness.add_neighbour(ROUTER, next_hop(OTHER_INTERFACE));
+fn a_client_behind_another_interface_is_redirected_to(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    harness.add_device(OTHER_LINK);
+    harness.add_route(Ipv4Addr::UNSPECIFIED, 0, ROUTER, OTHER_LINK);
+    harness.add_neighbour(ROUTER, router_by(OTHER_LINK));
     let connection = Connection::syn(&mut harness, CLIENT);
     let frame = connection.syn_ack();
-    let expected = connection.returned(&frame).macs(OUR_OTHER_MAC, ROUTER_MAC);
+    let expected = connection.returned(&frame).macs(OTHER_LB_MAC, ROUTER_MAC);
     harness.expect_frame(&frame, "redirect_reply", &expected);
 }
 
-fn next_hop(ifindex: u32) -> NextHop {
-    let [mac, source_mac] = [ROUTER_MAC, OUR_OTHER_MAC].map(Mac);
-    NextHop { ifindex, mac, source_mac, vlan: 0, inner_vlan: 0 }
+fn router_by(link: LinkId) -> NextHop {
+    NextHop { link, mac: Mac(ROUTER_MAC), tags: Tags::default() }
 }
 
 /// Route and neighbour before the address that the frame came from.
@@ -128,28 +132,30 @@ fn next_hop(ifindex: u32) -> NextHop {
 #[case::without_a_neighbour(Some((24, Ipv4Addr::UNSPECIFIED)), ROUTER, false)]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn the_way_to_the_client_is_that_of_the_routes(
-    #[case] route: Option<(u32, Ipv4Addr)>,
+    #[case] route: Option<(u8, Ipv4Addr)>,
     #[case] neighbour: Ipv4Addr,
     #[case] known: bool,
+    #[values(V4, V6)] family: Family,
 ) {
-    let mut harness = Harness::new();
+    let mut harness = Harness::new(family);
     if let Some((length, gateway)) = route {
-        let route = Route { gateway: Ipv4Be::new(gateway), ifindex: INGRESS };
         let prefix = if length == 0 { [0; 4] } else { [10, 0, 0, 0] };
-        harness.add_route(prefix.into(), length, route);
+        harness.add_route(prefix.into(), length, gateway, LINK);
     }
-    harness.add_neighbour(neighbour, next_hop(INGRESS));
+    harness.add_neighbour(neighbour, router_by(LINK));
     let connection = Connection::syn(&mut harness, CLIENT);
     let frame = connection.syn_ack();
     let expected = connection.returned(&frame);
-    let expected = if known { expected.macs(OUR_OTHER_MAC, ROUTER_MAC) } else { expected };
+    let expected = if known { expected.macs(LB_MAC, ROUTER_MAC) } else { expected };
     harness.expect_frame(&frame, "forward_reply", &expected);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_client_that_moved_to_another_mac_is_followed_within_a_second() {
-    let mut harness = Harness::new();
+fn a_client_that_moved_to_another_mac_is_followed_within_a_second(
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     let moved = connection.of_client(ACK).macs(ROUTER_MAC, LB_MAC);
     harness.age(&connection.original_key(), 1_000_000_000);

@@ -1,19 +1,20 @@
 //! How a flow is made and confirmed.
 
 use lb_common::conntrack::{TcpState, flag};
-use lb_common::map;
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, PSH, RST, SYN};
+use rstest::rstest;
 
 use crate::harness::{
-    CLIENT, Connection, Harness, IRS, ISS, SERVICE, Sizes, from_client, key, syn,
+    CLIENT, Connection, FlowMap, Harness, IRS, ISS, SERVICE, Sizes, from_client, key, peer_key, syn,
 };
 
 const SECOND: u64 = 1_000_000_000;
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_handshake_promotes_both_halves() {
-    let mut harness = Harness::new();
+fn a_handshake_promotes_both_halves(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
     let (original, reply) = connection.half_open(&harness);
     assert_eq!(TcpState::of(&original, &reply), TcpState::SynSent);
@@ -31,8 +32,8 @@ fn a_handshake_promotes_both_halves() {
     assert_eq!((original.seq_end, original.ack), (ISS.wrapping_add(1), IRS + 1));
     assert_eq!(reply.ack, ISS.wrapping_add(1));
     assert_eq!((original.backend, reply.backend), (connection.id, connection.id));
-    assert_eq!(original.translation.peer_key(), connection.reply_key());
-    assert_eq!(reply.translation.peer_key(), connection.original_key());
+    assert_eq!(peer_key(&original), connection.reply_key());
+    assert_eq!(peer_key(&reply), connection.original_key());
     assert!(!original.has(flag::PROMOTED) && !reply.has(flag::PROMOTED));
 
     let (original, reply) = connection.half_open(&harness);
@@ -40,10 +41,10 @@ fn a_handshake_promotes_both_halves() {
     assert_eq!(harness.flows(), (2, 2));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn data_in_the_third_segment_promotes_as_well() {
-    let mut harness = Harness::new();
+fn data_in_the_third_segment_promotes_as_well(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
     connection.reply(&mut harness, &connection.syn_ack());
     let hello = connection.of_client(ACK | PSH).payload(b"client hello");
@@ -51,10 +52,10 @@ fn data_in_the_third_segment_promotes_as_well() {
     connection.halves(&harness);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn an_acknowledgement_before_the_syn_ack_promotes_nothing() {
-    let mut harness = Harness::new();
+fn an_acknowledgement_before_the_syn_ack_promotes_nothing(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
     connection.request(&mut harness, &connection.of_client(ACK));
     assert_eq!(harness.flows(), (0, 2));
@@ -66,10 +67,10 @@ fn an_acknowledgement_before_the_syn_ack_promotes_nothing() {
     connection.halves(&harness);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_syn_sent_again_keeps_backend_and_port() {
-    let mut harness = Harness::new();
+fn a_syn_sent_again_keeps_backend_and_port(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
     let before = harness.snapshot();
     connection.request(&mut harness, &syn(CLIENT));
@@ -81,13 +82,13 @@ fn a_syn_sent_again_keeps_backend_and_port() {
     connection.halves(&harness);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn an_unanswered_syn_goes_to_another_backend() {
+fn an_unanswered_syn_goes_to_another_backend(#[values(V4, V6)] family: Family) {
     // Whether the second choice differs is a matter of the hash: one of these clients has luck.
     let mut moved = 0;
     for port in 40_000..40_010 {
-        let mut harness = Harness::new();
+        let mut harness = Harness::new(family);
         let client = std::net::SocketAddrV4::new(*CLIENT.ip(), port);
         let first = Connection::syn(&mut harness, client);
         harness.age(&first.original_key(), 900_000_000);
@@ -107,20 +108,22 @@ fn an_unanswered_syn_goes_to_another_backend() {
     assert!(moved >= 3, "{moved} of 10");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn an_answered_syn_stays_with_its_backend_however_late_it_is_sent_again() {
-    let mut harness = Harness::new();
+fn an_answered_syn_stays_with_its_backend_however_late_it_is_sent_again(
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
     connection.reply(&mut harness, &connection.syn_ack());
     harness.age(&connection.original_key(), 3 * SECOND);
     connection.request(&mut harness, &syn(CLIENT));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_syn_on_an_established_flow_changes_nothing() {
-    let mut harness = Harness::new();
+fn a_syn_on_an_established_flow_changes_nothing(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     harness.age(&connection.original_key(), 5 * SECOND);
     let before = harness.snapshot();
@@ -131,10 +134,10 @@ fn a_syn_on_an_established_flow_changes_nothing() {
     connection.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_forged_syn_ack_changes_nothing_in_an_established_flow() {
-    let mut harness = Harness::new();
+fn a_forged_syn_ack_changes_nothing_in_an_established_flow(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     let before = harness.snapshot();
     connection.reply(&mut harness, &connection.syn_ack().seq(99));
@@ -142,10 +145,10 @@ fn a_forged_syn_ack_changes_nothing_in_an_established_flow() {
     connection.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_refused_syn_is_told_and_the_next_one_starts_anew() {
-    let mut harness = Harness::new();
+fn a_refused_syn_is_told_and_the_next_one_starts_anew(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
     connection.reply(&mut harness, &connection.of_backend(RST | ACK).seq(0));
     let (original, reply) = connection.half_open(&harness);
@@ -154,11 +157,11 @@ fn a_refused_syn_is_told_and_the_next_one_starts_anew() {
     assert_eq!(again.snat, connection.snat);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_flood_of_syns_leaves_an_established_flow_alone() {
+fn a_flood_of_syns_leaves_an_established_flow_alone(#[values(V4, V6)] family: Family) {
     let sizes = Sizes { established: 64, half_open: 256 };
-    let mut harness = Harness::sized(&sizes, &crate::harness::BACKENDS);
+    let mut harness = Harness::sized(family, sizes);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     for host in 0..2000u32 {
         let address = std::net::Ipv4Addr::from_bits(0xc612_0000 + host);
@@ -170,11 +173,11 @@ fn a_flood_of_syns_leaves_an_established_flow_alone() {
     assert_eq!(harness.flows().0, 2);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_flood_of_acknowledgements_leaves_an_established_flow_alone() {
+fn a_flood_of_acknowledgements_leaves_an_established_flow_alone(#[values(V4, V6)] family: Family) {
     let sizes = Sizes { established: 64, half_open: 256 };
-    let mut harness = Harness::sized(&sizes, &crate::harness::BACKENDS);
+    let mut harness = Harness::sized(family, sizes);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     for host in 0..2000u32 {
         let address = std::net::Ipv4Addr::from_bits(0xc612_0000 + host);
@@ -186,26 +189,26 @@ fn a_flood_of_acknowledgements_leaves_an_established_flow_alone() {
 }
 
 /// The established map is swept, the half-open one is left to its own eviction.
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_flow_that_was_swept_can_be_opened_again() {
-    let mut harness = Harness::new();
+fn a_flow_that_was_swept_can_be_opened_again(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let first = Connection::establish(&mut harness, CLIENT);
-    harness.forget(map::ESTABLISHED, &first.original_key());
-    harness.forget(map::ESTABLISHED, &first.reply_key());
+    harness.forget(FlowMap::Established, &first.original_key());
+    harness.forget(FlowMap::Established, &first.reply_key());
 
     let mut second = Connection::establish(&mut harness, CLIENT);
     second.halves(&harness);
     second.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_lost_reply_half_is_restored_within_a_second() {
-    let mut harness = Harness::new();
+fn a_lost_reply_half_is_restored_within_a_second(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
-    harness.forget(map::ESTABLISHED, &connection.reply_key());
-    harness.forget(map::HALF_OPEN, &connection.reply_key());
+    harness.forget(FlowMap::Established, &connection.reply_key());
+    harness.forget(FlowMap::HalfOpen, &connection.reply_key());
     connection.request(&mut harness, &connection.of_client(ACK));
     harness.expect(&connection.of_backend(ACK), "drop_stale_reply");
     harness.age(&connection.original_key(), SECOND);

@@ -6,14 +6,19 @@
 
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
+mod admission;
 mod close;
 mod forward;
 mod handshake;
 mod harness;
+mod hops;
+mod icmp;
 mod malformed;
 mod midstream;
+mod modes;
 mod pass;
 mod random;
 mod reset;
 mod select;
 mod snat;
+mod tags;

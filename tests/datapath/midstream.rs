@@ -1,12 +1,11 @@
 //! Flows of which this node has no state: a guess that the backend confirms or not.
 
 use lb_common::conntrack::{TcpState, flag};
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, FIN, Frame, PSH, RST, SYN};
 use rstest::rstest;
 
-use crate::harness::{
-    BACKENDS, CLIENT, CLIENT_MAC, Connection, Harness, LB_MAC, Sizes, from_client, rst_to,
-};
+use crate::harness::{CLIENT, CLIENT_MAC, Connection, Harness, LB_MAC, Sizes, from_client, rst_to};
 
 const SEQ: u32 = 0x7fff_ff00;
 const ACKED: u32 = 0xffff_fff0;
@@ -22,10 +21,10 @@ fn guess(harness: &mut Harness) -> Connection {
     connection
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_fitting_reply_confirms_the_guess() {
-    let mut harness = Harness::new();
+fn a_fitting_reply_confirms_the_guess(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = guess(&mut harness);
     let (original, reply) = connection.half_open(&harness);
     assert!(original.has(flag::MID_STREAM) && reply.has(flag::MID_STREAM));
@@ -36,13 +35,13 @@ fn a_fitting_reply_confirms_the_guess() {
     connection.exchange(&mut harness, b"another question", b"another answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_successor_finds_backend_and_port_of_its_predecessor() {
-    let mut before = Harness::new();
+fn a_successor_finds_backend_and_port_of_its_predecessor(#[values(V4, V6)] family: Family) {
+    let mut before = Harness::new(family);
     let mut connection = Connection::establish(&mut before, CLIENT);
     connection.exchange(&mut before, b"question", b"answer");
-    let mut after = Harness::new();
+    let mut after = Harness::new(family);
     let guess = Connection::open_with(&mut after, &connection.of_client(ACK));
     assert_eq!((guess.backend, guess.snat), (connection.backend, connection.snat));
     connection.reply(&mut after, &connection.of_backend(ACK));
@@ -50,10 +49,10 @@ fn a_successor_finds_backend_and_port_of_its_predecessor() {
     connection.halves(&after);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_fin_in_reply_confirms_and_closes() {
-    let mut harness = Harness::new();
+fn a_fin_in_reply_confirms_and_closes(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = guess(&mut harness);
     connection.reply(&mut harness, &connection.of_backend(FIN | ACK));
     let (original, reply) = connection.halves(&harness);
@@ -71,8 +70,9 @@ fn an_unfitting_reply_gives_the_client_a_rst(
     #[case] flags: u8,
     #[case] seq_off: u32,
     #[case] ack_off: u32,
+    #[values(V4, V6)] family: Family,
 ) {
-    let mut harness = Harness::new();
+    let mut harness = Harness::new(family);
     let connection = guess(&mut harness);
     let reply = connection
         .of_backend(flags)
@@ -86,20 +86,22 @@ fn an_unfitting_reply_gives_the_client_a_rst(
     harness.expect(&reply, "drop_stale_reply");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_rst_in_reply_reaches_the_client() {
-    let mut harness = Harness::new();
+fn a_rst_in_reply_reaches_the_client(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = guess(&mut harness);
     connection.reply(&mut harness, &connection.of_backend(RST).seq(ACKED).ack(0));
     assert_eq!(harness.flows(), (0, 2));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_confirmation_without_room_gives_the_client_a_rst_that_it_accepts() {
+fn a_confirmation_without_room_gives_the_client_a_rst_that_it_accepts(
+    #[values(V4, V6)] family: Family,
+) {
     let sizes = Sizes { established: 2, half_open: 4096 };
-    let mut harness = Harness::sized(&sizes, &BACKENDS);
+    let mut harness = Harness::sized(family, sizes);
     Connection::establish(&mut harness, crate::harness::OTHER_CLIENT);
     let connection = guess(&mut harness);
     let reply = connection.of_backend(ACK).payload(b"answer");
@@ -118,8 +120,9 @@ fn a_fin_of_no_flow_is_answered_with_a_rst(
     #[case] answer: u8,
     #[case] seq: u32,
     #[case] ack: u32,
+    #[values(V4, V6)] family: Family,
 ) {
-    let mut harness = Harness::new();
+    let mut harness = Harness::new(family);
     let fin = from_client(CLIENT, flags).seq(2000).ack(77);
     harness.expect_frame(&fin, "reset_no_flow", &rst_to(CLIENT, seq, ack, answer));
     assert_eq!(harness.flows(), (0, 0));

@@ -1,14 +1,18 @@
 //! Frames that nobody thought of.
 
 use std::env;
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 
 use lb_common::counters::Counter;
-use lb_tests::packet::{ACK, FIN, Frame, IPV6, PSH, RST, SYN, URG, VLAN};
+use lb_tests::family::Family::{self, V4, V6};
+use lb_tests::packet::{ACK, ETH_LEN, FIN, Frame, IPV4, IPV6, PSH, RST, SYN, URG, VLAN};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
+use rstest::rstest;
 
-use crate::harness::{Action, BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, syn};
+use crate::harness::{
+    Action, BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, local, name_of, syn,
+};
 
 fn words(most: usize) -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(any::<[u8; 4]>(), 0..=most).prop_map(|words| words.concat())
@@ -46,10 +50,10 @@ fn runner(cases: u32) -> TestRunner {
 }
 
 /// An echo server that copies all fields: what comes back is what was sent.
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn there_and_back_all_but_ttl_macs_and_checksums_is_the_same() {
-    let harness = std::cell::RefCell::new(Harness::new());
+fn there_and_back_all_but_ttl_macs_and_checksums_is_the_same(#[values(V4, V6)] family: Family) {
+    let harness = std::cell::RefCell::new(Harness::new(family));
     let client = (any::<u32>(), 1..=65_535u16)
         .prop_map(|(bits, port)| SocketAddrV4::new(Ipv4Addr::from_bits(bits), port));
     let strategy = (client, contents());
@@ -66,23 +70,24 @@ fn there_and_back_all_but_ttl_macs_and_checksums_is_the_same() {
         let outcome = harness.send(&echo);
         prop_assert_eq!(outcome.counter, "forward_reply");
         let back = outcome.frame();
-        prop_assert_eq!((back.source(), back.destination()), (SERVICE, client));
+        let ends = [back.source(), back.destination()].map(name_of);
+        prop_assert_eq!(ends, [SERVICE, client]);
         let restored = back
             .macs(sent.eth_src, sent.eth_dst)
-            .from(client)
-            .to(SERVICE)
+            .from(local(family, client))
+            .to(local(family, SERVICE))
             .ttl(sent.ttl)
             .seq(tcp.seq)
             .ack(tcp.ack)
             .flags(tcp.flags);
-        prop_assert_eq!(restored, sent);
+        prop_assert_eq!(restored, harness.local(&sent));
         Ok(())
     });
     result.unwrap();
 }
 
 /// Frames that reach every stage, for their bytes to be changed.
-fn seeds(connection: &Connection) -> Vec<Vec<u8>> {
+fn seeds(harness: &Harness, connection: &Connection) -> Vec<Vec<u8>> {
     let elsewhere = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 6443);
     [
         syn(CLIENT),
@@ -103,7 +108,7 @@ fn seeds(connection: &Connection) -> Vec<Vec<u8>> {
         Frame::echo(*CLIENT.ip(), *SERVICE.ip()),
     ]
     .iter()
-    .map(Frame::bytes)
+    .map(|frame| harness.local(frame).bytes())
     .collect()
 }
 
@@ -135,16 +140,16 @@ fn mutate(rng: &mut TestRng, frame: &mut Vec<u8>) {
 const FRAMES_VARIABLE: &str = "FAIRLEAD_FUZZ_FRAMES";
 /// Frames between two looks at the counters.
 const CHUNK: u64 = 1000;
-/// Bytes that the program may add to a frame.
-const MAY_ADD: usize = 0;
+/// Bytes that the program may add to a frame: the headers of an ICMPv6 error.
+const MAY_ADD: usize = 48;
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_million_mutated_frames() {
+fn a_million_mutated_frames(#[values(V4, V6)] family: Family) {
     let frames = env::var(FRAMES_VARIABLE).map_or(1_000_000, |text| text.parse().unwrap());
-    let mut harness = Harness::new();
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
-    let seeds = seeds(&connection);
+    let seeds = seeds(&harness, &connection);
     let mut rng = TestRng::deterministic_rng(RngAlgorithm::ChaCha);
     let mut counted = Counted::of(&harness);
     for done in (0..frames).step_by(CHUNK.try_into().unwrap()) {
@@ -164,8 +169,7 @@ fn a_million_mutated_frames() {
 /// Runs a frame; what no frame may do, this does not.
 fn check(harness: &Harness, frame: &[u8]) -> Action {
     let (action, out) = harness.run(frame);
-    let to_vip =
-        frame.get(12..14) == Some(&[8, 0]) && frame.get(30..34) == Some(&SERVICE.ip().octets());
+    let to_vip = is_to_vip(harness.family, frame);
     assert!(out.len() <= frame.len() + MAY_ADD, "{frame:02x?} grew to {out:02x?}");
     if !to_vip {
         assert_eq!(action, Action::Pass, "{frame:02x?}");
@@ -215,4 +219,19 @@ impl Counted {
             sent: self.sent - earlier.sent,
         }
     }
+}
+
+/// By its bytes, behind any tags that the mutation made.
+fn is_to_vip(family: Family, frame: &[u8]) -> bool {
+    let vip = match local(family, SERVICE).ip() {
+        IpAddr::V4(vip) => vip.octets().to_vec(),
+        IpAddr::V6(vip) => vip.octets().to_vec(),
+    };
+    let mut l3 = ETH_LEN;
+    while matches!(frame.get(l3 - 2..l3), Some([0x81, 0x00] | [0x88, 0xa8])) && l3 < ETH_LEN + 8 {
+        l3 += 4;
+    }
+    let ether_type = family.pick(IPV4, IPV6).to_be_bytes();
+    let at = l3 + family.pick(16, 24);
+    frame.get(l3 - 2..l3) == Some(&ether_type) && frame.get(at..at + vip.len()) == Some(&vip)
 }

@@ -1,13 +1,13 @@
 //! When a client is told that its connection is lost, and by which numbers.
 
 use lb_common::lease::Lease;
-use lb_common::map;
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, FIN, Frame, PSH, RST, SYN};
 use rstest::rstest;
 
 use crate::harness::{
-    BACKENDS, CLIENT, CLIENT_MAC, Connection, Harness, LB_MAC, OTHER_CLIENT, SERVICE, Sizes,
-    from_client, rst_to, syn,
+    BACKENDS, CLIENT, CLIENT_MAC, Connection, FlowMap, Harness, LB_MAC, OTHER_CLIENT, SERVICE,
+    Sizes, from_client, rst_to, syn,
 };
 
 /// RFC 9293 section 3.10.7.1: the RST to a segment without ACK acknowledges all of it; that to one with
@@ -27,36 +27,37 @@ fn a_service_without_backends_refuses(
     #[case] seq: u32,
     #[case] ack: u32,
     #[case] flags: u8,
+    #[values(V4, V6)] family: Family,
 ) {
-    let mut harness = Harness::with(&[]);
+    let mut harness = Harness::with(family, &[]);
     harness.expect_frame(&frame, "reset_no_backend", &rst_to(CLIENT, seq, ack, flags));
     assert_eq!(harness.flows(), (0, 0));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_service_without_a_table_refuses() {
-    let mut harness = Harness::new();
+fn a_service_without_a_table_refuses(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     harness.change_service(|service| service.id = 9);
     let rst = rst_to(CLIENT, 0, 6, RST | ACK);
     harness.expect_frame(&syn(CLIENT).seq(5), "reset_no_backend", &rst);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_table_that_empties_leaves_flows_alone() {
-    let mut harness = Harness::new();
+fn a_table_that_empties_leaves_flows_alone(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     harness.set_table(&[]);
     assert_eq!(harness.send(&syn(OTHER_CLIENT)).counter, "reset_no_backend");
     connection.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_full_map_refuses_the_third_segment() {
+fn a_full_map_refuses_the_third_segment(#[values(V4, V6)] family: Family) {
     let sizes = Sizes { established: 2, half_open: 4096 };
-    let mut harness = Harness::sized(&sizes, &BACKENDS);
+    let mut harness = Harness::sized(family, sizes);
     let mut first = Connection::establish(&mut harness, CLIENT);
     let second = Connection::syn(&mut harness, OTHER_CLIENT);
     second.reply(&mut harness, &second.syn_ack());
@@ -70,11 +71,11 @@ fn a_full_map_refuses_the_third_segment() {
     first.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn room_for_one_half_is_no_room() {
+fn room_for_one_half_is_no_room(#[values(V4, V6)] family: Family) {
     let sizes = Sizes { established: 3, half_open: 4096 };
-    let mut harness = Harness::sized(&sizes, &BACKENDS);
+    let mut harness = Harness::sized(family, sizes);
     Connection::establish(&mut harness, CLIENT);
     let second = Connection::syn(&mut harness, OTHER_CLIENT);
     second.reply(&mut harness, &second.syn_ack());
@@ -83,10 +84,10 @@ fn room_for_one_half_is_no_room() {
     assert_eq!(harness.flows().0, 2);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn flows_of_a_backend_that_was_given_up_are_reset() {
-    let mut harness = Harness::new();
+fn flows_of_a_backend_that_was_given_up_are_reset(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     connection.exchange(&mut harness, b"question", b"answer");
     harness.change_backend(connection.id, |backend| backend.epoch += 1);
@@ -98,20 +99,20 @@ fn flows_of_a_backend_that_was_given_up_are_reset() {
     Connection::establish(&mut harness, CLIENT).exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_fin_to_a_backend_that_was_given_up_is_reset() {
-    let mut harness = Harness::new();
+fn a_fin_to_a_backend_that_was_given_up_is_reset(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     harness.change_backend(connection.id, |backend| backend.epoch += 1);
     let rst = rst_to(CLIENT, connection.backend_next, 0, RST);
     harness.expect_frame(&connection.of_client(FIN | ACK), "reset_backend_down", &rst);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_half_open_flow_of_a_backend_that_was_given_up_moves() {
-    let mut harness = Harness::with(&BACKENDS[..1]);
+fn a_half_open_flow_of_a_backend_that_was_given_up_moves(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::with(family, &BACKENDS[..1]);
     let first = Connection::syn(&mut harness, CLIENT);
     harness.change_backend(1, |backend| backend.epoch += 1);
     let second = Connection::syn(&mut harness, CLIENT);
@@ -123,10 +124,10 @@ fn a_half_open_flow_of_a_backend_that_was_given_up_moves() {
 
 const NO_NEW_FLOWS: Lease = Lease { answer_until: 0, forward_until: u64::MAX };
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn without_the_right_to_answer_flows_linger_and_none_is_made() {
-    let mut harness = Harness::new();
+fn without_the_right_to_answer_flows_linger_and_none_is_made(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     harness.set_lease(0, NO_NEW_FLOWS);
     connection.exchange(&mut harness, b"question", b"answer");
@@ -145,8 +146,11 @@ fn without_the_right_to_answer_flows_linger_and_none_is_made() {
 #[case::new_data(|_: &Connection| from_client(OTHER_CLIENT, ACK))]
 #[case::new_fin(|_: &Connection| from_client(OTHER_CLIENT, FIN | ACK))]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn without_a_lease_all_that_is_balanced_drops(#[case] frame: fn(&Connection) -> Frame) {
-    let mut harness = Harness::new();
+fn without_a_lease_all_that_is_balanced_drops(
+    #[case] frame: fn(&Connection) -> Frame,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     harness.set_lease(0, Lease::EXPIRED);
     let before = harness.snapshot();
@@ -160,20 +164,23 @@ fn without_a_lease_all_that_is_balanced_drops(#[case] frame: fn(&Connection) -> 
 #[case::udp(Frame::udp(CLIENT, SERVICE, b"?"))]
 #[case::echo(Frame::echo(*CLIENT.ip(), *SERVICE.ip()))]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn without_a_lease_nothing_to_the_vip_passes(#[case] frame: Frame) {
-    let mut harness = Harness::new();
+fn without_a_lease_nothing_to_the_vip_passes(
+    #[case] frame: Frame,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
     harness.set_lease(0, Lease::EXPIRED);
     harness.expect(&frame.macs(CLIENT_MAC, LB_MAC), "drop_lease_expired");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_half_open_flow_is_not_reset_by_a_rst_with_syn() {
-    let mut harness = Harness::new();
+fn a_half_open_flow_is_not_reset_by_a_rst_with_syn(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
     connection.request(&mut harness, &connection.of_client(SYN | RST));
     connection.reply(&mut harness, &connection.syn_ack());
     connection.request(&mut harness, &connection.of_client(ACK));
     connection.halves(&harness);
-    harness.forget(map::HALF_OPEN, &connection.reply_key());
+    harness.forget(FlowMap::HalfOpen, &connection.reply_key());
 }

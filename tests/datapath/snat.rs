@@ -3,23 +3,24 @@
 use std::collections::BTreeSet;
 use std::net::{Ipv4Addr, SocketAddrV4};
 
-use lb_common::addr::Ipv4Be;
 use lb_common::lease::Lease;
-use lb_common::map;
 use lb_common::nat::port_candidate;
-use lb_common::selection::client_hash;
 use lb_common::service::SnatAddress;
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, FIN, RST, SYN};
+use rstest::rstest;
 
-use crate::harness::{BACKENDS, CLIENT, Connection, Harness, OTHER_CLIENT, SERVICE, key, syn};
+use crate::harness::{
+    BACKENDS, CLIENT, Connection, FlowMap, Harness, OTHER_CLIENT, SERVICE, client_hash_of, key, syn,
+};
 
 const SECOND: u64 = 1_000_000_000;
 const THIRD_CLIENT: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 4), 40_000);
 const SECOND_VIP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 100);
 
 /// One backend, and so few ports.
-fn with_ports(count: u16) -> Harness {
-    let mut harness = Harness::with(&BACKENDS[..1]);
+fn with_ports(family: Family, count: u16) -> Harness {
+    let mut harness = Harness::with(family, &BACKENDS[..1]);
     harness.change_service(|service| {
         service.snat_port_min = 20_000;
         service.snat_port_max = 20_000 + count - 1;
@@ -44,18 +45,18 @@ fn close_by_client(harness: &mut Harness, connection: &mut Connection) {
     connection.request(harness, &connection.of_client(ACK));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_taken_first_choice_leads_to_the_second() {
-    let mut harness = Harness::with(&BACKENDS[..1]);
+fn a_taken_first_choice_leads_to_the_second(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::with(family, &BACKENDS[..1]);
     let choice = |attempt| {
-        let hash = client_hash(&key(CLIENT, SERVICE));
+        let hash = client_hash_of(family, &key(CLIENT, SERVICE));
         port_candidate(hash, attempt, 1024, 64_512).get()
     };
     let other = Connection::establish(&mut harness, OTHER_CLIENT);
     let (_, reply) = other.halves(&harness);
     let taken = key(BACKENDS[0], SocketAddrV4::new(*SERVICE.ip(), choice(0)));
-    harness.store(map::ESTABLISHED, &taken, reply);
+    harness.store(FlowMap::Established, &taken, reply);
 
     let mut connection = Connection::establish(&mut harness, CLIENT);
     assert_eq!(connection.snat.port(), choice(1));
@@ -63,20 +64,20 @@ fn a_taken_first_choice_leads_to_the_second() {
     assert_eq!(harness.established(&taken), Some(reply));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn without_collision_the_first_choice_is_taken() {
-    let mut harness = Harness::new();
+fn without_collision_the_first_choice_is_taken(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
-    let hash = client_hash(&key(CLIENT, SERVICE));
+    let hash = client_hash_of(family, &key(CLIENT, SERVICE));
     assert_eq!(connection.snat.port(), port_candidate(hash, 0, 1024, 64_512).get());
     assert_eq!(connection.snat.ip(), SERVICE.ip());
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn live_flows_keep_their_ports_and_a_new_one_is_refused() {
-    let mut harness = with_ports(2);
+fn live_flows_keep_their_ports_and_a_new_one_is_refused(#[values(V4, V6)] family: Family) {
+    let mut harness = with_ports(family, 2);
     let mut first = Connection::establish(&mut harness, CLIENT);
     let mut second = Connection::establish(&mut harness, OTHER_CLIENT);
     assert_ne!(first.snat, second.snat);
@@ -88,10 +89,10 @@ fn live_flows_keep_their_ports_and_a_new_one_is_refused() {
     second.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn each_backend_has_ports_of_its_own() {
-    let mut harness = Harness::new();
+fn each_backend_has_ports_of_its_own(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     harness.change_service(|service| {
         service.snat_port_min = 20_000;
         service.snat_port_max = 20_000;
@@ -108,10 +109,10 @@ fn each_backend_has_ports_of_its_own() {
     }
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn the_same_client_has_its_port_in_time_wait_back_at_once() {
-    let mut harness = with_ports(1);
+fn the_same_client_has_its_port_in_time_wait_back_at_once(#[values(V4, V6)] family: Family) {
+    let mut harness = with_ports(family, 1);
     let mut first = Connection::establish(&mut harness, CLIENT);
     close_by_backend(&mut harness, &mut first);
     let mut next = SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + 1);
@@ -123,10 +124,10 @@ fn the_same_client_has_its_port_in_time_wait_back_at_once() {
     harness.expect(&syn(next), "drop_snat_exhausted");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn another_client_takes_a_free_port_before_one_in_time_wait() {
-    let mut harness = with_ports(2);
+fn another_client_takes_a_free_port_before_one_in_time_wait(#[values(V4, V6)] family: Family) {
+    let mut harness = with_ports(family, 2);
     let mut first = Connection::establish(&mut harness, CLIENT);
     close_by_backend(&mut harness, &mut first);
     let second = Connection::establish(&mut harness, OTHER_CLIENT);
@@ -138,11 +139,11 @@ fn another_client_takes_a_free_port_before_one_in_time_wait() {
     assert_eq!(harness.established(&first.original_key()), None);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn another_client_takes_the_oldest_in_time_wait() {
+fn another_client_takes_the_oldest_in_time_wait(#[values(V4, V6)] family: Family) {
     for oldest in 0..2 {
-        let mut harness = with_ports(2);
+        let mut harness = with_ports(family, 2);
         let mut connections = [
             Connection::establish(&mut harness, CLIENT),
             Connection::establish(&mut harness, OTHER_CLIENT),
@@ -157,13 +158,15 @@ fn another_client_takes_the_oldest_in_time_wait() {
     }
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_port_is_held_for_a_minute_after_a_backends_close_and_two_seconds_after_a_clients() {
+fn a_port_is_held_for_a_minute_after_a_backends_close_and_two_seconds_after_a_clients(
+    #[values(V4, V6)] family: Family,
+) {
     for (by_backend, seconds, free) in
         [(true, 59, false), (true, 61, true), (false, 1, false), (false, 3, true)]
     {
-        let mut harness = with_ports(2);
+        let mut harness = with_ports(family, 2);
         let mut first = Connection::establish(&mut harness, CLIENT);
         if by_backend {
             close_by_backend(&mut harness, &mut first);
@@ -175,7 +178,7 @@ fn a_port_is_held_for_a_minute_after_a_backends_close_and_two_seconds_after_a_cl
         let same_choice = (1..=250)
             .map(|host| SocketAddrV4::new(Ipv4Addr::new(10, 0, 9, host), 40_000))
             .find(|client| {
-                let hash = client_hash(&key(*client, SERVICE));
+                let hash = client_hash_of(family, &key(*client, SERVICE));
                 port_candidate(hash, 0, 20_000, 2).get() == first.snat.port()
             })
             .unwrap();
@@ -184,10 +187,10 @@ fn a_port_is_held_for_a_minute_after_a_backends_close_and_two_seconds_after_a_cl
     }
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_port_is_free_after_a_rst() {
-    let mut harness = with_ports(1);
+fn a_port_is_free_after_a_rst(#[values(V4, V6)] family: Family) {
+    let mut harness = with_ports(family, 1);
     let first = Connection::establish(&mut harness, CLIENT);
     first.reply(&mut harness, &first.of_backend(RST));
     harness.age(&first.reply_key(), 3 * SECOND);
@@ -195,10 +198,10 @@ fn a_port_is_free_after_a_rst() {
     assert_eq!(second.snat, first.snat);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn an_unconfirmed_flow_gives_its_port_up_when_there_is_no_other() {
-    let mut harness = with_ports(1);
+fn an_unconfirmed_flow_gives_its_port_up_when_there_is_no_other(#[values(V4, V6)] family: Family) {
+    let mut harness = with_ports(family, 1);
     let flood = Connection::syn(&mut harness, OTHER_CLIENT);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     assert_eq!(connection.snat, flood.snat);
@@ -206,10 +209,12 @@ fn an_unconfirmed_flow_gives_its_port_up_when_there_is_no_other() {
 }
 
 /// The first flow's original half still names the port that the second one was given.
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_flow_that_lost_its_port_sends_nothing_into_the_live_flow_that_has_it() {
-    let mut harness = with_ports(1);
+fn a_flow_that_lost_its_port_sends_nothing_into_the_live_flow_that_has_it(
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = with_ports(family, 1);
     Connection::syn(&mut harness, OTHER_CLIENT);
     let mut connection = Connection::establish(&mut harness, CLIENT);
     harness.expect(&syn(OTHER_CLIENT), "drop_snat_exhausted");
@@ -217,29 +222,31 @@ fn a_flow_that_lost_its_port_sends_nothing_into_the_live_flow_that_has_it() {
 }
 
 /// The same, when the half-open copy of the live flow was evicted.
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_flow_that_lost_its_port_does_not_take_it_from_the_live_flow_that_has_it() {
-    let mut harness = with_ports(1);
+fn a_flow_that_lost_its_port_does_not_take_it_from_the_live_flow_that_has_it(
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = with_ports(family, 1);
     Connection::syn(&mut harness, OTHER_CLIENT);
     let mut connection = Connection::establish(&mut harness, CLIENT);
-    harness.forget(map::HALF_OPEN, &connection.reply_key());
+    harness.forget(FlowMap::HalfOpen, &connection.reply_key());
     harness.expect(&syn(OTHER_CLIENT), "drop_snat_exhausted");
     connection.exchange(&mut harness, b"question", b"answer");
     connection.halves(&harness);
 }
 
 /// The second VIP of the service, with a lease of its own.
-fn add_snat_address(harness: &mut Harness) -> SnatAddress<Ipv4Be> {
+fn add_snat_address(harness: &mut Harness) -> SnatAddress {
     harness.add_vip(SECOND_VIP, 1);
     harness.set_lease(1, Lease::FOREVER);
-    SnatAddress { address: Ipv4Be::new(SECOND_VIP), vip: 1 }
+    SnatAddress { address: harness.ip(SECOND_VIP), vip: 1, ..SnatAddress::default() }
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn requests_are_sent_from_the_snat_address() {
-    let mut harness = Harness::new();
+fn requests_are_sent_from_the_snat_address(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let address = add_snat_address(&mut harness);
     harness.change_service(|service| service.snat[0] = address);
     let mut connection = Connection::establish(&mut harness, CLIENT);
@@ -255,10 +262,10 @@ fn requests_are_sent_from_the_snat_address() {
     connection.reply(&mut harness, &connection.of_backend(ACK));
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn several_snat_addresses_share_the_flows_and_raise_the_ceiling() {
-    let mut harness = with_ports(1);
+fn several_snat_addresses_share_the_flows_and_raise_the_ceiling(#[values(V4, V6)] family: Family) {
+    let mut harness = with_ports(family, 1);
     let address = add_snat_address(&mut harness);
     harness.change_service(|service| {
         service.snat[1] = address;
@@ -275,10 +282,10 @@ fn several_snat_addresses_share_the_flows_and_raise_the_ceiling() {
     second.exchange(&mut harness, b"question", b"answer");
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn an_answer_of_a_backend_to_a_port_of_no_flow_drops() {
-    let mut harness = Harness::new();
+fn an_answer_of_a_backend_to_a_port_of_no_flow_drops(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
     for port in [1024, 1025, 6444, 65_535] {
         let to = SocketAddrV4::new(*SERVICE.ip(), port);

@@ -143,7 +143,7 @@ fn a_backend_that_no_arp_finds_is_named_and_the_others_serve() {
     let _servers = plain::echo_servers(&lab).unwrap();
     let mut controller = Controller::new(&lab.lbs[0], &plain::binary().unwrap(), lab.directory());
     let mut backends = plain::backends(&lab);
-    backends.push(("nobody", nobody));
+    backends.push(("nobody", nobody.into()));
     controller.write_config(&plain::config(&lab, &backends, controller.socket())).unwrap();
     controller.start().unwrap();
 

@@ -241,8 +241,8 @@ fn a_successor_knows_what_its_predecessor_knew() -> Result<()> {
     traffic.ensure_nothing_lost("with a backend down")?;
 
     let host = scene.lab.backend("cp3")?;
-    let address = (host.address, lb_tests::topology::API_PORT).into();
-    let _server = echo::start(&host.netns, "cp3", address)?;
+    let addresses = host.listens(lb_tests::topology::API_PORT);
+    let _server = echo::start(&host.netns, "cp3", &addresses[..])?;
     controller.wait_backend("cp3", "up", PATIENCE)
 }
 

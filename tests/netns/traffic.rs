@@ -82,7 +82,7 @@ fn of_20_000_connections_that_the_server_closes_none_is_lost_or_slow() {
 fn a_gibibyte_each_way_arrives_intact_and_with_good_checksums() {
     let lab = Topology::build(&Plan { backends: 1, ..Plan::default() }).unwrap();
     let cp1 = lab.backend("cp1").unwrap();
-    let _server = TransferServer::start(&cp1.netns, (cp1.address, API_PORT).into()).unwrap();
+    let _server = TransferServer::start(&cp1.netns, &cp1.listens(API_PORT)[..]).unwrap();
     let _controller = plain::start_up(&lab).unwrap();
 
     sampled_transfers(&lab, &["client", "cp1"], 32 * MIB);
@@ -121,7 +121,7 @@ fn client_and_backends_on_two_interfaces_are_joined() {
     let _servers: Vec<TransferServer> = lab
         .backends
         .iter()
-        .map(|host| TransferServer::start(&host.netns, (host.address, API_PORT).into()).unwrap())
+        .map(|host| TransferServer::start(&host.netns, &host.listens(API_PORT)[..]).unwrap())
         .collect();
     for host in &lab.backends {
         controller.wait_backend(&host.name, "up", Duration::from_secs(10)).unwrap();

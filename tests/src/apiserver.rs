@@ -1,7 +1,7 @@
 //! A stand-in for a kube-apiserver: TLS, the health paths, a long watch, and a mode that is switched
 //! from a plain HTTP port on the loopback of its namespace (`POST /mode/drain`).
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -20,6 +20,7 @@ use serde_json::json;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
+use tokio::task::JoinSet;
 use tokio::time::{interval, sleep};
 use tokio_rustls::TlsAcceptor;
 
@@ -104,16 +105,16 @@ type Body = UnsyncBoxBody<Bytes, std::convert::Infallible>;
 pub struct Bound {
     name: Arc<str>,
     acceptor: TlsAcceptor,
-    api: std::net::TcpListener,
+    apis: Vec<std::net::TcpListener>,
     control: std::net::TcpListener,
 }
 
-/// Opens `address`, and [`CONTROL`], in the namespace of the calling thread.
-pub fn bind(name: &str, address: SocketAddr, pki: &Pki) -> Result<Bound> {
+/// Opens one address or several, and [`CONTROL`], in the namespace of the calling thread.
+pub fn bind(name: &str, addresses: impl ToSocketAddrs, pki: &Pki) -> Result<Bound> {
     Ok(Bound {
         name: name.into(),
         acceptor: TlsAcceptor::from(pki.server_config(name)?),
-        api: listen(address)?,
+        apis: addresses.to_socket_addrs()?.map(listen).collect::<Result<_>>()?,
         control: listen(CONTROL)?,
     })
 }
@@ -122,10 +123,11 @@ pub fn bind(name: &str, address: SocketAddr, pki: &Pki) -> Result<Bound> {
 pub fn start(
     netns: &Netns,
     name: &str,
-    address: SocketAddr,
+    addresses: impl ToSocketAddrs,
     pki: &Pki,
 ) -> Result<(ServerThread, Control)> {
-    let bound = netns.on_thread(|| bind(name, address, pki))?;
+    let addresses: Vec<_> = addresses.to_socket_addrs()?.collect();
+    let bound = netns.on_thread(|| bind(name, &addresses[..], pki))?;
     let control = Control::default();
     let thread_control = control.clone();
     Ok((ServerThread::start(name, || bound.serve(thread_control))?, control))
@@ -139,29 +141,43 @@ pub fn set_mode(netns: &Netns, mode: Mode) -> Result<()> {
 impl Bound {
     /// Serves until the future is dropped, and the tasks of its runtime with it.
     pub async fn serve(self, control: Control) -> Result<()> {
-        let listener = TcpListener::from_std(self.api)?;
-        let controls = TcpListener::from_std(self.control)?;
-        let (name, acceptor) = (self.name, self.acceptor);
-        loop {
-            tokio::select! {
-                accepted = listener.accept() => {
-                    let (stream, _) = accepted.context("accepting")?;
-                    stream.set_nodelay(true)?;
-                    let (acceptor, name) = (acceptor.clone(), Arc::clone(&name));
-                    let control = control.clone();
-                    tokio::spawn(async move {
-                        // A client that gives up in the handshake is the client's business.
-                        if let Ok(stream) = acceptor.accept(stream).await {
-                            connection(stream, name, control, false).await;
-                        }
-                    });
-                }
-                accepted = controls.accept() => {
-                    let (stream, _) = accepted.context("accepting")?;
-                    tokio::spawn(connection(stream, Arc::clone(&name), control.clone(), true));
-                }
-            }
+        let mut serving = JoinSet::new();
+        for api in self.apis {
+            let (acceptor, name) = (self.acceptor.clone(), Arc::clone(&self.name));
+            serving.spawn(serve_api(TcpListener::from_std(api)?, acceptor, name, control.clone()));
         }
+        let controls = TcpListener::from_std(self.control)?;
+        serving.spawn(serve_control(controls, self.name, control));
+        while let Some(ended) = serving.join_next().await {
+            ended??;
+        }
+        Ok(())
+    }
+}
+
+async fn serve_api(
+    listener: TcpListener,
+    acceptor: TlsAcceptor,
+    name: Arc<str>,
+    control: Control,
+) -> Result<()> {
+    loop {
+        let (stream, _) = listener.accept().await.context("accepting")?;
+        stream.set_nodelay(true)?;
+        let (acceptor, name, control) = (acceptor.clone(), Arc::clone(&name), control.clone());
+        tokio::spawn(async move {
+            // A client that gives up in the handshake is the client's business.
+            if let Ok(stream) = acceptor.accept(stream).await {
+                connection(stream, name, control, false).await;
+            }
+        });
+    }
+}
+
+async fn serve_control(controls: TcpListener, name: Arc<str>, control: Control) -> Result<()> {
+    loop {
+        let (stream, _) = controls.accept().await.context("accepting")?;
+        tokio::spawn(connection(stream, Arc::clone(&name), control.clone(), true));
     }
 }
 

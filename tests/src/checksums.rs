@@ -1,19 +1,28 @@
-//! Checks the IPv4 and TCP checksums of a pcap file, from scratch: no line here is shared with what the
-//! project computes them by. Pure.
+//! Checks the checksums of a pcap file, of IPv4, TCP and both kinds of ICMP, from scratch: no line here is
+//! shared with what the project computes them by. Pure.
 
 use anyhow::{Context, Result, bail, ensure};
+
+use crate::packet::checksum::{checksum, l4_checksum};
+use crate::packet::ip::Header;
+use crate::packet::{ICMP, ICMPV6, RST, TCP};
 
 /// What was found in a capture.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     pub packets: usize,
     pub ipv4: usize,
+    pub ipv6: usize,
     /// Whole TCP segments; fragments are not among them.
     pub tcp: usize,
+    /// Whole messages of either protocol.
+    pub icmp: usize,
     /// Cut by the capture, so that nothing can be said about them.
     pub truncated: usize,
+    /// IPv4 headers with a wrong checksum, and packets of either family that are not there as a whole.
     pub bad_ip: usize,
     pub bad_tcp: usize,
+    pub bad_icmp: usize,
     pub resets: usize,
     /// Numbers of the first bad packets, as tcpdump and wireshark count them.
     pub bad_numbers: Vec<usize>,
@@ -26,8 +35,12 @@ impl Sums {
     /// Fails unless there was TCP in the capture and all of it was right.
     pub fn ensure_good(&self) -> Result<()> {
         ensure!(self.tcp > 0, "no TCP in the capture: {self:?}");
-        ensure!(self.bad_ip == 0 && self.bad_tcp == 0, "bad checksums: {self:?}");
+        ensure!(self.bad() == 0, "bad checksums: {self:?}");
         Ok(())
+    }
+
+    const fn bad(&self) -> usize {
+        self.bad_ip + self.bad_tcp + self.bad_icmp
     }
 }
 
@@ -70,64 +83,47 @@ fn judge_frame(frame: &[u8], sums: &mut Sums) {
     while matches!(frame.get(l3 - 2..l3), Some([0x81, 0x00] | [0x88, 0xa8])) {
         l3 += 4;
     }
-    if frame.get(l3 - 2..l3) != Some(&[0x08, 0x00]) {
-        return;
+    match frame.get(l3 - 2..l3) {
+        Some([0x08, 0x00]) => sums.ipv4 += 1,
+        Some([0x86, 0xdd]) => sums.ipv6 += 1,
+        Some(_) | None => return,
     }
-    let bad_before = sums.bad_ip + sums.bad_tcp;
-    if judge_ipv4(&frame[l3..], sums).is_none() {
-        sums.bad_ip += 1;
+    let bad_before = sums.bad();
+    match Header::parse(&frame[l3..]) {
+        Ok(header) if header.payload.len() == header.payload_len => judge_payload(&header, sums),
+        Ok(_) | Err(_) => sums.bad_ip += 1,
     }
-    if sums.bad_ip + sums.bad_tcp > bad_before && sums.bad_numbers.len() < NAMED {
+    if sums.bad() > bad_before && sums.bad_numbers.len() < NAMED {
         sums.bad_numbers.push(sums.packets);
     }
 }
 
-/// `None`: the header's lengths do not fit the frame.
-fn judge_ipv4(packet: &[u8], sums: &mut Sums) -> Option<()> {
-    sums.ipv4 += 1;
-    let header_len = usize::from(packet.first()? & 0x0f) * 4;
-    let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
-    let header = packet.get(..header_len.max(20))?;
-    if ones_sum(&[header]) != 0xffff {
-        sums.bad_ip += 1;
-        return Some(());
+fn judge_payload(header: &Header<'_>, sums: &mut Sums) {
+    if header.is_part {
+        return;
     }
-    let fragment = u16::from_be_bytes([header[6], header[7]]) & 0x3fff != 0;
-    if header[9] != 6 || fragment {
-        return Some(());
+    let (payload, protocol) = (header.payload, header.protocol);
+    if protocol == TCP {
+        sums.tcp += 1;
+        sums.resets += usize::from(payload.get(13).is_some_and(|flags| flags & RST != 0));
+        let sum = l4_checksum(header.src, header.dst, protocol, payload);
+        sums.bad_tcp += usize::from(payload.len() < 20 || sum != 0);
+    } else if protocol == ICMP && header.src.is_ipv4() {
+        sums.icmp += 1;
+        sums.bad_icmp += usize::from(checksum(&[payload]) != 0);
+    } else if protocol == ICMPV6 && header.src.is_ipv6() {
+        sums.icmp += 1;
+        let sum = l4_checksum(header.src, header.dst, protocol, payload);
+        sums.bad_icmp += usize::from(sum != 0);
     }
-    // What follows the total length is Ethernet's padding.
-    let segment = packet.get(header_len..total)?;
-    let length = u16::try_from(segment.len()).ok()?.to_be_bytes();
-    sums.tcp += 1;
-    if segment.get(13)? & 0x04 != 0 {
-        sums.resets += 1;
-    }
-    if ones_sum(&[&header[12..20], &[0, 6], &length, segment]) != 0xffff {
-        sums.bad_tcp += 1;
-    }
-    Some(())
-}
-
-/// The ones' complement sum of RFC 1071; every part but the last has an even length. Over data that
-/// contains its own right checksum it is 0xffff.
-fn ones_sum(parts: &[&[u8]]) -> u64 {
-    let mut sum: u64 = 0;
-    for part in parts {
-        for pair in part.chunks(2) {
-            let low = pair.get(1).copied().unwrap_or(0);
-            sum += u64::from(u16::from_be_bytes([pair[0], low]));
-        }
-    }
-    while sum > 0xffff {
-        sum = (sum & 0xffff) + (sum >> 16);
-    }
-    sum
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv6Addr, SocketAddr};
+
     use super::*;
+    use crate::packet::{ACK, Frame};
 
     /// A SYN-ACK: Ethernet, IPv4, TCP with four bytes of options, and padding.
     const FRAME: [u8; 60] = [
@@ -148,6 +144,25 @@ mod tests {
             let sums = check_pcap(&pcap(&frame)).unwrap();
             assert_eq!(sums.bad_ip + sums.bad_tcp, 1, "byte {byte}: {sums:?}");
             assert!(sums.ensure_good().is_err());
+        }
+    }
+
+    #[test]
+    fn a_right_segment_of_ipv6_passes_and_any_changed_bit_is_found() {
+        let addresses = [0xb, 2].map(|last| Ipv6Addr::new(0xfd77, 0, 0, 0, 0, 0, 0, last));
+        let [server, client] = addresses.map(|address| SocketAddr::from((address, 6443)));
+        let segment = Frame::tcp(server, client).flags(ACK).payload(b"odd").padding(&[0xee; 2]);
+        let echo = Frame::echo(addresses[0], addresses[1]).padding(&[0xee; 2]);
+        for (frame, good) in [(segment, (1, 0)), (echo, (0, 1))] {
+            let bytes = frame.bytes();
+            let sums = check_pcap(&pcap(&bytes)).unwrap();
+            assert_eq!((sums.ipv6, (sums.tcp, sums.icmp), sums.bad()), (1, good, 0), "{sums:?}");
+            for byte in (22..bytes.len() - 2).chain(18..20) {
+                let mut bytes = bytes.clone();
+                bytes[byte] ^= 0x10;
+                let sums = check_pcap(&pcap(&bytes)).unwrap();
+                assert_eq!(sums.bad(), 1, "byte {byte}: {sums:?}");
+            }
         }
     }
 

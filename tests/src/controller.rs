@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use crate::command::{Process, Signal, run};
 use crate::eventually::{Seen, eventually};
+use crate::family::Family;
 use crate::pki::Pki;
-use crate::topology::{LbNode, Topology};
+use crate::topology::{Dual, LbNode, Topology};
 
 /// A configuration with one service of every backend, checked by TLS.
 const TEMPLATE: &str = include_str!("lab.yaml");
@@ -198,8 +199,10 @@ impl<'lab> Controller<'lab> {
     pub fn leftovers(&self, lab: &Topology) -> Result<Vec<String>> {
         let mut left: Vec<String> =
             self.lb.bpffs.pins()?.iter().map(|pin| format!("pin {}", pin.display())).collect();
-        let addresses = self.lb.host.netns.ip("-o -4 addr")?;
-        for vip in std::iter::once(lab.vip()).chain(lab.snat_address()) {
+        let addresses = self.lb.host.netns.ip("-o addr")?;
+        let front = Family::ALL.map(|family| lab.vip_of(family));
+        let back = lab.backend_vip().map(Dual::both);
+        for vip in front.into_iter().chain(back.into_iter().flatten()) {
             if addresses.contains(&format!(" {vip}/")) {
                 left.push(format!("address {vip}"));
             }

@@ -1,12 +1,13 @@
 //! A plain TCP server for what needs many connections and no TLS: it says its name and echoes.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, ToSocketAddrs};
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use crate::netns::Netns;
 use crate::server_thread::ServerThread;
@@ -17,11 +18,20 @@ pub const BYE: &str = "bye\n";
 /// Connections that wait to be accepted: a burst must not be refused for the server's sake.
 const BACKLOG: i32 = 4096;
 
-/// Starts a server inside `netns`; when this returns, connections are accepted.
-pub fn start(netns: &Netns, name: &str, address: SocketAddr) -> Result<ServerThread> {
-    let listener = netns.on_thread(|| listen(address))?;
+/// Starts a server inside `netns`, at one address or several; when this returns, connections are accepted.
+pub fn start(netns: &Netns, name: &str, addresses: impl ToSocketAddrs) -> Result<ServerThread> {
+    let listeners = listen_inside(netns, addresses)?;
     let greeting = format!("{name}\n");
-    ServerThread::start(name, || serve(listener, greeting))
+    ServerThread::start(name, || serve(listeners, greeting))
+}
+
+/// Listeners at one address or several, whatever namespace the calling thread is in.
+pub fn listen_inside(
+    netns: &Netns,
+    addresses: impl ToSocketAddrs,
+) -> Result<Vec<std::net::TcpListener>> {
+    let addresses: Vec<_> = addresses.to_socket_addrs()?.collect();
+    netns.on_thread(|| addresses.iter().map(|address| listen(*address)).collect())
 }
 
 /// A listener for tokio, with a backlog for bursts.
@@ -34,8 +44,18 @@ pub fn listen(address: SocketAddr) -> Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-async fn serve(listener: std::net::TcpListener, greeting: String) -> Result<()> {
-    let listener = TcpListener::from_std(listener)?;
+async fn serve(listeners: Vec<std::net::TcpListener>, greeting: String) -> Result<()> {
+    let mut serving = JoinSet::new();
+    for listener in listeners {
+        serving.spawn(accept(TcpListener::from_std(listener)?, greeting.clone()));
+    }
+    while let Some(ended) = serving.join_next().await {
+        ended??;
+    }
+    Ok(())
+}
+
+async fn accept(listener: TcpListener, greeting: String) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         let greeting = greeting.clone();

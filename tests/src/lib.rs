@@ -14,6 +14,7 @@ pub mod command;
 pub mod controller;
 pub mod echo;
 pub mod eventually;
+pub mod family;
 pub mod flood;
 pub mod http;
 pub mod load;

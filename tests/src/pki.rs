@@ -1,7 +1,8 @@
 //! Certificates as kubeadm makes them: a CA, and one for each apiserver.
 
+use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -26,11 +27,12 @@ pub struct Pki {
 }
 
 impl Pki {
-    /// Makes a CA and a certificate for each server, `also` (the VIP) being among their addresses.
-    pub fn create(
+    /// Makes a CA and a certificate for each server, `also` (the VIP) being among their addresses. A server
+    /// with several addresses is named as often.
+    pub fn create<A: Copy + Into<IpAddr>>(
         directory: &Path,
-        servers: &[(&str, Ipv4Addr)],
-        also: &[Ipv4Addr],
+        servers: &[(&str, A)],
+        also: &[A],
     ) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("creating {}", directory.display()))?;
@@ -41,12 +43,14 @@ impl Pki {
         let key = KeyPair::generate()?;
         fs::write(directory.join("ca.crt"), params.self_signed(&key)?.pem())?;
         let ca = Issuer::new(params, key);
+        let mut addresses: BTreeMap<&str, Vec<A>> = BTreeMap::new();
         for (name, address) in servers {
+            addresses.entry(name).or_insert_with(|| also.to_vec()).push(*address);
+        }
+        for (name, addresses) in addresses {
             let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
-            let addresses = std::iter::once(address).chain(also);
-            params
-                .subject_alt_names
-                .extend(addresses.map(|address| SanType::IpAddress(IpAddr::V4(*address))));
+            let addresses = addresses.into_iter().map(|address| SanType::IpAddress(address.into()));
+            params.subject_alt_names.extend(addresses);
             params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
             params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
             let key = KeyPair::generate()?;

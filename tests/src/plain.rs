@@ -1,10 +1,10 @@
 //! A service without TLS: echo servers behind the VIP, checked by connecting.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write;
 use std::io::{BufRead, BufReader, Write as _};
-use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpStream};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -14,6 +14,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use crate::controller::Controller;
 use crate::echo;
 use crate::eventually::eventually_is;
+use crate::family::Family;
 use crate::server_thread::ServerThread;
 use crate::topology::{API_PORT, Host, Topology};
 
@@ -28,35 +29,65 @@ pub fn binary() -> Result<PathBuf> {
     path.map(PathBuf::from).context("FAIRLEAD_BIN is not set: run `cargo xtask test netns`")
 }
 
-/// A configuration with one service of these backends, checked by TCP.
-pub fn config(lab: &Topology, backends: &[(&str, Ipv4Addr)], socket: &Path) -> String {
+/// A configuration with one service of these backends, checked by TCP, in the mode that the lab is made
+/// for. It has the VIPs of their families.
+pub fn config<A: Copy + Into<IpAddr>>(
+    lab: &Topology,
+    backends: &[(&str, A)],
+    socket: &Path,
+) -> String {
+    let families: BTreeSet<Family> =
+        backends.iter().map(|(_, address)| Family::of((*address).into())).collect();
+    let list = |address: &dyn Fn(Family) -> Option<IpAddr>| {
+        let addresses = families.iter().filter_map(|family| address(*family));
+        addresses.map(|address| address.to_string()).collect::<Vec<_>>().join(", ")
+    };
     let mut yaml = format!(
         "version: 1\ninterfaces: [{}]\nadmin: {{ socket: {} }}\nservices:\n  - name: plain\n",
         lab.interfaces().join(", "),
         socket.display(),
     );
     // Writing to a string cannot fail.
-    let _ = write!(yaml, "    vips: [{}]\n    port: {API_PORT}\n", lab.vip());
-    if let Some(address) = lab.snat_address() {
-        let _ = writeln!(yaml, "    snat_address: {address}");
+    let vips = list(&|family| Some(lab.vip_of(family)));
+    let _ = write!(yaml, "    vips: [{vips}]\n    port: {API_PORT}\n");
+    if lab.mode != "nat" {
+        let _ = writeln!(yaml, "    mode: {}", lab.mode);
+    }
+    if lab.mode == "nat"
+        && let Some(vip) = lab.backend_vip()
+    {
+        let snat = list(&|family| Some(vip.of(family)));
+        let snat = if families.len() == 1 { snat } else { format!("[{snat}]") };
+        let _ = writeln!(yaml, "    snat_address: {snat}");
     }
     yaml.push_str("    health: { type: tcp, interval: 1s, timeout: 1s, rise: 2, fall: 3 }\n");
     yaml.push_str("    backends:\n");
     for (name, address) in backends {
+        let address: IpAddr = (*address).into();
         let _ = writeln!(yaml, "      - {{ name: {name}, address: {address} }}");
     }
     yaml
 }
 
-/// What [`config`] wants of every backend of the lab.
-pub fn backends(lab: &Topology) -> Vec<(&str, Ipv4Addr)> {
-    lab.backends.iter().map(|host| (host.name.as_str(), host.address)).collect()
+/// What [`config`] wants of every backend of the lab: its IPv4 address.
+pub fn backends(lab: &Topology) -> Vec<(&str, IpAddr)> {
+    backends_of(lab, Family::V4)
+}
+
+/// The same of either family.
+pub fn backends_of(lab: &Topology, family: Family) -> Vec<(&str, IpAddr)> {
+    lab.backends.iter().map(|host| (host.name.as_str(), host.address_of(family))).collect()
 }
 
 /// Starts a controller for all backends of the lab on its first LB node.
 pub fn start(lab: &Topology) -> Result<Controller<'_>> {
+    start_of(lab, Family::V4)
+}
+
+/// The same of either family.
+pub fn start_of(lab: &Topology, family: Family) -> Result<Controller<'_>> {
     let mut controller = Controller::new(&lab.lbs[0], &binary()?, lab.directory());
-    controller.write_config(&config(lab, &backends(lab), controller.socket()))?;
+    controller.write_config(&config(lab, &backends_of(lab, family), controller.socket()))?;
     controller.start()?;
     Ok(controller)
 }
@@ -68,12 +99,17 @@ pub fn echo_servers(lab: &Topology) -> Result<BTreeMap<&str, ServerThread>> {
 
 /// Dropping it closes listener and connections at once, as the kernel does for a killed process.
 pub fn echo_server(host: &Host) -> Result<ServerThread> {
-    echo::start(&host.netns, &host.name, SocketAddr::from((host.address, API_PORT)))
+    echo::start(&host.netns, &host.name, &host.listens(API_PORT)[..])
 }
 
 /// Starts a controller as [`start`] does, and waits until it uses every backend.
 pub fn start_up(lab: &Topology) -> Result<Controller<'_>> {
-    let controller = start(lab)?;
+    start_up_of(lab, Family::V4)
+}
+
+/// The same of either family.
+pub fn start_up_of(lab: &Topology, family: Family) -> Result<Controller<'_>> {
+    let controller = start_of(lab, family)?;
     for host in &lab.backends {
         controller.wait_backend(&host.name, "up", UP_TIMEOUT)?;
     }
@@ -82,7 +118,12 @@ pub fn start_up(lab: &Topology) -> Result<Controller<'_>> {
 
 /// The VIP's service.
 pub fn target(lab: &Topology) -> SocketAddr {
-    (lab.vip(), API_PORT).into()
+    target_of(lab, Family::V4)
+}
+
+/// The same of either family.
+pub fn target_of(lab: &Topology, family: Family) -> SocketAddr {
+    (lab.vip_of(family), API_PORT).into()
 }
 
 /// Waits for a packet counter to be accepted; its value.
@@ -105,10 +146,11 @@ pub struct EchoClient {
 impl EchoClient {
     /// Connects in the namespace of the calling thread, from a port if it matters.
     pub fn connect(target: SocketAddr, port: Option<u16>) -> Result<Self> {
-        let socket = Socket::new(Domain::IPV4, Type::STREAM, Some(Protocol::TCP))?;
+        let socket = Socket::new(Domain::for_address(target), Type::STREAM, Some(Protocol::TCP))?;
         if let Some(port) = port {
             socket.set_reuse_address(true)?;
-            socket.bind(&SocketAddr::from((Ipv4Addr::UNSPECIFIED, port)).into())?;
+            let any = Family::of(target.ip()).unspecified();
+            socket.bind(&SocketAddr::from((any, port)).into())?;
         }
         socket.connect_timeout(&target.into(), TIMEOUT)?;
         let stream = TcpStream::from(socket);

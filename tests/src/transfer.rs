@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 
-use crate::echo::listen;
+use crate::echo::listen_inside;
 use crate::netns::Netns;
 
 pub const MIB: u64 = 1 << 20;
@@ -45,14 +45,14 @@ pub struct TransferServer {
 }
 
 impl TransferServer {
-    /// Listens inside `netns`.
-    pub fn start(netns: &Netns, address: SocketAddr) -> Result<Self> {
-        let listener = netns.on_thread(|| listen(address))?;
+    /// Listens inside `netns`, at one address or several.
+    pub fn start(netns: &Netns, addresses: impl ToSocketAddrs) -> Result<Self> {
+        let listeners = listen_inside(netns, addresses)?;
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
         let thread = thread::Builder::new()
             .name("transfer".to_owned())
-            .spawn(move || serve(&listener, &stopped))?;
+            .spawn(move || serve(&listeners, &stopped))?;
         Ok(Self { stop, thread: Some(thread) })
     }
 }
@@ -86,13 +86,22 @@ pub fn transfer(target: SocketAddr, way: Way, length: u64) -> Result<Hashes> {
     Ok(Hashes { sent, received })
 }
 
-fn serve(listener: &TcpListener, stop: &AtomicBool) -> Result<()> {
+fn serve(listeners: &[TcpListener], stop: &AtomicBool) -> Result<()> {
     while !stop.load(Ordering::Relaxed) {
-        match listener.accept() {
-            // A health check says nothing; how a transfer ends is for its client to judge.
-            Ok((stream, _)) => drop(thread::spawn(move || answer(stream))),
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => thread::sleep(POLL),
-            Err(error) => return Err(error.into()),
+        let mut accepted = false;
+        for listener in listeners {
+            match listener.accept() {
+                // A health check says nothing; how a transfer ends is for its client to judge.
+                Ok((stream, _)) => {
+                    accepted = true;
+                    drop(thread::spawn(move || answer(stream)));
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        if !accepted {
+            thread::sleep(POLL);
         }
     }
     Ok(())

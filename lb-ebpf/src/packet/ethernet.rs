@@ -66,14 +66,32 @@ pub(crate) struct Frame {
     pub(crate) ether_type: [u8; 2],
     pub(crate) l3_offset: usize,
     pub(crate) tags: Tags,
+    /// The verifier is to know no offset, and so to follow once what comes next.
+    pub(crate) opaque: bool,
+}
+
+impl Frame {
+    /// The same frame, opaque.
+    #[inline(always)]
+    pub(crate) fn opaque(&self) -> Option<Self> {
+        let l3_offset = maps::forget(self.l3_offset)? & MAX_L3_OFFSET;
+        let tags = maps::forget(usize::from(self.tags.outer) << 16 | usize::from(self.tags.inner))?;
+        let tags = Tags { outer: (tags >> 16) as u16, inner: tags as u16 };
+        Some(Self { l3_offset, tags, opaque: true, ..*self })
+    }
 }
 
 /// `None`: too short for an Ethernet header.
 #[inline(always)]
 pub(crate) fn frame(ctx: &XdpContext) -> Option<Frame> {
     let eth: &mut EthHdr = header_at(ctx, 0)?;
-    let mut frame =
-        Frame { ether_type: eth.ether_type, eth, l3_offset: EthHdr::LEN, tags: Tags::default() };
+    let mut frame = Frame {
+        ether_type: eth.ether_type,
+        eth,
+        l3_offset: EthHdr::LEN,
+        tags: Tags::default(),
+        opaque: false,
+    };
     if !is_tag(frame.ether_type) {
         return Some(frame);
     }

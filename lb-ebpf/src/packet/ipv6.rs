@@ -12,6 +12,7 @@ use super::ethernet::ETHERTYPE_IPV6;
 use super::{Frame, L4, has_bytes, header_at, not_of_another_host, not_tcp};
 use crate::IPPROTO_TCP;
 use crate::family::Family;
+use crate::maps;
 use crate::verdict::{DropReason, Step, Verdict};
 
 const AF_INET6: u8 = 10;
@@ -73,8 +74,9 @@ impl Family for Ipv6Be {
         let malformed = || not_of_another_host(dst, Verdict::Drop(DropReason::Malformed));
         let mut offset = start;
         if ip.next_hdr != IPPROTO_TCP {
-            let found = skip_extensions(ctx.ctx, start as u64, ip.next_hdr);
-            offset = start + (found as usize & (MAX_EXTENSIONS_LEN - 1));
+            let found = skip_extensions(ctx.ctx, start as u64, ip.next_hdr) as usize;
+            let found = maps::forget(found).ok_or_else(malformed)?;
+            offset += found & (MAX_EXTENSIONS_LEN - 1);
             match (found >> 32) as u32 {
                 END_TCP => {}
                 END_FRAGMENT => {
@@ -85,6 +87,10 @@ impl Family for Ipv6Be {
                 END_MALFORMED => return Err(malformed().into()),
                 protocol => return Err(not_tcp(dst, protocol as u8, offset)),
             }
+        }
+        if frame.opaque {
+            let len = maps::forget(offset - start).ok_or_else(malformed)?;
+            offset = start + (len & (MAX_EXTENSIONS_LEN - 1));
         }
         if ip.vcf[0] >> 4 != 6 || start + len < offset || !has_bytes(ctx, start, len) {
             return Err(malformed().into());

@@ -1,6 +1,6 @@
 //! The program of the controller, loaded, with maps of the size and contents that production has.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
@@ -9,10 +9,12 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::config::Limits;
 use fairlead::control::maglev;
-use lb_common::addr::{Endpoint, Ipv4Be, Mac, NextHop, PortBe};
+use lb_common::addr::{Endpoint, IpBe, Ipv4Be, PortBe};
 use lb_common::backend::Backend;
+use lb_common::filter::Filters;
 use lb_common::lease::Lease;
-use lb_common::service::{SNAT_PORTS, Service, SnatAddress, VipFilter};
+use lb_common::link::{Link, Mac, NextHop};
+use lb_common::service::{EndpointUse, SNAT_PORTS, Service, SnatAddress};
 use lb_common::{IPPROTO_TCP, map};
 
 use crate::scenario::{Scenario, backend, backend_mac};
@@ -51,26 +53,27 @@ impl Datapath {
     }
 
     fn fill(&mut self, scenario: Scenario) -> Result<()> {
-        let vip = Ipv4Be::new(*SERVICE.ip());
-        let mut filter = VipFilter::EMPTY;
-        filter.insert(vip);
-        self.set(map::VIP_FILTER, 0, filter)?;
+        let vip = IpBe::new(IpAddr::V4(*SERVICE.ip()));
+        let mut filters = Filters::EMPTY;
+        filters.vips.insert(Ipv4Be::new(*SERVICE.ip()));
+        self.set(map::FILTERS, 0, filters)?;
+        self.set(map::LINKS, 1, Link { ifindex: INGRESS, mac: Mac(LB_MAC), ..Link::default() })?;
+        self.insert(map::LINK_IDS, &INGRESS, 1u32)?;
         self.insert(map::VIPS, &vip, 0u32)?;
         self.set(map::LEASES, 0, Lease::FOREVER)?;
         for id in BACKENDS {
-            let next_hop = NextHop {
-                ifindex: INGRESS,
-                mac: Mac(backend_mac(id)),
-                source_mac: Mac(LB_MAC),
-                ..NextHop::default()
-            };
+            let next_hop = NextHop { mac: Mac(backend_mac(id)), link: 1, ..NextHop::default() };
             let endpoint = endpoint(backend(id));
             self.set(map::BACKENDS, id, Backend { endpoint, next_hop, ..Backend::default() })?;
-            self.insert(map::ENDPOINTS, &endpoint, 1u32)?;
+            self.insert(
+                map::ENDPOINTS,
+                &endpoint,
+                EndpointUse { services: 1, ..EndpointUse::default() },
+            )?;
         }
         self.fill_table()?;
         let mut snat = [SnatAddress::default(); 4];
-        snat[0] = SnatAddress { address: vip, vip: 0 };
+        snat[0] = SnatAddress { address: vip, ..SnatAddress::default() };
         let service = Service {
             snat,
             snat_count: 1,
@@ -112,6 +115,6 @@ impl Datapath {
     }
 }
 
-fn endpoint(address: SocketAddrV4) -> Endpoint<Ipv4Be> {
-    Endpoint::new(Ipv4Be::new(*address.ip()), PortBe::new(address.port()), IPPROTO_TCP)
+fn endpoint(address: SocketAddrV4) -> Endpoint {
+    Endpoint::new(IpBe::new(IpAddr::V4(*address.ip())), PortBe::new(address.port()), IPPROTO_TCP)
 }

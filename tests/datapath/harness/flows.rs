@@ -1,0 +1,215 @@
+//! The flow maps of a family, read and written by names.
+
+use std::net::SocketAddrV4;
+
+use aya::Pod;
+use aya::maps::HashMap;
+use lb_common::addr::{Address, IpBe, Ipv4Be, Ipv6Be, PortBe, Ports};
+use lb_common::conntrack::FlowHalf;
+use lb_common::flow::FlowKey;
+use lb_common::map;
+use lb_common::nat::Translation;
+use lb_common::selection::{client_hash, flow_hash};
+use lb_common::time::Ticks;
+use lb_tests::family::Family;
+
+use super::Harness;
+use super::names::{local, name_of};
+
+/// A half of either family.
+pub(crate) type Half = FlowHalf<IpBe>;
+
+/// Source and destination of a flow's packets, by name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct FlowId {
+    src: SocketAddrV4,
+    dst: SocketAddrV4,
+}
+
+pub(crate) const fn key(src: SocketAddrV4, dst: SocketAddrV4) -> FlowId {
+    FlowId { src, dst }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FlowMap {
+    Established,
+    HalfOpen,
+}
+
+impl FlowMap {
+    const ALL: [Self; 2] = [Self::Established, Self::HalfOpen];
+
+    fn name(self, family: Family) -> &'static str {
+        match self {
+            Self::Established => family.pick(map::ESTABLISHED, map::ESTABLISHED6),
+            Self::HalfOpen => family.pick(map::HALF_OPEN, map::HALF_OPEN6),
+        }
+    }
+}
+
+/// Key of the half of the other direction.
+pub(crate) fn peer_key(half: &Half) -> FlowId {
+    let end = |address: IpBe, port: PortBe| name_of((address.get(), port.get()).into());
+    let to = &half.translation;
+    key(end(to.dst, to.ports.dst()), end(to.src, to.ports.src()))
+}
+
+/// Hash of a client's first choice of a SNAT port.
+pub(crate) fn client_hash_of(family: Family, id: &FlowId) -> u64 {
+    match family {
+        Family::V4 => client_hash(&id.key::<Ipv4Be>(family)),
+        Family::V6 => client_hash(&id.key::<Ipv6Be>(family)),
+    }
+}
+
+/// Hash that chooses a backend.
+pub(crate) fn flow_hash_of(family: Family, id: &FlowId, attempt: u8) -> u64 {
+    match family {
+        Family::V4 => flow_hash(&id.key::<Ipv4Be>(family), attempt),
+        Family::V6 => flow_hash(&id.key::<Ipv6Be>(family), attempt),
+    }
+}
+
+impl FlowId {
+    fn key<A: Address>(&self, family: Family) -> FlowKey<A> {
+        let [src, dst] = [self.src, self.dst].map(|name| local(family, name));
+        let address = |at: std::net::SocketAddr| A::from_ip(IpBe::new(at.ip()));
+        let ports = Ports::new(PortBe::new(src.port()), PortBe::new(dst.port()));
+        FlowKey::new(address(src), address(dst), ports)
+    }
+
+    fn of<A: Address>(key: &FlowKey<A>) -> Self {
+        let end = |address: A, port: PortBe| name_of((address.ip().get(), port.get()).into());
+        Self { src: end(key.src, key.ports.src()), dst: end(key.dst, key.ports.dst()) }
+    }
+}
+
+/// The same half with addresses of another kind.
+fn convert<A, B>(half: FlowHalf<A>, address: impl Fn(A) -> B) -> FlowHalf<B> {
+    let Translation { src, dst, ports, ip_delta, l4_delta } = half.translation;
+    FlowHalf {
+        translation: Translation {
+            src: address(src),
+            dst: address(dst),
+            ports,
+            ip_delta,
+            l4_delta,
+        },
+        kind: half.kind,
+        attempts: half.attempts,
+        flags: half.flags,
+        seq_end: half.seq_end,
+        ack: half.ack,
+        fin_end: half.fin_end,
+        backend: half.backend,
+        epoch: half.epoch,
+        vip: half.vip,
+        service: half.service,
+        last_seen: half.last_seen,
+        checked: half.checked,
+        next_hop: half.next_hop,
+    }
+}
+
+impl Harness {
+    pub(crate) fn established(&self, id: &FlowId) -> Option<Half> {
+        self.half(FlowMap::Established, id)
+    }
+
+    pub(crate) fn half_open(&self, id: &FlowId) -> Option<Half> {
+        self.half(FlowMap::HalfOpen, id)
+    }
+
+    fn half(&self, map: FlowMap, id: &FlowId) -> Option<Half> {
+        self.all(map).into_iter().find(|(key, _)| key == id).map(|(_, half)| half)
+    }
+
+    pub(crate) fn store(&mut self, map: FlowMap, id: &FlowId, half: Half) {
+        match self.family {
+            Family::V4 => self.store_as::<Ipv4Be>(map, id, half),
+            Family::V6 => self.store_as::<Ipv6Be>(map, id, half),
+        }
+    }
+
+    fn store_as<A: Address>(&mut self, map: FlowMap, id: &FlowId, half: Half)
+    where
+        FlowKey<A>: Pod,
+        FlowHalf<A>: Pod,
+    {
+        let key = id.key::<A>(self.family);
+        self.insert(map.name(self.family), &key, convert(half, A::from_ip));
+    }
+
+    pub(crate) fn forget(&mut self, map: FlowMap, id: &FlowId) {
+        match self.family {
+            Family::V4 => self.forget_as::<Ipv4Be>(map, id),
+            Family::V6 => self.forget_as::<Ipv6Be>(map, id),
+        }
+    }
+
+    fn forget_as<A: Address>(&mut self, map: FlowMap, id: &FlowId)
+    where
+        FlowKey<A>: Pod,
+        FlowHalf<A>: Pod,
+    {
+        let (family, key) = (self.family, id.key::<A>(self.family));
+        let mut halves: HashMap<_, FlowKey<A>, FlowHalf<A>> =
+            self.map_mut(map.name(family)).try_into().unwrap();
+        halves.remove(&key).unwrap();
+    }
+
+    /// Changes a half in whichever map has it; in both, if both have.
+    pub(crate) fn patch(&mut self, id: &FlowId, change: impl Fn(&mut Half)) {
+        let mut found = false;
+        for map in FlowMap::ALL {
+            if let Some(mut half) = self.half(map, id) {
+                change(&mut half);
+                self.store(map, id, half);
+                found = true;
+            }
+        }
+        assert!(found, "no half of {id:?}");
+    }
+
+    /// As if so many nanoseconds had passed for a half.
+    pub(crate) fn age(&mut self, id: &FlowId, nanoseconds: u64) {
+        let ticks = Ticks::in_ns(nanoseconds);
+        self.patch(id, |half| {
+            half.checked = half.checked.minus(ticks);
+            half.last_seen = half.last_seen.minus(ticks);
+        });
+    }
+
+    /// Flow halves in the two maps, established and half-open.
+    pub(crate) fn flows(&self) -> (usize, usize) {
+        (self.all(FlowMap::Established).len(), self.all(FlowMap::HalfOpen).len())
+    }
+
+    /// All halves, in a fixed order.
+    pub(crate) fn snapshot(&self) -> Vec<(FlowId, Half)> {
+        FlowMap::ALL.into_iter().flat_map(|map| self.all(map)).collect()
+    }
+
+    fn all(&self, map: FlowMap) -> Vec<(FlowId, Half)> {
+        match self.family {
+            Family::V4 => self.all_as::<Ipv4Be>(map),
+            Family::V6 => self.all_as::<Ipv6Be>(map),
+        }
+    }
+
+    fn all_as<A: Address>(&self, map: FlowMap) -> Vec<(FlowId, Half)>
+    where
+        FlowKey<A>: Pod,
+        FlowHalf<A>: Pod,
+    {
+        let halves: HashMap<_, FlowKey<A>, FlowHalf<A>> =
+            self.map(map.name(self.family)).try_into().unwrap();
+        let mut all: Vec<_> = halves
+            .iter()
+            .map(Result::unwrap)
+            .map(|(key, half)| (FlowId::of(&key), convert(half, A::ip)))
+            .collect();
+        all.sort_by_key(|(id, _)| *id);
+        all
+    }
+}

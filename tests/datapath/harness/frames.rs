@@ -1,0 +1,134 @@
+//! Frames in, verdicts, counters and frames out.
+
+use aya::maps::PerCpuArray;
+use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_common::counters::Counter;
+use lb_common::map;
+use lb_tests::packet::Frame;
+
+use super::Harness;
+use super::names::local_frame;
+
+impl Harness {
+    /// Runs a frame through the program: XDP action and frame. Counters are not looked at.
+    pub(crate) fn run(&self, frame: &[u8]) -> (Action, Vec<u8>) {
+        let program: &Xdp = self.ebpf().program(lb_common::PROGRAM).unwrap().try_into().unwrap();
+        let mut out = vec![0; 4096];
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            data_out: Some(&mut out),
+            ..TestRunOptions::default()
+        };
+        let result = program.test_run(options).unwrap();
+        out.truncate(usize::try_from(result.data_size_out).unwrap());
+        (Action::from(result.return_value), out)
+    }
+
+    pub(crate) fn counters(&self) -> Vec<u64> {
+        let counters: PerCpuArray<_, u64> = self.map(map::COUNTERS).try_into().unwrap();
+        (0..u32::try_from(Counter::ALL.len()).unwrap())
+            .map(|index| counters.get(&index, 0).unwrap().iter().sum())
+            .collect()
+    }
+
+    /// What was counted so far is no matter of the next frame.
+    pub(crate) fn forget_counts(&mut self) {
+        self.before = self.counters();
+    }
+
+    /// Runs a frame, of which exactly one counter must take note.
+    pub(crate) fn send_bytes(&mut self, frame: &[u8]) -> Outcome {
+        let (action, bytes) = self.run(frame);
+        let after = self.counters();
+        let moved: Vec<_> = Counter::ALL
+            .iter()
+            .zip(after.iter().zip(&self.before))
+            .filter(|(_, (after, before))| after != before)
+            .map(|(counter, (after, before))| (counter.name(), after - before))
+            .collect();
+        self.before = after;
+        let [(counter, 1)] = moved[..] else {
+            panic!("{action:?} moved {moved:?}");
+        };
+        let (verdict, _) = counter.split_once('_').unwrap();
+        let expected = match verdict {
+            "pass" => Action::Pass,
+            "drop" => Action::Drop,
+            "redirect" => Action::Redirect,
+            _ => Action::Tx,
+        };
+        // A reset goes back the way the frame came, or to another interface.
+        assert!(
+            action == expected || (verdict, action) == ("reset", Action::Redirect),
+            "{counter}"
+        );
+        if matches!(action, Action::Pass | Action::Drop) {
+            assert_eq!(bytes, frame, "{counter}: the frame is changed");
+        }
+        Outcome { action, counter, bytes }
+    }
+
+    /// A frame between named hosts as it is in this family.
+    pub(crate) fn local(&self, frame: &Frame) -> Frame {
+        local_frame(self.family, frame)
+    }
+
+    pub(crate) fn send(&mut self, frame: &Frame) -> Outcome {
+        self.send_bytes(&self.local(frame).bytes())
+    }
+
+    /// The counter of a frame that passes or drops.
+    #[track_caller]
+    pub(crate) fn expect(&mut self, frame: &Frame, counter: &str) {
+        let outcome = self.send(frame);
+        assert_eq!(outcome.counter, counter, "{frame:#?}");
+    }
+
+    /// A frame that must leave as `expected`, by one counter.
+    #[track_caller]
+    pub(crate) fn expect_frame(&mut self, frame: &Frame, counter: &str, expected: &Frame) {
+        let (outcome, expected) = (self.send(frame), self.local(expected));
+        assert_eq!(outcome.counter, counter, "{frame:#?}");
+        assert_eq!(outcome.frame(), expected);
+        assert_eq!(outcome.bytes, expected.bytes());
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Action {
+    Aborted,
+    Drop,
+    Pass,
+    Tx,
+    Redirect,
+    Unknown(u32),
+}
+
+impl From<u32> for Action {
+    fn from(action: u32) -> Self {
+        match action {
+            0 => Self::Aborted,
+            1 => Self::Drop,
+            2 => Self::Pass,
+            3 => Self::Tx,
+            4 => Self::Redirect,
+            other => Self::Unknown(other),
+        }
+    }
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) action: Action,
+    pub(crate) counter: &'static str,
+    pub(crate) bytes: Vec<u8>,
+}
+
+impl Outcome {
+    /// The frame that left, its checksums verified.
+    #[track_caller]
+    pub(crate) fn frame(&self) -> Frame {
+        Frame::parse(&self.bytes).unwrap()
+    }
+}

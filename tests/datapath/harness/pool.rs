@@ -1,0 +1,112 @@
+//! Programs that are loaded: verifying one takes longer than a test. A test that passed gives its own
+//! back, with the maps emptied; but for devices, which cannot be removed.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use aya::maps::lpm_trie::{Key, LpmTrie};
+use aya::maps::{Array, HashMap, PerCpuArray, PerCpuValues};
+use aya::programs::Xdp;
+use aya::{Ebpf, EbpfLoader, Pod};
+use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
+use lb_common::backend::{Backend, BackendCounters};
+use lb_common::conntrack::FlowHalf;
+use lb_common::filter::Filters;
+use lb_common::flow::FlowKey;
+use lb_common::lease::Lease;
+use lb_common::link::{Link, NextHop, Route};
+use lb_common::map;
+use lb_common::rate::SourceKey;
+use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+
+use super::Sizes;
+
+/// Elements that tests write of arrays.
+const USED: u32 = 8;
+/// Of the program's own, which the controller has no use for.
+const TIME_EXCEEDED: &str = "TIME_EXCEEDED";
+
+static POOL: Mutex<Vec<(Sizes, Ebpf)>> = Mutex::new(Vec::new());
+
+fn pool() -> MutexGuard<'static, Vec<(Sizes, Ebpf)>> {
+    POOL.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A program with empty maps.
+pub(super) fn take(sizes: Sizes) -> Ebpf {
+    let mut pool = pool();
+    let found = pool.iter().position(|(of, _)| *of == sizes);
+    match found {
+        Some(index) => pool.swap_remove(index).1,
+        None => {
+            drop(pool);
+            load(sizes)
+        }
+    }
+}
+
+pub(super) fn give_back(sizes: Sizes, mut ebpf: Ebpf) {
+    empty(&mut ebpf);
+    pool().push((sizes, ebpf));
+}
+
+fn load(sizes: Sizes) -> Ebpf {
+    let mut ebpf = EbpfLoader::new()
+        .map_max_entries(map::ESTABLISHED, sizes.established)
+        .map_max_entries(map::ESTABLISHED6, sizes.established)
+        .map_max_entries(map::HALF_OPEN, sizes.half_open)
+        .map_max_entries(map::HALF_OPEN6, sizes.half_open)
+        .load(fairlead::datapath::OBJECT)
+        .unwrap();
+    let program: &mut Xdp = ebpf.program_mut(lb_common::PROGRAM).unwrap().try_into().unwrap();
+    program.load().unwrap();
+    ebpf
+}
+
+fn empty(ebpf: &mut Ebpf) {
+    for name in [map::ESTABLISHED, map::HALF_OPEN] {
+        clear::<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>>(ebpf, name);
+    }
+    for name in [map::ESTABLISHED6, map::HALF_OPEN6] {
+        clear::<FlowKey<Ipv6Be>, FlowHalf<Ipv6Be>>(ebpf, name);
+    }
+    clear::<ServiceKey, Service>(ebpf, map::SERVICES);
+    clear::<Endpoint, EndpointUse>(ebpf, map::ENDPOINTS);
+    clear::<IpBe, u32>(ebpf, map::VIPS);
+    clear::<u32, u32>(ebpf, map::LINK_IDS);
+    clear::<IpBe, NextHop>(ebpf, map::NEIGHBOURS);
+    clear::<SourceKey, u64>(ebpf, map::SOURCES);
+    clear_trie::<[u32; 4], Route>(ebpf, map::ROUTES);
+    clear_trie::<AllowKey, u8>(ebpf, map::ALLOWED);
+    zero(ebpf, map::BACKENDS, Backend::default());
+    zero(ebpf, map::LEASES, Lease::EXPIRED);
+    zero(ebpf, map::LINKS, Link::default());
+    let mut filters: Array<_, Filters> = ebpf.map_mut(map::FILTERS).unwrap().try_into().unwrap();
+    filters.set(0, Filters::EMPTY, 0).unwrap();
+    for index in 0..USED {
+        zero_each(ebpf, map::BACKEND_COUNTERS, index, BackendCounters::default());
+    }
+    zero_each(ebpf, TIME_EXCEEDED, 0, 0u64);
+}
+
+fn clear<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) {
+    let mut map: HashMap<_, K, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    let keys: Vec<K> = map.keys().map(Result::unwrap).collect();
+    keys.iter().for_each(|key| map.remove(key).unwrap());
+}
+
+fn clear_trie<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) {
+    let mut map: LpmTrie<_, K, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    let keys: Vec<Key<K>> = map.keys().map(Result::unwrap).collect();
+    keys.iter().for_each(|key| map.remove(key).unwrap());
+}
+
+fn zero<V: Pod>(ebpf: &mut Ebpf, name: &str, value: V) {
+    let mut array: Array<_, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    (0..USED).for_each(|index| array.set(index, value, 0).unwrap());
+}
+
+fn zero_each<V: Pod>(ebpf: &mut Ebpf, name: &str, index: u32, value: V) {
+    let mut array: PerCpuArray<_, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
+    let cpus = array.get(&index, 0).unwrap().len();
+    array.set(index, PerCpuValues::try_from(vec![value; cpus]).unwrap(), 0).unwrap();
+}
