@@ -140,7 +140,6 @@ async fn start(
     let status = first_status(options);
     let mut controller = Controller::new(config, datapath, netlink, vips, status)?;
     controller.refresh().await?;
-    controller.datapath.finish_migration()?;
     Ok(controller)
 }
 

@@ -212,7 +212,7 @@ fn files_that_are_no_configuration_are_refused() -> Result<()> {
         let aliases = [format!("*{below}").as_str(); 8].join(", ");
         bomb += &format!("  {level}: &{level} [{aliases}]\n");
     }
-    let large = "# nothing\n".repeat(200_000);
+    let large = "# nothing\n".repeat(4_000_000);
     for (content, said) in [
         (&b""[..], ":1:1: the file is empty; write at least `services:`"),
         (b"# nothing\n", ":1:1: "),

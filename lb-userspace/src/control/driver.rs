@@ -109,6 +109,7 @@ impl Controller {
             // The other interfaces go on; this one is tried again at the next refresh.
             log::error!("{error:#}");
         }
+        self.datapath.finish_migration()?;
         self.probe();
         self.reconcile()?;
         // Last: once the kernel owns a VIP, the program must be there to answer for it.

@@ -143,10 +143,15 @@ fn explain(error: ProgramError, interface: &Interface) -> anyhow::Error {
     anyhow::Error::new(error).context(format!("attaching to {name}: {why}"))
 }
 
-/// Detaches from an interface by removing its link.
+/// Detaches from an interface and removes its link.
 pub fn detach(pins: &Pins, interface: &str) -> anyhow::Result<()> {
     let path = pins.link(interface);
     if path.exists() {
+        let detached = sys::pinned_object(&path).and_then(|link| sys::detach_link(link.as_fd()));
+        if let Err(error) = detached {
+            // The interface may be gone; the program ends with its link at the latest.
+            log::debug!("detaching from {interface}: {error}");
+        }
         fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
     }
     Ok(())

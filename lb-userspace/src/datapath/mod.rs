@@ -59,7 +59,12 @@ impl Datapath {
             }
         }
         let mut ebpf = object::load(&current.path, sizes)?;
-        if let Some(old) = &predecessor {
+        if let Some(old) = predecessor.as_ref().filter(|old| !old.is_complete()) {
+            log::warn!(
+                "the maps of {} are of a version that cannot be copied from: connections end",
+                old.path.display()
+            );
+        } else if let Some(old) = &predecessor {
             let copied = migrate::copy_all(&old.path, &current.path)
                 .with_context(|| format!("migrating from {}", old.path.display()))?;
             log::info!("copied {copied} halves of flows into maps of the new layout");
@@ -84,10 +89,22 @@ impl Datapath {
         self.attachments.get(&interface.name).context("just inserted")
     }
 
+    /// Attaches in generic mode instead, because of `why`.
+    pub fn attach_generic(&mut self, interface: &Interface, why: &str) -> anyhow::Result<()> {
+        self.detach(&interface.name)?;
+        self.attach(interface, XdpMode::Generic)?;
+        if let Some(attachment) = self.attachments.get_mut(&interface.name) {
+            attachment.reason = Some(why.to_owned());
+        }
+        Ok(())
+    }
+
     /// The program runs everywhere it should: what was made meanwhile follows, the old maps go.
     pub fn finish_migration(&mut self) -> anyhow::Result<()> {
         if let Some(old) = self.predecessor.take() {
-            migrate::copy_flows(&old.path, &self.current.path)?;
+            if old.is_complete() {
+                migrate::copy_flows(&old.path, &self.current.path)?;
+            }
             old.remove();
         }
         Ok(())

@@ -141,7 +141,8 @@ impl MapDir {
         MapInfo::from_pin(self.path.join(name)).ok().map(|info| info.id())
     }
 
-    fn is_complete(&self) -> bool {
+    /// It has every map that there is.
+    pub fn is_complete(&self) -> bool {
         map::ALL.iter().all(|name| self.path.join(name).exists())
     }
 

@@ -16,6 +16,7 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `BPF_NOEXIST` of bpf(2): create, never replace.
 pub const NOEXIST: u64 = 1;
@@ -280,6 +281,14 @@ pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
     // SAFETY: the kernel writes at most `info_len` bytes.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(XdpLinkInfo { program: info[2], ifindex: info[4] })
+}
+
+/// Takes a link's program off its interface at once: a link that nobody refers to is removed only some
+/// time later.
+pub fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut link = fd(link);
+    // SAFETY: the command reads one descriptor.
+    unsafe { bpf(BPF_LINK_DETACH, &mut link) }.map(drop)
 }
 
 /// Reads a plain value out of a map's bytes.

@@ -9,7 +9,8 @@
 //!     └── add_vip, remove_vip, resolve ◄──┘
 //! ```
 //! `snapshot` is pure and answers the questions; `parse` fills it. `offload` and `garp` are what
-//! else interfaces are asked for: what they do to received packets, and sending of raw frames.
+//! else interfaces are asked for: what they do to received packets, and sending of raw frames; `features`
+//! asks what they can do.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -25,6 +26,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, Handle, new_connection};
 
+pub mod features;
 pub mod garp;
 pub mod offload;
 mod parse;

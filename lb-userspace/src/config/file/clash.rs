@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 
+use lb_common::{MAX_BACKENDS, MAX_SERVICES, MAX_VIPS};
 use serde_saphyr::Spanned;
 
 use super::reader::Reader;
@@ -44,6 +45,7 @@ impl Reader<'_> {
         }
         self.backends_among_vips(scope, files);
         self.exclusive_endpoints(scope, files);
+        self.totals(scope, files);
     }
 
     fn backends_among_vips(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
@@ -62,6 +64,31 @@ impl Reader<'_> {
                         format_args!("{address} is also {key}; write the apiserver's own address"),
                     );
                 }
+            }
+        }
+    }
+
+    /// What the maps can be made large enough for; the first identifier of each kind is not used.
+    fn totals(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        let mut vips = BTreeSet::new();
+        let (mut pairs, mut backends) = (0, 0);
+        for (index, file) in files.iter().enumerate() {
+            let spot = scope.element(index, file);
+            let own = file.value.vips(&spot);
+            pairs += own.len();
+            backends += file.value.backends.as_ref().map_or(0, |list| list.value.len());
+            vips.extend(own.into_iter().chain(file.value.snat(&spot)).map(|(vip, _)| vip));
+        }
+        for (count, limit, what) in [
+            (vips.len(), MAX_VIPS, "VIPs and SNAT addresses"),
+            (pairs, MAX_SERVICES - 1, "VIPs of services"),
+            (backends, MAX_BACKENDS - 1, "backends"),
+        ] {
+            if count > limit as usize {
+                self.wrong(
+                    scope,
+                    format_args!("{count} {what} are too many; keep at most {limit} in all"),
+                );
             }
         }
     }

@@ -7,7 +7,9 @@ use lb_common::addr::IpBe;
 use lb_common::link::Route;
 
 use super::Controller;
+use crate::config::XdpMode;
 use crate::datapath;
+use crate::netlink::features;
 use crate::netlink::snapshot::{AttachMode, Resolution};
 
 impl Controller {
@@ -23,6 +25,7 @@ impl Controller {
 
     /// Attaches to interfaces that lack the program: at start, and when one was made again.
     pub(super) fn attach_all(&mut self) -> anyhow::Result<()> {
+        let mut changed = false;
         for name in self.config.interfaces.clone() {
             let Some(link) = self.snapshot.link_by_name(&name) else {
                 if self.datapath.attachments().contains_key(&name) {
@@ -48,13 +51,50 @@ impl Controller {
                 occupant: link.xdp.as_ref().map(|xdp| (xdp.program_id, mode_of(xdp.mode))),
             };
             let mode = self.config.xdp_mode;
-            let attachment = self.datapath.attach(&interface, mode)?.clone();
-            let because =
-                attachment.reason.map(|why| format!(", because {why}")).unwrap_or_default();
-            log::info!("{name}: {} XDP{because}", attachment.mode.as_str());
-            if attachment.mode == datapath::Mode::Generic {
-                self.vips.switch_gro_off(&name)?;
-            }
+            self.datapath.attach(&interface, mode)?;
+            self.attached(&name)?;
+            changed = true;
+        }
+        if changed {
+            self.agree_on_a_mode()?;
+        }
+        Ok(())
+    }
+
+    fn attached(&mut self, name: &str) -> anyhow::Result<()> {
+        let Some(attachment) = self.datapath.attachments().get(name) else { return Ok(()) };
+        let because =
+            attachment.reason.as_ref().map(|why| format!(", because {why}")).unwrap_or_default();
+        log::info!("{name}: {} XDP{because}", attachment.mode.as_str());
+        if attachment.mode == datapath::Mode::Generic {
+            self.vips.switch_gro_off(name)?;
+        }
+        Ok(())
+    }
+
+    /// Native XDP redirects only to drivers that can send what it redirects: where one cannot, all
+    /// become generic.
+    fn agree_on_a_mode(&mut self) -> anyhow::Result<()> {
+        let attachments = self.datapath.attachments();
+        let native: Vec<(String, u32)> = attachments
+            .iter()
+            .filter(|(_, attachment)| attachment.mode == datapath::Mode::Native)
+            .map(|(name, attachment)| (name.clone(), attachment.ifindex))
+            .collect();
+        let unable = attachments.iter().find(|(_, attachment)| !can_send(attachment));
+        let Some((unable, _)) = unable.filter(|_| attachments.len() > 1 && !native.is_empty())
+        else {
+            return Ok(());
+        };
+        let why = format!("{unable} cannot send what native XDP redirects to it");
+        if self.config.xdp_mode != XdpMode::Auto {
+            log::warn!("{why}: what should leave there is lost; write `xdp_mode: auto`");
+            return Ok(());
+        }
+        for (name, ifindex) in native {
+            let interface = datapath::Interface { name: name.clone(), ifindex, occupant: None };
+            self.datapath.attach_generic(&interface, &why)?;
+            self.attached(&name)?;
         }
         Ok(())
     }
@@ -133,6 +173,16 @@ impl Controller {
             .collect();
         self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")
     }
+}
+
+/// Whether native XDP can redirect to an interface. Where the kernel does not say: whether it has
+/// native XDP, as few drivers have the one without the other.
+fn can_send(attachment: &datapath::Attachment) -> bool {
+    let said = features::sends_redirected(attachment.ifindex).unwrap_or_else(|error| {
+        log::debug!("{error:#}");
+        None
+    });
+    said.unwrap_or(attachment.mode == datapath::Mode::Native)
 }
 
 const fn mode_of(mode: AttachMode) -> datapath::Mode {

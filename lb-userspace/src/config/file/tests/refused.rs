@@ -173,6 +173,15 @@ fn more_backends_than_a_service_takes_are_refused() {
 }
 
 #[test]
+fn more_vips_than_there_can_be_are_refused() {
+    let vips: Vec<String> =
+        (0..1025).map(|number| format!("10.1.{}.{}", number / 250, number % 250 + 1)).collect();
+    let text = MINIMAL.replace("10.0.0.100", &vips.join(", "));
+    let remedy = "1025 VIPs and SNAT addresses are too many; keep at most 1024 in all";
+    assert_refused(&text, "2:3", "services", remedy);
+}
+
+#[test]
 fn socket_path_that_no_socket_can_have_is_refused() {
     let text = format!("admin: {{ socket: /{} }}\n{MINIMAL}", "a".repeat(107));
     assert_refused(&text, "1:18", "admin.socket", "write at most 107 bytes");
