@@ -76,9 +76,9 @@ pub mod map {
 /// A layout grows at its end only and zero means "unknown" in what was added, so that flows can be
 /// copied from one version to another, in both directions.
 #[cfg(not(feature = "second-layout"))]
-pub const LAYOUT_VERSION: u32 = 1;
-#[cfg(feature = "second-layout")]
 pub const LAYOUT_VERSION: u32 = 2;
+#[cfg(feature = "second-layout")]
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "fairlead";

@@ -15,7 +15,7 @@ use crate::clock::Now;
 use crate::family::Family;
 use crate::maps::{self, Scratch};
 use crate::packet::Packet;
-use crate::verdict::{DropReason, Egress, Verdict};
+use crate::verdict::{DropReason, Egress, PassReason, Verdict};
 
 const NO_NEXT_HOP: Verdict = Verdict::Drop(DropReason::NoNextHop);
 
@@ -58,7 +58,8 @@ fn send<A: Family>(
     Ok(Verdict::Forward { direction, egress })
 }
 
-/// A reply of no flow, which can only be one to the VIP that its endpoint has to itself.
+/// A reply of no flow, which can only be one to the VIP that its endpoint has to itself, or to this
+/// node: nobody is reached at its own addresses by way of a neighbour.
 #[inline(never)]
 pub(crate) fn exclusive<A: Family>(
     packet: &Packet<A>,
@@ -79,7 +80,7 @@ fn try_exclusive<A: Family>(
     now: Now,
 ) -> Result<Verdict, Verdict> {
     check_lease(endpoint.lease, now)?;
-    let next_hop = maps::next_hop(&key.dst.ip()).ok_or(NO_NEXT_HOP)?;
+    let next_hop = maps::next_hop(&key.dst.ip()).ok_or(Verdict::Pass(PassReason::Foreign))?;
     let Scratch { half, .. } = A::scratch().ok_or(Verdict::Drop(DropReason::Inconsistent))?;
     let ports = Ports::new(endpoint.vip.port, key.ports.dst());
     let to = FlowKey::new(A::from_ip(endpoint.vip.address), key.dst, ports);

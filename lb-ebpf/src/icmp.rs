@@ -70,6 +70,10 @@ fn try_verdict<A: Family>(
     let error = parse::<A>(ctx, ip, offset)
         .ok_or_else(|| service::host_verdict(dst.ip(), PassReason::NotTcp))?;
     let key = error.key();
+    if key.dst.difference(dst) != 0 {
+        // Not to whom sent what is quoted: a forgery, or none of our addresses.
+        return Err(service::host_verdict(dst.ip(), PassReason::NotTcp));
+    }
     let now = clock::now();
     let Some(found) = A::flow(&key) else {
         return Err(without_flow(&key, dst));

@@ -8,6 +8,8 @@
 
 mod admission;
 mod close;
+
+mod edge;
 mod extension;
 mod forward;
 mod handshake;
