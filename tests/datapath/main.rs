@@ -8,7 +8,6 @@
 
 mod admission;
 mod close;
-
 mod edge;
 mod extension;
 mod forward;
