@@ -8,6 +8,7 @@
 
 mod admission;
 mod close;
+mod corners;
 mod extension;
 mod forward;
 mod handshake;
