@@ -8,7 +8,7 @@
 
 mod admission;
 mod close;
-mod edge;
+mod corners;
 mod extension;
 mod forward;
 mod handshake;
