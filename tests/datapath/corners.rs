@@ -9,6 +9,7 @@ use crate::harness::{
     CLIENT, CLIENT_MAC, Connection, Harness, LB_MAC, SERVICE, backend_mac, local, local_frame,
     local_ip, syn,
 };
+use crate::pass::look_alike;
 
 /// Section 3.5 drops fragments of balanced TCP; section 2 touches nothing else.
 #[rstest]
@@ -72,4 +73,21 @@ fn fragments_of_dnat_replies_drop(#[values(V4, V6)] family: Family) {
     let connection = Connection::establish(&mut harness, CLIENT);
     let reply = harness.local(&connection.of_backend(ACK).payload(&[7; 64]));
     harness.expect(&reply.fragment(0, true), "drop_fragment");
+}
+
+/// Section 2: nothing that is not for a VIP is touched. The filter in front takes this address for one.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_error_to_an_address_that_looks_like_a_vip_passes(
+    #[values(Kind::Nat, Kind::Dsr)] mode: Kind,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::of(family, mode);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    let seen = harness.local(&Frame::tcp(SERVICE, CLIENT).flags(ACK)).packet();
+    let elsewhere = local_ip(family, look_alike(family));
+    let client = local_ip(family, *CLIENT.ip());
+    let frame = Frame::error(client, elsewhere, Report::PortUnreachable, &seen);
+    harness.expect(&frame, "pass_not_vip");
+    assert_eq!(connection.kind, mode);
 }

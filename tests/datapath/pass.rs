@@ -107,7 +107,7 @@ fn fragments_of_what_is_not_balanced_pass() {
 }
 
 /// The name of an address that the filter takes for a VIP.
-fn look_alike(family: Family) -> Ipv4Addr {
+pub(crate) fn look_alike(family: Family) -> Ipv4Addr {
     let filter_of = |name| {
         let mut filter = AddressFilter::EMPTY;
         insert(&mut filter, family, IpBe::new(local_ip(family, name)));

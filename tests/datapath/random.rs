@@ -7,8 +7,8 @@ use lb_common::counters::Counter;
 use lb_common::nat::Kind;
 use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{
-    ACK, DESTINATION, ETH_LEN, Extension, FIN, Frame, HOP_BY_HOP, IPV4, IPV6, PSH, RST, SYN, URG,
-    VLAN,
+    ACK, DESTINATION, ETH_LEN, Extension, FIN, Frame, HOP_BY_HOP, IPV4, IPV6, PSH, RST, Report,
+    SYN, URG, VLAN,
 };
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -113,9 +113,24 @@ fn seeds(harness: &Harness, connection: &Connection) -> Vec<Vec<u8>> {
         Frame::echo(*CLIENT.ip(), *SERVICE.ip()),
     ]
     .iter()
+    .chain(&errors(harness, connection))
     .chain(&extended(connection))
     .map(|frame| harness.local(frame).bytes())
     .collect()
+}
+
+/// ICMP errors about both directions, with long and short quotes.
+fn errors(harness: &Harness, connection: &Connection) -> Vec<Frame> {
+    let about = [
+        connection.forwarded(&connection.of_client(ACK).payload(&[7; 60])),
+        connection.returned(&connection.of_backend(ACK).payload(&[7; 60])),
+    ];
+    let [router, vip] = [CLIENT, SERVICE].map(|name| local(harness.family, name).ip());
+    let quotes = about.iter().map(|frame| harness.local(frame).packet());
+    quotes
+        .flat_map(|quote| [quote[..harness.family.pick(28, 48)].to_vec(), quote])
+        .map(|quote| Frame::error(router, vip, Report::TooBig(1400), &quote))
+        .collect()
 }
 
 /// Segments behind IPv6 extension headers; in IPv4 they are as any other.
