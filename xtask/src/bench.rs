@@ -21,10 +21,11 @@ enum Bench {
         /// Write the figures to this file as well
         #[arg(long)]
         json: Option<PathBuf>,
-        /// Compare with XDP programs that balance the same service, pinned in this directory
+        /// Compare with XDP programs pinned in this directory, which balance the same service: one for
+        /// known flows, and for each of five rounds of three mixes one that has seen no flow
         #[arg(long)]
         beside: Option<PathBuf>,
-        /// Only tables whose name starts so: "IPv4 nat"
+        /// Only the table of this name, as "IPv4 nat"
         #[arg(long)]
         only: Option<String>,
     },

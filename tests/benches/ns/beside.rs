@@ -1,14 +1,18 @@
 //! Other XDP programs that balance the same service, loaded and filled by others, to compare with.
 
+use std::cell::Cell;
 use std::fs;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, ProgramInfo};
 
 /// Equal programs, each with maps of its own.
-pub(crate) struct Beside(Vec<ProgramFd>);
+pub(crate) struct Beside {
+    programs: Vec<ProgramFd>,
+    used: Cell<usize>,
+}
 
 impl Beside {
     /// Those pinned in a directory.
@@ -22,17 +26,18 @@ impl Beside {
             programs.push(program);
         }
         ensure!(!programs.is_empty(), "no program in {}", directory.display());
-        Ok(Self(programs))
+        Ok(Self { programs, used: Cell::new(1) })
     }
 
     /// For flows that it gets to know.
     pub(crate) fn steady(&self) -> Result<BorrowedFd<'_>> {
-        let first = self.0.first().context("no program")?;
-        Ok(first.as_fd())
+        Ok(self.programs.first().context("no program")?.as_fd())
     }
 
-    /// For flows that none of these has seen: one for each round.
-    pub(crate) fn fresh(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.0.iter().skip(1).map(ProgramFd::as_fd)
+    /// One that has seen no flow, as long as there are any.
+    pub(crate) fn fresh(&self) -> Option<BorrowedFd<'_>> {
+        let next = self.programs.get(self.used.get())?;
+        self.used.update(|used| used + 1);
+        Some(next.as_fd())
     }
 }

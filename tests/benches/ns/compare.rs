@@ -1,7 +1,7 @@
 //! What is asked of paths in relation to others.
 
 use crate::report::{Goal, Ratio, Report};
-use crate::table::{CLIENTS, HOT, KNOWN, MIX, REPLIES, beside};
+use crate::table::{CLIENTS, HOT, KNOWN, MIX, REPLIES, of_beside};
 
 /// All ratios whose two paths were measured.
 pub(crate) fn all(reports: &[Report]) -> Vec<Ratio> {
@@ -24,7 +24,7 @@ pub(crate) fn all(reports: &[Report]) -> Vec<Ratio> {
     for report in reports {
         for (path, goal) in [(HOT, Goal::most(0.8)), (KNOWN, Goal::default()), (CLIENTS, mixed)] {
             let name = format!("{} to the program beside", report.scenario);
-            ratios.extend(ratio(&name, (report, path), (report, &beside(path)), goal));
+            ratios.extend(ratio(&name, (report, path), (report, &of_beside(path)), goal));
         }
     }
     ratios

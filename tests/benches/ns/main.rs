@@ -41,7 +41,7 @@ fn main() -> Result<()> {
     let floor = bpf::Program::load(&bpf::XDP_TX).context("loading an XDP_TX program")?;
     let beside = arguments.beside.as_deref().map(Beside::open).transpose()?;
     let mut reports = vec![];
-    for scenario in scenarios(&arguments.only) {
+    for scenario in scenarios(arguments.only.as_deref()) {
         let is_compared = scenario.family == Family::V4 && scenario.is_usual();
         let beside = beside.as_ref().filter(|_| is_compared);
         let report = Bench { floor: floor.as_fd(), beside }
@@ -55,14 +55,17 @@ fn main() -> Result<()> {
     arguments.json.map_or(Ok(()), |path| write(&path, &reports, &ratios))
 }
 
-/// Those whose name starts so.
-fn scenarios(only: &str) -> Vec<Scenario> {
+/// All, or the one of this name.
+fn scenarios(only: Option<&str>) -> Vec<Scenario> {
     let modes = [Kind::Nat, Kind::Dnat, Kind::Dsr];
     let usual =
         Family::ALL.into_iter().flat_map(|family| modes.map(|mode| Scenario::new(family, mode)));
     let large =
         Scenario { flows: 1_000_000, backends: 1000, ..Scenario::new(Family::V4, Kind::Nat) };
-    usual.chain([large]).filter(|scenario| scenario.to_string().starts_with(only)).collect()
+    usual
+        .chain([large])
+        .filter(|scenario| only.is_none_or(|only| scenario.to_string() == only))
+        .collect()
 }
 
 fn write(path: &Path, reports: &[Report], ratios: &[Ratio]) -> Result<()> {
@@ -78,7 +81,7 @@ fn write(path: &Path, reports: &[Report], ratios: &[Ratio]) -> Result<()> {
 struct Arguments {
     json: Option<PathBuf>,
     beside: Option<PathBuf>,
-    only: String,
+    only: Option<String>,
 }
 
 impl Arguments {
@@ -91,7 +94,7 @@ impl Arguments {
             match arg.as_str() {
                 "--json" => arguments.json = Some(value.into()),
                 "--beside" => arguments.beside = Some(value.into()),
-                "--only" => arguments.only = value,
+                "--only" => arguments.only = Some(value),
                 _ => bail!("unknown argument {arg}; there are --json, --beside and --only"),
             }
         }

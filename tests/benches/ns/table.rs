@@ -42,7 +42,7 @@ struct Path {
 }
 
 /// The name of a figure of the other program.
-pub(crate) fn beside(name: &str) -> String {
+pub(crate) fn of_beside(name: &str) -> String {
     format!("  beside: {name}")
 }
 
@@ -78,10 +78,10 @@ impl Bench<'_> {
             programs.push(beside.steady()?);
         }
         let mut rounds = measure::rounds(&programs, self.floor, &path.frames, path.action)?;
-        let of_beside = rounds.split_off(1);
-        let other = |rounds| Figure::new(beside(path.name), Goal::default(), rounds);
+        let theirs = rounds.split_off(1);
+        let other = |rounds| Figure::new(of_beside(path.name), Goal::default(), rounds);
         let ours = rounds.into_iter().map(|rounds| Figure::new(path.name, path.goal, rounds));
-        Ok(ours.chain(of_beside.into_iter().map(other)).collect())
+        Ok(ours.chain(theirs.into_iter().map(other)).collect())
     }
 
     /// One lookup alone, of one flow and of many.
@@ -114,21 +114,20 @@ impl Bench<'_> {
         let frames = traffic::mix(teacher.program()?, scenario, voices)?;
         drop(teacher);
         let (mut ours, mut theirs): (Vec<Round>, Vec<Round>) = (vec![], vec![]);
-        let mut others =
-            self.beside.filter(|_| voices == Voices::Client).into_iter().flat_map(Beside::fresh);
+        let beside = self.beside.filter(|_| voices == Voices::Client);
         let rounds =
             if scenario.flows > MANY_FLOWS { MIX_ROUNDS_OF_MANY_FLOWS } else { MIX_ROUNDS };
         for _ in 0..rounds {
             let datapath = Datapath::load(scenario)?;
             ours.push(measure::once(datapath.program()?, self.floor, &frames)?);
-            if let Some(other) = others.next() {
+            if let Some(other) = beside.and_then(Beside::fresh) {
                 theirs.push(measure::once(other, self.floor, &frames)?);
             }
         }
         let goal = absolute(scenario, Goal { most: Some(400.0), aim: Some(290.0) });
         let mut figures = vec![Figure::new(name, goal, ours)];
         if !theirs.is_empty() {
-            figures.push(Figure::new(beside(name), Goal::default(), theirs));
+            figures.push(Figure::new(of_beside(name), Goal::default(), theirs));
         }
         Ok(figures)
     }
