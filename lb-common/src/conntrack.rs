@@ -119,7 +119,7 @@ pub struct FlowHalf<A> {
     /// How often the client had to be given another backend.
     pub attempts: u8,
     pub last_seen: Ticks,
-    /// Original: when the reply half was last looked after. Reply: when the flow was made.
+    /// When the other half, or the way to the client, was last looked after.
     pub checked: Ticks,
     /// Reply: where the client's packets go. Original: where they came from.
     pub next_hop: NextHop,

@@ -95,7 +95,7 @@ pub(crate) fn check_opens(segment: &Segment) -> Result<(), Step> {
     }
 }
 
-/// An original half has to look after the other one, or has none.
+/// Once a second an original half looks after the other one, and a reply half after its way.
 #[inline(always)]
 pub(crate) fn is_check_due<A>(half: &FlowHalf<A>, now: Now) -> bool {
     now.ticks.since(half.checked) >= CHECK_INTERVAL
@@ -139,7 +139,24 @@ pub(crate) fn reply<A: Family>(found: &Found<A>, packet: &Packet<A>, now: Now) {
         control(found.map, half, segment, now);
     } else if found.map == FlowMap::Established {
         half.advance(segment, now.ticks);
+        if is_check_due(half, now) {
+            half.checked = now.ticks;
+            look_after_way(half);
+        }
     }
+}
+
+/// A client that only listens sends nothing that would tell its new address on the link.
+#[inline(never)]
+fn look_after_way<A: Family>(half: &mut FlowHalf<A>) -> bool {
+    let Some(next_hop) = maps::next_hop(&half.translation.dst.ip()) else {
+        return false;
+    };
+    let changed = half.next_hop != *next_hop;
+    if changed {
+        half.next_hop = *next_hop;
+    }
+    changed
 }
 
 #[inline(always)]
