@@ -31,6 +31,7 @@ pub(crate) enum OnSyn {
     /// The endpoint answers it; the flow stays as it is.
     Forward,
     /// The flow is over or was never answered: a new one takes its place.
+    /// After an attempt that nobody answered, `Scratch::avoid` says whom to avoid.
     Renew { attempt: u8 },
 }
 
@@ -59,6 +60,9 @@ pub(crate) fn on_syn<A: Family>(key: &FlowKey<A>, found: &Found<A>, now: Now) ->
     }
     if state == TcpState::SynSent && now.ticks.since(half.checked) >= SYN_RETRY {
         maps::signal(half.backend, SignalKind::Unanswered, now.ns);
+        if let Some(scratch) = A::scratch() {
+            scratch.avoid = half.backend;
+        }
         return OnSyn::Renew { attempt: half.attempts.wrapping_add(1) };
     }
     // The client may have another MAC since, and a handshake has nobody else to look after it. Only
@@ -212,6 +216,7 @@ fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now
     let promoted = map == FlowMap::HalfOpen && continues(half, segment);
     half.clear(flag::RST);
     half.advance(segment, now.ticks);
+    half.checked = now.ticks;
     if promoted {
         half.set(flag::CONFIRMED);
         let key = half.translation.key();

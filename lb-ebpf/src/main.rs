@@ -36,6 +36,7 @@ use crate::conntrack::{NewFlow, OnSyn};
 use crate::family::Family;
 use crate::maps::Found;
 use crate::packet::{Frame, Packet};
+use crate::selection::Selected;
 use crate::service::Owner;
 use crate::verdict::{DropReason, PassReason, ResetReason, Step, Verdict};
 
@@ -244,7 +245,7 @@ fn try_open<A: Family>(ctx: &XdpContext, frame: &Frame, attempt: u8) -> Result<V
     let kind = admission::kind(service, &source);
     expired::check(packet, kind == Kind::Dsr)?;
     admission::admit(service, &source, now)?;
-    let Some((id, backend)) = selection::select(key, service, attempt) else {
+    let Some(Selected { id, backend, attempt }) = selection::select(key, service, attempt) else {
         return Err(Step::AnswerReset(ResetReason::NoBackend));
     };
     let new = NewFlow { key, service, id, backend, kind, attempt, now: now.ticks };

@@ -8,13 +8,34 @@ use lb_common::service::Service;
 use crate::family::Family;
 use crate::maps;
 
-/// The backend that the service's table has for a client; `None`: the table is empty.
+/// How often another backend than the one that did not answer is looked for: of three backends it is
+/// the same one each time for one client in 3^8.
+const OTHERS: u8 = 8;
+
+/// Whom a client gets, and for the how manieth time it was asked for.
+pub(crate) struct Selected {
+    pub(crate) id: BackendId,
+    pub(crate) backend: &'static Backend,
+    pub(crate) attempt: u8,
+}
+
+/// The backend that the service's table has for a client at its `attempt`; after the first, if
+/// possible, not the one that `Scratch` says to avoid. `None`: the table is empty.
 #[inline(always)]
 pub(crate) fn select<A: Family>(
     key: &FlowKey<A>,
     service: &Service,
     attempt: u8,
-) -> Option<(BackendId, &'static Backend)> {
-    let id = maps::table_entry(service.id, flow_hash(key, attempt))?;
-    Some((id, maps::backend(id)?))
+) -> Option<Selected> {
+    let avoid = if attempt == 0 { 0 } else { A::scratch()?.avoid };
+    let mut attempt = attempt;
+    let mut id = maps::table_entry(service.id, flow_hash(key, attempt))?;
+    for _ in 0..OTHERS {
+        if id != avoid {
+            break;
+        }
+        attempt = attempt.wrapping_add(1);
+        id = maps::table_entry(service.id, flow_hash(key, attempt))?;
+    }
+    Some(Selected { id, backend: maps::backend(id)?, attempt })
 }

@@ -85,8 +85,6 @@ fn a_syn_sent_again_keeps_backend_and_port(#[values(V4, V6)] family: Family) {
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn an_unanswered_syn_goes_to_another_backend(#[values(V4, V6)] family: Family) {
-    // Whether the second choice differs is a matter of the hash: one of these clients has luck.
-    let mut moved = 0;
     for port in 40_000..40_010 {
         let mut harness = Harness::new(family);
         let client = std::net::SocketAddrV4::new(*CLIENT.ip(), port);
@@ -95,17 +93,15 @@ fn an_unanswered_syn_goes_to_another_backend(#[values(V4, V6)] family: Family) {
         let second = Connection::syn(&mut harness, client);
         assert_eq!(harness.flows(), (0, 2));
         let (original, reply) = second.half_open(&harness);
-        assert_eq!((original.attempts, reply.attempts), (1, 1));
-        moved += usize::from(first.backend != second.backend);
+        assert_ne!(second.backend, first.backend);
+        assert!((1..=9).contains(&original.attempts), "{}", original.attempts);
+        assert_eq!(reply.attempts, original.attempts);
         second.reply(&mut harness, &second.syn_ack());
         second.request(&mut harness, &second.of_client(ACK));
         second.halves(&harness);
-        if first.backend != second.backend {
-            // The first backend was only slow: its answer must not reach the client.
-            harness.expect(&first.syn_ack(), "drop_stale_reply");
-        }
+        // The first backend was only slow: its answer must not reach the client.
+        harness.expect(&first.syn_ack(), "drop_stale_reply");
     }
-    assert!(moved >= 3, "{moved} of 10");
 }
 
 #[rstest]

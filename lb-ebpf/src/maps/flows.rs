@@ -3,6 +3,7 @@
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, bpf_fib_lookup};
 use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray};
 use lb_common::addr::{Address, Ipv4Be, Ipv6Be};
+use lb_common::backend::BackendId;
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::link::NextHop;
@@ -15,7 +16,8 @@ pub(crate) struct Scratch<A> {
     pub(crate) key: FlowKey<A>,
     pub(crate) choice: Choice,
     pub(crate) next_hop: NextHop,
-    _pad: u32,
+    /// The backend that did not answer a client's earlier attempt.
+    pub(crate) avoid: BackendId,
     /// What the kernel's FIB is asked with.
     pub(crate) fib: bpf_fib_lookup,
 }
