@@ -10,6 +10,7 @@ mod beside;
 mod compare;
 mod datapath;
 mod flow;
+mod lookups;
 mod measure;
 mod reference;
 mod report;
@@ -30,6 +31,7 @@ use nix::unistd::geteuid;
 use serde_json::json;
 
 use crate::beside::Beside;
+use crate::lookups::Lookups;
 use crate::report::{Ratio, Report};
 use crate::scenario::Scenario;
 use crate::table::Bench;
@@ -50,6 +52,7 @@ fn main() -> Result<()> {
         println!("{report}");
         reports.push(report);
     }
+    println!("{Lookups}");
     let ratios = compare::all(&reports);
     ratios.iter().for_each(|ratio| println!("{ratio}"));
     arguments.json.map_or(Ok(()), |path| write(&path, &reports, &ratios))
