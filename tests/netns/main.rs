@@ -6,6 +6,7 @@ mod attach;
 mod flood;
 mod follow;
 mod give_up;
+mod modes;
 mod refusal;
 mod restart;
 mod scene;

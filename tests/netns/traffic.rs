@@ -85,7 +85,7 @@ fn a_gibibyte_each_way_arrives_intact_and_with_good_checksums() {
     let _server = TransferServer::start(&cp1.netns, &cp1.listens(API_PORT)[..]).unwrap();
     let _controller = plain::start_up(&lab).unwrap();
 
-    sampled_transfers(&lab, &["client", "cp1"], 32 * MIB);
+    sampled_transfers(&lab, &["client", "cp1"], 1, 32 * MIB);
     for way in [Way::Download, Way::Upload] {
         let clock = Recorder::new();
         moved_intact(&lab, way, 1024 * MIB);
@@ -126,7 +126,8 @@ fn client_and_backends_on_two_interfaces_are_joined() {
     for host in &lab.backends {
         controller.wait_backend(&host.name, "up", Duration::from_secs(10)).unwrap();
     }
-    sampled_transfers(&lab, &["client", "cp1", "cp2", "cp3"], 16 * MIB);
+    // Enough of them that each backend is chosen: one in 90 million tries would miss one.
+    sampled_transfers(&lab, &["client", "cp1", "cp2", "cp3"], 24, MIB);
     let clock = Recorder::new();
     for way in [Way::Download, Way::Upload] {
         moved_intact(&lab, way, 128 * MIB);
@@ -135,8 +136,8 @@ fn client_and_backends_on_two_interfaces_are_joined() {
     assert_eq!(controller.status().unwrap()["counters"]["forward_request"], 0);
 }
 
-/// Data both ways, with every packet captured at the hosts' ends of the fabric: the checksums are good.
-fn sampled_transfers(lab: &Topology, hosts: &[&str], length: u64) {
+/// Data both ways, on so many connections each, with every packet captured at the hosts' ends of the fabric: the checksums are good.
+fn sampled_transfers(lab: &Topology, hosts: &[&str], connections: usize, length: u64) {
     let captures: Vec<Capture> = hosts
         .iter()
         .map(|host| {
@@ -145,7 +146,7 @@ fn sampled_transfers(lab: &Topology, hosts: &[&str], length: u64) {
         })
         .collect();
     for way in [Way::Download, Way::Upload] {
-        moved_intact(lab, way, length);
+        (0..connections).for_each(|_| moved_intact(lab, way, length));
     }
     for (host, capture) in hosts.iter().zip(captures) {
         let sums = capture.finish().unwrap();

@@ -109,11 +109,26 @@ pub fn start_up(lab: &Topology) -> Result<Controller<'_>> {
 
 /// The same of either family.
 pub fn start_up_of(lab: &Topology, family: Family) -> Result<Controller<'_>> {
-    let controller = start_of(lab, family)?;
-    for host in &lab.backends {
-        controller.wait_backend(&host.name, "up", UP_TIMEOUT)?;
-    }
+    start_up_with(lab, family, "")
+}
+
+/// The same with more keys for the service, each line of them indented by four.
+pub fn start_up_with<'lab>(
+    lab: &'lab Topology,
+    family: Family,
+    keys: &str,
+) -> Result<Controller<'lab>> {
+    let mut controller = Controller::new(&lab.lbs[0], &binary()?, lab.directory());
+    let config = config(lab, &backends_of(lab, family), controller.socket());
+    controller.write_config(&(config + keys))?;
+    controller.start()?;
+    wait_all_up(lab, &controller)?;
     Ok(controller)
+}
+
+/// Waits until the controller uses every backend of the lab.
+pub fn wait_all_up(lab: &Topology, controller: &Controller<'_>) -> Result<()> {
+    lab.backends.iter().try_for_each(|host| controller.wait_backend(&host.name, "up", UP_TIMEOUT))
 }
 
 /// The VIP's service.
@@ -172,6 +187,18 @@ impl EchoClient {
         let echoed = self.read_line()?;
         ensure!(echoed == line, "sent {line:?}, got {echoed:?}");
         Ok(())
+    }
+
+    /// The address that the server sees this client at.
+    pub fn seen_as(&mut self) -> Result<SocketAddr> {
+        self.stream.get_mut().write_all(echo::WHO.as_bytes())?;
+        let address = self.read_line()?;
+        address.parse().with_context(|| format!("{address:?} is no address"))
+    }
+
+    /// The end of the connection here.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        Ok(self.stream.get_ref().local_addr()?)
     }
 
     /// Ends the connection by a RST: nothing of it stays, so that its ports can be used again.
