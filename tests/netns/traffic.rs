@@ -1,6 +1,7 @@
 //! Connections and data through the VIP, with every backend well or one of them not.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::io::{ErrorKind, Read};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::ops::Range;
@@ -68,7 +69,9 @@ fn short_connections(connections: u64, server_closes_first: bool) {
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
 fn of_100_000_short_connections_none_is_lost_or_slow_and_the_shares_are_equal() {
-    short_connections(100_000, false);
+    // For whoever has the time: a million takes some minutes.
+    let connections = env::var("FAIRLEAD_TEST_CONNECTIONS");
+    short_connections(connections.map_or(100_000, |number| number.parse().unwrap()), false);
 }
 
 #[test]
