@@ -11,6 +11,7 @@ use crate::link::NextHop;
 use crate::nat::{Kind, Translation};
 use crate::time::Ticks;
 
+mod atomic;
 mod state;
 
 pub use state::{PortHold, TcpState, Timeouts};
@@ -26,27 +27,27 @@ pub mod tcp {
 /// Bits of [`FlowHalf::flags`].
 pub mod flag {
     /// This direction sent a SYN.
-    pub const SYN: u16 = 1 << 0;
+    pub const SYN: u32 = 1 << 0;
     /// This direction sent a FIN; `fin_end` is valid.
-    pub const FIN: u16 = 1 << 1;
+    pub const FIN: u32 = 1 << 1;
     /// Its FIN was the flow's first.
-    pub const FIN_FIRST: u16 = 1 << 2;
+    pub const FIN_FIRST: u32 = 1 << 2;
     /// This direction sent a RST and nothing since.
-    pub const RST: u16 = 1 << 3;
+    pub const RST: u32 = 1 << 3;
     /// A handshake was completed, or a reply fitted a segment that had no state.
-    pub const CONFIRMED: u16 = 1 << 4;
+    pub const CONFIRMED: u32 = 1 << 4;
     /// Made by a segment without a handshake; unconfirmed, its replies are looked at closely.
-    pub const MID_STREAM: u16 = 1 << 5;
+    pub const MID_STREAM: u32 = 1 << 5;
     /// The half-open map's copy of a flow that moved to the established map.
-    pub const PROMOTED: u16 = 1 << 6;
+    pub const PROMOTED: u32 = 1 << 6;
     /// This is the half of the original direction.
-    pub const ORIGINAL: u16 = 1 << 7;
+    pub const ORIGINAL: u32 = 1 << 7;
     /// The other direction has [`FIN`].
-    pub const PEER_FIN: u16 = 1 << 8;
+    pub const PEER_FIN: u32 = 1 << 8;
     /// The other direction has [`RST`].
-    pub const PEER_RST: u16 = 1 << 9;
+    pub const PEER_RST: u32 = 1 << 9;
     /// Any of these: the flow is closing or closed.
-    pub const CLOSING: u16 = FIN | RST | PEER_FIN | PEER_RST;
+    pub const CLOSING: u32 = FIN | RST | PEER_FIN | PEER_RST;
 }
 
 /// What the state rules read of a TCP segment. Sequence numbers in host order.
@@ -99,12 +100,8 @@ pub const fn seq_after(a: u32, b: u32) -> bool {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHalf<A> {
     pub translation: Translation<A>,
-    /// [`crate::nat::Kind`] as a number.
-    pub kind: u8,
-    /// How often the client had to be given another backend.
-    pub attempts: u8,
-    /// [`flag`] bits.
-    pub flags: u16,
+    /// [`flag`] bits. Both directions write to both halves: [`Self::set`] and [`Self::clear`].
+    pub flags: u32,
     /// End of what this direction sent.
     pub seq_end: u32,
     /// Its last acknowledgement: where a RST to it has to be.
@@ -116,9 +113,13 @@ pub struct FlowHalf<A> {
     pub epoch: u16,
     /// Index of the VIP whose lease this direction is under.
     pub vip: u16,
-    pub service: u32,
+    pub service: u16,
+    /// [`crate::nat::Kind`] as a number.
+    pub kind: u8,
+    /// How often the client had to be given another backend.
+    pub attempts: u8,
     pub last_seen: Ticks,
-    /// Original: when the reply half was last looked after. Reply: when the flow was made.
+    /// When the other half, or the way to the client, was last looked after.
     pub checked: Ticks,
     /// Reply: where the client's packets go. Original: where they came from.
     pub next_hop: NextHop,
@@ -164,8 +165,20 @@ impl<A: Address> FlowHalf<A> {
 
 impl<A> FlowHalf<A> {
     #[inline(always)]
-    pub const fn has(&self, bits: u16) -> bool {
+    pub const fn has(&self, bits: u32) -> bool {
         self.flags & bits != 0
+    }
+
+    /// Sets bits, none of which another CPU can undo by setting others.
+    #[inline(always)]
+    pub fn set(&mut self, bits: u32) {
+        atomic::or(&mut self.flags, bits);
+    }
+
+    /// Clears bits, likewise.
+    #[inline(always)]
+    pub fn clear(&mut self, bits: u32) {
+        atomic::and(&mut self.flags, !bits);
     }
 
     #[inline(always)]
@@ -207,8 +220,8 @@ impl<A> FlowHalf<A> {
         if segment.has(tcp::RST) {
             let expected = segment.seq == peer.ack || segment.seq == self.seq_end;
             if expected || !self.has(flag::CONFIRMED) {
-                self.flags |= flag::RST;
-                peer.flags |= flag::PEER_RST;
+                self.set(flag::RST);
+                peer.set(flag::PEER_RST);
             }
             return;
         }
@@ -217,12 +230,10 @@ impl<A> FlowHalf<A> {
             return;
         }
         if !self.has(flag::FIN) {
-            self.flags |= flag::FIN;
             self.fin_end = segment.end();
-            if !peer.has(flag::FIN) {
-                self.flags |= flag::FIN_FIRST;
-            }
-            peer.flags |= flag::PEER_FIN;
+            let first = if peer.has(flag::FIN) { 0 } else { flag::FIN_FIRST };
+            self.set(flag::FIN | first);
+            peer.set(flag::PEER_FIN);
         }
         self.advance(segment, now);
     }
@@ -234,14 +245,14 @@ impl<A> FlowHalf<A> {
         self.last_seen = now;
         if segment.has(tcp::RST) {
             if segment.seq == self.seq_end {
-                self.flags |= flag::RST;
+                self.set(flag::RST);
             }
             return;
         }
         let distance = segment.seq.wrapping_sub(self.seq_end) as i32;
         if distance.unsigned_abs() <= FIN_WINDOW {
-            self.flags |= flag::FIN;
             self.fin_end = segment.end();
+            self.set(flag::FIN);
             self.advance(segment, now);
         }
     }
@@ -249,8 +260,8 @@ impl<A> FlowHalf<A> {
     /// The sender of a RST goes on sending: it was not its RST.
     #[inline(always)]
     pub fn revive(&mut self, peer: &mut Self) {
-        self.flags &= !flag::RST;
-        peer.flags &= !flag::PEER_RST;
+        self.clear(flag::RST);
+        peer.clear(flag::PEER_RST);
     }
 }
 

@@ -5,6 +5,7 @@
 //! identifiers are in host order. No layout has implicit padding: hash maps compare bytes.
 
 #![cfg_attr(not(test), no_std)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
 pub mod addr;
 pub mod backend;

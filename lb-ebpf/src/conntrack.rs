@@ -95,7 +95,7 @@ pub(crate) fn check_opens(segment: &Segment) -> Result<(), Step> {
     }
 }
 
-/// An original half has to look after the other one, or has none.
+/// Once a second an original half looks after the other one, and a reply half after its way.
 #[inline(always)]
 pub(crate) fn is_check_due<A>(half: &FlowHalf<A>, now: Now) -> bool {
     now.ticks.since(half.checked) >= CHECK_INTERVAL
@@ -139,7 +139,24 @@ pub(crate) fn reply<A: Family>(found: &Found<A>, packet: &Packet<A>, now: Now) {
         control(found.map, half, segment, now);
     } else if found.map == FlowMap::Established {
         half.advance(segment, now.ticks);
+        if is_check_due(half, now) {
+            half.checked = now.ticks;
+            look_after_way(half);
+        }
     }
+}
+
+/// A client that only listens sends nothing that would tell its new address on the link.
+#[inline(never)]
+fn look_after_way<A: Family>(half: &mut FlowHalf<A>) -> bool {
+    let Some(next_hop) = maps::next_hop(&half.translation.dst.ip()) else {
+        return false;
+    };
+    let changed = half.next_hop != *next_hop;
+    if changed {
+        half.next_hop = *next_hop;
+    }
+    changed
 }
 
 #[inline(always)]
@@ -158,7 +175,7 @@ fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, n
     if segment.has(tcp::SYN) {
         // In an established flow it is a duplicate, or forged.
         if map == FlowMap::HalfOpen && !half.is_original() && segment.has(tcp::ACK) {
-            half.flags |= flag::SYN;
+            half.set(flag::SYN);
             half.seq_end = segment.end();
             half.ack = segment.ack;
             half.last_seen = now.ticks;
@@ -193,14 +210,14 @@ fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now
         return;
     }
     let promoted = map == FlowMap::HalfOpen && continues(half, segment);
-    half.flags &= !flag::RST;
+    half.clear(flag::RST);
     half.advance(segment, now.ticks);
     if promoted {
-        half.flags |= flag::CONFIRMED;
+        half.set(flag::CONFIRMED);
         let key = half.translation.key();
         // Where there is no room the half-open map serves as well, for as long as it has room.
         if A::replace(FlowMap::Established, &key, half).is_ok() {
-            half.flags |= flag::PROMOTED;
+            half.set(flag::PROMOTED);
         }
         maps::count_connection(half.backend);
     }
@@ -240,8 +257,8 @@ fn promote<A: Family>(
     reply_key: &FlowKey<A>,
     reply: &mut FlowHalf<A>,
 ) -> Result<(), ResetReason> {
-    original.flags |= flag::CONFIRMED;
-    reply.flags |= flag::CONFIRMED;
+    original.set(flag::CONFIRMED);
+    reply.set(flag::CONFIRMED);
     let stored = A::replace(FlowMap::Established, reply_key, reply)
         .and_then(|()| A::replace(FlowMap::Established, key, original));
     if stored.is_err() {
@@ -249,8 +266,8 @@ fn promote<A: Family>(
         A::remove_half(reply_key);
         return Err(ResetReason::TableFull);
     }
-    original.flags |= flag::PROMOTED;
-    reply.flags |= flag::PROMOTED;
+    original.set(flag::PROMOTED);
+    reply.set(flag::PROMOTED);
     maps::count_connection(original.backend);
     Ok(())
 }
@@ -287,7 +304,7 @@ pub(crate) fn confirm_guess<A: Family>(
     half.seq_end = segment.end();
     half.ack = segment.ack;
     half.last_seen = now.ticks;
-    half.flags |= flag::CONFIRMED;
+    half.set(flag::CONFIRMED);
     if segment.has(tcp::FIN) {
         half.close(original, segment, now.ticks);
     }

@@ -118,14 +118,14 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
     if packet.segment.is_control() || half.has(flag::RST) {
         return Err(Step::Track);
     }
+    if conntrack::is_check_due(half, now) {
+        return Err(Step::Track);
+    }
     if !half.is_original() {
         half.advance(&packet.segment, now.ticks);
         return Ok(forward::reply(&packet, half)?);
     }
     let backend = conntrack::backend_of(half).ok_or(Step::Track)?;
-    if conntrack::is_check_due(half, now) {
-        return Err(Step::Track);
-    }
     half.advance(&packet.segment, now.ticks);
     Ok(forward::request(&packet, half, backend)?)
 }

@@ -14,8 +14,10 @@ use crate::maps::{Choice, FlowMap};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, Verdict};
 
-/// A candidate is free, or its occupant is of no more use to anyone.
-const FREE: u64 = 0;
+/// A candidate has no flow.
+const EMPTY: u64 = 0;
+/// What a candidate has is of no more use to anyone.
+const FREE: u64 = 1;
 /// A candidate has a live flow. Smaller values are of flows in TIME_WAIT, more for younger ones.
 const LIVE: u64 = u64::MAX;
 /// A candidate has a flow that no reply has confirmed.
@@ -40,10 +42,12 @@ pub(crate) fn claim<A: Family>(
     choose(new, hash, reply_key, choice);
     let (attempt, evict) = (choice.attempt(), choice.occupancy());
     let vip = candidate(new, hash, attempt, reply_key);
-    if let Some(occupant) = A::established(reply_key) {
-        if evict == LIVE {
-            return Err(Verdict::Drop(DropReason::SnatExhausted));
-        }
+    if evict == LIVE {
+        return Err(Verdict::Drop(DropReason::SnatExhausted));
+    }
+    if evict != EMPTY
+        && let Some(occupant) = A::established(reply_key)
+    {
         conntrack::remove_by_reply(reply_key, occupant);
     }
     let kind = kind_of(new, attempt);
@@ -51,15 +55,15 @@ pub(crate) fn claim<A: Family>(
         return Err(Verdict::Drop(DropReason::NoNextHop));
     }
     reply.vip = vip as u16;
-    store(reply_key, reply).map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
+    store(reply_key, reply, evict).map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
     Ok(kind)
 }
 
 /// What is in the half-open map gives way: the other CPU's half of this very flow, the copy of a flow
 /// that is over, or one that no reply has confirmed. But not one that came since it was looked at.
 #[inline(always)]
-fn store<A: Family>(reply_key: &FlowKey<A>, reply: &FlowHalf<A>) -> Result<(), ()> {
-    if A::half_open(reply_key).is_some() {
+fn store<A: Family>(reply_key: &FlowKey<A>, reply: &FlowHalf<A>, evict: u64) -> Result<(), ()> {
+    if evict != EMPTY && A::half_open(reply_key).is_some() {
         A::replace(FlowMap::HalfOpen, reply_key, reply)
     } else {
         A::insert_new(FlowMap::HalfOpen, reply_key, reply)
@@ -81,7 +85,7 @@ fn choose<A: Family>(
         if occupancy < best.occupancy() {
             best.set(attempt, occupancy);
         }
-        if occupancy == FREE {
+        if occupancy <= FREE {
             break;
         }
     }
@@ -122,7 +126,7 @@ fn snat_address<'a, A>(new: &NewFlow<'a, A>, hash: u64, attempt: u32) -> &'a Sna
     &new.service.snat[index as usize & (MAX_SNAT_ADDRESSES - 1)]
 }
 
-/// What is behind the client's `attempt`th choice: [`FREE`], [`LIVE`] or how recent TIME_WAIT is.
+/// What is behind the client's `attempt`th choice: [`EMPTY`], [`FREE`], [`LIVE`] or how recent TIME_WAIT is.
 #[inline(never)]
 fn occupancy<A: Family>(
     new: &NewFlow<'_, A>,
@@ -141,7 +145,7 @@ fn occupancy<A: Family>(
     let same_client = occupant.translation.dst == new.key.src;
     match occupant.port_hold(same_client, &new.service.timeouts, new.now) {
         PortHold::Free => FREE,
-        PortHold::TimeWait => u64::from(u32::MAX) - u64::from(new.now.since(occupant.last_seen)),
+        PortHold::TimeWait => (1 << 32) - u64::from(new.now.since(occupant.last_seen)),
         PortHold::Live => LIVE,
     }
 }
@@ -150,7 +154,7 @@ fn occupancy<A: Family>(
 #[inline(always)]
 fn half_open_occupancy<A: Family>(new: &NewFlow<'_, A>, reply_key: &FlowKey<A>) -> u64 {
     let Some(occupant) = A::half_open(reply_key) else {
-        return FREE;
+        return EMPTY;
     };
     let idle = new.now.since(occupant.last_seen);
     if idle >= new.service.timeouts.half_open

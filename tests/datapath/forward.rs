@@ -164,3 +164,17 @@ fn a_client_that_moved_to_another_mac_is_followed_within_a_second(
     let expected = connection.returned(&frame).macs(LB_MAC, ROUTER_MAC);
     harness.expect_frame(&frame, "forward_reply", &expected);
 }
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_client_that_only_listens_is_followed_to_its_new_address(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    connection.reply(&mut harness, &connection.of_backend(ACK).payload(b"event"));
+    harness.add_route(*CLIENT.ip(), 32, Ipv4Addr::UNSPECIFIED, LINK);
+    harness.add_neighbour(*CLIENT.ip(), router_by(LINK));
+    harness.age(&connection.reply_key(), 1_100_000_000);
+    let frame = connection.of_backend(ACK).payload(b"another");
+    let expected = connection.returned(&frame).macs(LB_MAC, ROUTER_MAC);
+    harness.expect_frame(&frame, "forward_reply", &expected);
+}

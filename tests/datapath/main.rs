@@ -19,6 +19,7 @@ mod malformed;
 mod midstream;
 mod modes;
 mod pass;
+mod race;
 mod random;
 mod reset;
 mod select;

@@ -184,7 +184,7 @@ impl<A> FlowHalf<A> {
     /// acknowledgement, for which two seconds of silence do as well.
     #[inline(always)]
     pub const fn port_hold(&self, same_client: bool, timeouts: &Timeouts, now: Ticks) -> PortHold {
-        const BOTH: u16 = flag::FIN | flag::PEER_FIN;
+        const BOTH: u32 = flag::FIN | flag::PEER_FIN;
         let reset = self.flags & (flag::RST | flag::PEER_RST) != 0;
         if !reset && self.flags & BOTH != BOTH {
             return PortHold::Live;

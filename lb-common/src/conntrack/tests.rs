@@ -9,7 +9,7 @@ const fn later(ticks: u32) -> Ticks {
     Ticks(NOW.0 + ticks)
 }
 
-fn half(flags: u16) -> FlowHalf<Ipv4Be> {
+fn half(flags: u32) -> FlowHalf<Ipv4Be> {
     let address = Ipv4Be::new(Ipv4Addr::new(10, 0, 0, 1));
     let key = FlowKey::new(address, address, Ports::new(PortBe::new(1), PortBe::new(2)));
     // SAFETY: integers only.
@@ -46,7 +46,7 @@ fn the_state_table_is_exhaustive() {
                         {
                             let mut original = half(flag::ORIGINAL | flag::SYN);
                             let mut reply = half(0);
-                            let set = |half: &mut FlowHalf<Ipv4Be>, on: bool, bits: u16| {
+                            let set = |half: &mut FlowHalf<Ipv4Be>, on: bool, bits: u32| {
                                 half.flags |= if on { bits } else { 0 };
                             };
                             set(&mut original, confirmed, flag::CONFIRMED);
@@ -234,7 +234,7 @@ fn only_what_is_over_gives_way() {
 #[case::backend_closed_a_minute_ago(flag::FIN | flag::PEER_FIN | flag::FIN_FIRST, false, 60, PortHold::Free)]
 #[case::backend_closed_same_client(flag::FIN | flag::PEER_FIN | flag::FIN_FIRST, true, 0, PortHold::Free)]
 fn ports_are_held(
-    #[case] flags: u16,
+    #[case] flags: u32,
     #[case] same_client: bool,
     #[case] idle_secs: u64,
     #[case] hold: PortHold,

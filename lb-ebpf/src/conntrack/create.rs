@@ -84,7 +84,7 @@ fn fill_original<A: Family>(
     half.ack = segment.ack;
     half.backend = new.id;
     half.epoch = new.backend.epoch;
-    half.service = new.service.id;
+    half.service = new.service.id as u16;
     half.vip = new.service.vip as u16;
     half.last_seen = new.now;
     half.checked = new.now;
@@ -109,7 +109,7 @@ pub(crate) fn fill_reply<A: Family>(
     half.ack = segment.seq;
     half.backend = new.id;
     half.epoch = new.backend.epoch;
-    half.service = new.service.id;
+    half.service = new.service.id as u16;
     half.last_seen = new.now;
     half.checked = new.now;
     half.next_hop = match maps::next_hop(&new.key.src.ip()) {

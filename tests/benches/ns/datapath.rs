@@ -1,41 +1,42 @@
 //! The program of the controller, loaded, with maps of the size and contents that production has.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
-use fairlead::config::Limits;
 use fairlead::control::maglev;
-use lb_common::addr::{Endpoint, IpBe, Ipv4Be, PortBe};
+use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
 use lb_common::backend::Backend;
-use lb_common::filter::Filters;
+use lb_common::filter::{AddressFilter, Filters};
 use lb_common::lease::Lease;
 use lb_common::link::{Link, Mac, NextHop};
+use lb_common::nat::Kind;
 use lb_common::service::{EndpointUse, SNAT_PORTS, Service, SnatAddress};
 use lb_common::{IPPROTO_TCP, map};
+use lb_tests::family::Family;
 
-use crate::scenario::{Scenario, backend, backend_mac};
+use crate::scenario::{LB_MAC, Scenario, backend_mac};
 
 /// The interface that test runs come in by.
 const INGRESS: u32 = 1;
-const BACKENDS: [u32; 3] = [1, 2, 3];
-pub(crate) const LB_MAC: [u8; 6] = [2, 0, 0, 0, 0, 100];
-pub(crate) const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 100), 6443);
 
 pub(crate) struct Datapath {
     ebpf: Ebpf,
 }
 
 impl Datapath {
-    /// A service with three resolved backends and room for 131,072 flows; no flow yet.
-    pub(crate) fn load(scenario: Scenario) -> Result<Self> {
-        let limits = Limits::default();
+    /// A service with its backends resolved, and room for the scenario's flows; no flow yet.
+    pub(crate) fn load(scenario: &Scenario) -> Result<Self> {
+        let (established, half_open) = (2 * scenario.room(), 2 * scenario.half_open_room());
+        let [map_of_established, map_of_half_open] = scenario
+            .family
+            .pick([map::ESTABLISHED, map::HALF_OPEN], [map::ESTABLISHED6, map::HALF_OPEN6]);
         let mut ebpf = EbpfLoader::new()
-            .map_max_entries(map::ESTABLISHED, 2 * limits.flows)
-            .map_max_entries(map::HALF_OPEN, 2 * limits.half_open)
+            .map_max_entries(map_of_established, established)
+            .map_max_entries(map_of_half_open, half_open)
             .load(fairlead::datapath::OBJECT)
             .context("creating the BPF maps")?;
         let program: &mut Xdp =
@@ -52,26 +53,23 @@ impl Datapath {
         Ok(program.fd()?.as_fd())
     }
 
-    fn fill(&mut self, scenario: Scenario) -> Result<()> {
-        let vip = IpBe::new(IpAddr::V4(*SERVICE.ip()));
-        let mut filters = Filters::EMPTY;
-        filters.vips.insert(Ipv4Be::new(*SERVICE.ip()));
-        self.set(map::FILTERS, 0, filters)?;
+    fn fill(&mut self, scenario: &Scenario) -> Result<()> {
+        let vip = IpBe::new(scenario.service().ip());
         self.set(map::LINKS, 1, Link { ifindex: INGRESS, mac: Mac(LB_MAC), ..Link::default() })?;
         self.insert(map::LINK_IDS, &INGRESS, 1u32)?;
         self.insert(map::VIPS, &vip, 0u32)?;
         self.set(map::LEASES, 0, Lease::FOREVER)?;
-        for id in BACKENDS {
-            let next_hop = NextHop { mac: Mac(backend_mac(id)), link: 1, ..NextHop::default() };
-            let endpoint = endpoint(backend(id));
-            self.set(map::BACKENDS, id, Backend { endpoint, next_hop, ..Backend::default() })?;
-            self.insert(
-                map::ENDPOINTS,
-                &endpoint,
-                EndpointUse { services: 1, ..EndpointUse::default() },
-            )?;
+        let mut filters = Filters::EMPTY;
+        insert(&mut filters.vips, scenario.family, vip);
+        for id in 1..=scenario.backends {
+            let host = self.add_backend(scenario, id)?;
+            if scenario.mode == Kind::Dnat {
+                insert(&mut filters.sources, scenario.family, host);
+                filters.any_source = 1;
+            }
         }
-        self.fill_table()?;
+        self.set(map::FILTERS, 0, filters)?;
+        self.fill_table(scenario.backends)?;
         let mut snat = [SnatAddress::default(); 4];
         snat[0] = SnatAddress { address: vip, ..SnatAddress::default() };
         let service = Service {
@@ -82,13 +80,25 @@ impl Datapath {
             snat_port_max: *SNAT_PORTS.end(),
             ..Service::default()
         };
-        self.insert(map::SERVICES, &endpoint(SERVICE), service)
+        self.insert(map::SERVICES, &endpoint(scenario.service()), service)
     }
 
-    fn fill_table(&mut self) -> Result<()> {
+    /// Returns the backend's host.
+    fn add_backend(&mut self, scenario: &Scenario, id: u32) -> Result<IpBe> {
+        let next_hop = NextHop { mac: Mac(backend_mac(id)), link: 1, ..NextHop::default() };
+        let endpoint = endpoint(scenario.backend(id));
+        self.set(map::BACKENDS, id, Backend { endpoint, next_hop, ..Backend::default() })?;
+        let known = EndpointUse { services: 1, ..EndpointUse::default() };
+        self.insert(map::ENDPOINTS, &endpoint, known)?;
+        self.insert(map::ENDPOINTS, &Endpoint::host(endpoint.address), known)?;
+        Ok(endpoint.address)
+    }
+
+    fn fill_table(&mut self, backends: u32) -> Result<()> {
         const INNER_MAP: u32 = 0x1000;
-        let entries =
-            [("a", 1), ("b", 2), ("c", 3)].map(|(name, id)| maglev::Entry { name, id, weight: 1 });
+        let names: Vec<String> = (1..=backends).map(|id| format!("backend {id}")).collect();
+        let entries: Vec<maglev::Entry<'_>> =
+            (1..).zip(&names).map(|(id, name)| maglev::Entry { name, id, weight: 1 }).collect();
         let slots = maglev::build(&entries);
         let length = u32::try_from(slots.len())?;
         let mut table = Array::<MapData, u32>::create(length + 1, INNER_MAP)?;
@@ -115,6 +125,14 @@ impl Datapath {
     }
 }
 
-fn endpoint(address: SocketAddrV4) -> Endpoint {
-    Endpoint::new(IpBe::new(IpAddr::V4(*address.ip())), PortBe::new(address.port()), IPPROTO_TCP)
+fn endpoint(address: SocketAddr) -> Endpoint {
+    Endpoint::new(IpBe::new(address.ip()), PortBe::new(address.port()), IPPROTO_TCP)
+}
+
+/// As the address of its own family.
+fn insert(filter: &mut AddressFilter, family: Family, address: IpBe) {
+    match family {
+        Family::V4 => filter.insert(Ipv4Be::from_ip(address)),
+        Family::V6 => filter.insert(Ipv6Be::from_ip(address)),
+    }
 }

@@ -6,123 +6,98 @@
 
 #![expect(clippy::print_stdout, reason = "its reader sits at a terminal")]
 
+mod beside;
+mod compare;
 mod datapath;
+mod flow;
 mod measure;
 mod reference;
 mod report;
 mod scenario;
+mod table;
 mod traffic;
 
 use std::env;
 use std::fs;
-use std::os::fd::{AsFd as _, BorrowedFd};
-use std::path::PathBuf;
+use std::os::fd::AsFd as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use lb_common::nat::Kind;
 use lb_tests::bpf;
+use lb_tests::family::Family;
 use nix::unistd::geteuid;
+use serde_json::json;
 
-use crate::datapath::Datapath;
-use crate::measure::{DROP, PASS, Round, TX};
-use crate::reference::Reference;
-use crate::report::{Figure, Goal, Report};
-use crate::scenario::{SCENARIOS, Scenario, Step};
-use crate::traffic::{Frames, Voices};
-
-const FLOWS: u16 = 60_000;
-const MIX_PACKETS: usize = 200_000;
-/// Each needs a program of its own, whose tables are empty.
-const MIX_ROUNDS: usize = 5;
+use crate::beside::Beside;
+use crate::report::{Ratio, Report};
+use crate::scenario::Scenario;
+use crate::table::Bench;
 
 fn main() -> Result<()> {
-    let json = json_path(env::args().skip(1))?;
+    let arguments = Arguments::parse(env::args().skip(1))?;
     ensure!(geteuid().is_root(), "loading a BPF program needs root: run this as root");
     let _measured = bpf::measure_run_time().context("switching run-time statistics on")?;
     let floor = bpf::Program::load(&bpf::XDP_TX).context("loading an XDP_TX program")?;
+    let beside = arguments.beside.as_deref().map(Beside::open).transpose()?;
     let mut reports = vec![];
-    for scenario in SCENARIOS {
-        let report = report(scenario, floor.as_fd())
-            .with_context(|| format!("measuring {}", scenario.name))?;
+    for scenario in scenarios(arguments.only.as_deref()) {
+        let is_compared = scenario.family == Family::V4 && scenario.is_usual();
+        let beside = beside.as_ref().filter(|_| is_compared);
+        let report = Bench { floor: floor.as_fd(), beside }
+            .report(&scenario)
+            .with_context(|| format!("measuring {scenario}"))?;
         println!("{report}");
-        reports.push(report.json());
+        reports.push(report);
     }
-    if let Some(path) = json {
-        let text = serde_json::to_string_pretty(&reports)?;
-        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
-    }
-    Ok(())
+    let ratios = compare::all(&reports);
+    ratios.iter().for_each(|ratio| println!("{ratio}"));
+    arguments.json.map_or(Ok(()), |path| write(&path, &reports, &ratios))
 }
 
-/// The argument of `--json`. Cargo adds `--bench`.
-fn json_path(args: impl Iterator<Item = String>) -> Result<Option<PathBuf>> {
-    let mut args = args.filter(|arg| arg != "--bench");
-    let Some(arg) = args.next() else {
-        return Ok(None);
-    };
-    if arg != "--json" {
-        bail!("unknown argument {arg}; there is --json FILE");
-    }
-    Ok(Some(args.next().context("--json needs a file")?.into()))
-}
-
-fn report(scenario: Scenario, floor: BorrowedFd<'_>) -> Result<Report> {
-    let hot = Goal { most: Some(58.0), aim: Some(43.0) };
-    let known = Goal { most: Some(150.0), aim: None };
-    let mixed = Goal { most: Some(400.0), aim: Some(290.0) };
-    let not_ours = Goal { most: Some(15.0), aim: None };
-
-    let datapath = Datapath::load(scenario)?;
-    let program = datapath.program()?;
-    let flows = traffic::open(program, FLOWS).context("opening flows")?;
-    let one = |step| Ok::<_, anyhow::Error>(Frames::one(&flows[0].frame(step).context("no flow")?));
-    let requests = traffic::scattered(&flows, Step::Request)?;
-    let replies = traffic::scattered(&flows, Step::Reply)?;
-    let mut figures = reference(floor, &requests, &replies).context("measuring one lookup")?;
-    let steady = [
-        ("hot flow, request", hot, one(Step::Request)?, TX),
-        ("hot flow, reply", hot, one(Step::Reply)?, TX),
-        ("60,000 flows, requests", known, requests, TX),
-        ("60,000 flows, replies", known, replies, TX),
-        ("not for a VIP", not_ours, Frames::one(&scenario::to_another()), PASS),
-        ("not IP", not_ours, Frames::one(&scenario::arp()), PASS),
-        ("dropped: a fragment to a VIP", Goal::default(), Frames::one(&scenario::fragment()), DROP),
-    ];
-    for (name, goal, frames, action) in steady {
-        let rounds = measure::rounds(program, floor, &frames, action).context(name)?;
-        figures.push(Figure { name, goal, rounds });
-    }
-    let size = bpf::info(program)?;
-    for (name, voices) in
-        [("mix, 30 % new", Voices::Both), ("mix, 30 % new, clients alone", Voices::Client)]
-    {
-        let rounds = mix(scenario, floor, voices).context(name)?;
-        figures.push(Figure { name, goal: mixed, rounds });
-    }
-    Ok(Report::new(scenario.name, size, figures))
-}
-
-/// One lookup alone, of one flow and of many.
-fn reference(floor: BorrowedFd<'_>, requests: &Frames, replies: &Frames) -> Result<Vec<Figure>> {
-    let reference = Reference::load(&[requests, replies])?;
-    let hot = requests.iter().next().map(Frames::one).context("no frames")?;
-    let hot = measure::rounds(reference.program(), floor, &hot, TX)?;
-    let known = measure::rounds(reference.program(), floor, requests, TX)?;
-    let figure = |name, rounds| Figure { name, goal: Goal::default(), rounds };
-    Ok(vec![
-        figure("(one lookup alone, hot)", hot),
-        figure("(one lookup alone, 60,000 flows)", known),
-    ])
-}
-
-/// Recorded on one program, then run on others that have not seen any of it.
-fn mix(scenario: Scenario, floor: BorrowedFd<'_>, voices: Voices) -> Result<Vec<Round>> {
-    let teacher = Datapath::load(scenario)?;
-    let frames = traffic::mix(teacher.program()?, FLOWS, MIX_PACKETS, voices)?;
-    drop(teacher);
-    (0..MIX_ROUNDS)
-        .map(|_| {
-            let datapath = Datapath::load(scenario)?;
-            measure::once(datapath.program()?, floor, &frames)
-        })
+/// All, or the one of this name.
+fn scenarios(only: Option<&str>) -> Vec<Scenario> {
+    let modes = [Kind::Nat, Kind::Dnat, Kind::Dsr];
+    let usual =
+        Family::ALL.into_iter().flat_map(|family| modes.map(|mode| Scenario::new(family, mode)));
+    let large =
+        Scenario { flows: 1_000_000, backends: 1000, ..Scenario::new(Family::V4, Kind::Nat) };
+    usual
+        .chain([large])
+        .filter(|scenario| only.is_none_or(|only| scenario.to_string() == only))
         .collect()
+}
+
+fn write(path: &Path, reports: &[Report], ratios: &[Ratio]) -> Result<()> {
+    let json = json!({
+        "reports": reports.iter().map(Report::json).collect::<Vec<_>>(),
+        "ratios": ratios.iter().map(Ratio::json).collect::<Vec<_>>(),
+    });
+    let text = serde_json::to_string_pretty(&json)?;
+    fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+#[derive(Default)]
+struct Arguments {
+    json: Option<PathBuf>,
+    beside: Option<PathBuf>,
+    only: Option<String>,
+}
+
+impl Arguments {
+    /// Cargo adds `--bench`.
+    fn parse(args: impl Iterator<Item = String>) -> Result<Self> {
+        let mut args = args.filter(|arg| arg != "--bench");
+        let mut arguments = Self::default();
+        while let Some(arg) = args.next() {
+            let value = args.next().with_context(|| format!("{arg} needs a value"))?;
+            match arg.as_str() {
+                "--json" => arguments.json = Some(value.into()),
+                "--beside" => arguments.beside = Some(value.into()),
+                "--only" => arguments.only = Some(value),
+                _ => bail!("unknown argument {arg}; there are --json, --beside and --only"),
+            }
+        }
+        Ok(arguments)
+    }
 }

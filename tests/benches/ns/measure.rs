@@ -20,26 +20,33 @@ pub(crate) struct Round {
 
 /// Repeated until a round has so many runs.
 const LEAST_RUNS: usize = 20_000;
-const ROUNDS: usize = 15;
+/// As many rounds as this has room for, but not more than a few.
+const RUNS: usize = 4_000_000;
+const MAX_ROUNDS: usize = 15;
 
-/// Several rounds of frames that leave the state of the program as it is.
+/// Several rounds of frames that leave the state of the programs as it is: the rounds of each.
 ///
 /// # Errors
-/// A frame for which the program has another action than `action`.
+/// A frame for which a program has another action than `action`.
 pub(crate) fn rounds(
-    program: BorrowedFd<'_>,
+    programs: &[BorrowedFd<'_>],
     floor: BorrowedFd<'_>,
     frames: &Frames,
     action: u32,
-) -> Result<Vec<Round>> {
+) -> Result<Vec<Vec<Round>>> {
     let times = LEAST_RUNS.div_ceil(frames.count());
-    pass(program, frames, times, action).context("warming up")?;
-    (0..ROUNDS)
-        .map(|_| {
-            let raw = pass(program, frames, times, action)?;
-            Ok(Round { raw, floor: pass(floor, frames, times, TX)? })
-        })
-        .collect()
+    let count = (RUNS / (times * frames.count())).clamp(1, MAX_ROUNDS);
+    for program in programs {
+        pass(*program, frames, times, action).context("warming up")?;
+    }
+    let mut rounds = vec![vec![]; programs.len()];
+    for _ in 0..count {
+        let floor = pass(floor, frames, times, TX)?;
+        for (program, rounds) in programs.iter().zip(&mut rounds) {
+            rounds.push(Round { raw: pass(*program, frames, times, action)?, floor });
+        }
+    }
+    Ok(rounds)
 }
 
 /// One round.

@@ -5,18 +5,18 @@
 use std::os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd};
 
 use anyhow::{Context as _, Result};
-use fairlead::config::Limits;
 use fairlead::datapath::sys;
 use lb_common::addr::Ipv4Be;
 use lb_common::conntrack::FlowHalf;
 use lb_tests::bpf;
 
+use crate::scenario::Scenario;
 use crate::traffic::Frames;
 
 /// Addresses, ports and four zeros.
 const KEY: usize = 16;
 const VALUE: usize = size_of::<FlowHalf<Ipv4Be>>();
-/// Source address to destination port, in a frame without tags and options.
+/// Source address to destination port, in an IPv4 frame without tags and options.
 const TUPLE: std::ops::Range<usize> = 26..38;
 
 /// Sends the frames whose five-tuple is in a map, drops all others.
@@ -26,10 +26,10 @@ pub(crate) struct Reference {
 }
 
 impl Reference {
-    /// Over a map as large as that of the flows, with those of all the frames given.
-    pub(crate) fn load(known: &[&Frames]) -> Result<Self> {
-        let flows = Limits::default().flows;
-        let map = bpf::hash_map(u32::try_from(KEY)?, u32::try_from(VALUE)?, 2 * flows)
+    /// Over a map as large as the scenario's, with those of all the frames given.
+    pub(crate) fn load(scenario: &Scenario, known: &[&Frames]) -> Result<Self> {
+        let entries = 2 * scenario.room();
+        let map = bpf::hash_map(u32::try_from(KEY)?, u32::try_from(VALUE)?, entries)
             .context("creating a map")?;
         for frame in known.iter().flat_map(|frames| frames.iter()) {
             let mut key = [0; KEY];

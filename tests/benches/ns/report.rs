@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::measure::Round;
 
-/// What is asked of a path, in nanoseconds above the floor.
+/// What is asked of a path, in nanoseconds above the floor, or of two paths' ratio.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Goal {
     /// More is a failure.
@@ -17,7 +17,7 @@ pub(crate) struct Goal {
 
 /// One path through the program.
 pub(crate) struct Figure {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) goal: Goal,
     /// Never empty.
     pub(crate) rounds: Vec<Round>,
@@ -28,7 +28,7 @@ const CALM: f64 = 1.15;
 
 /// All paths of a scenario.
 pub(crate) struct Report {
-    pub(crate) scenario: &'static str,
+    pub(crate) scenario: String,
     pub(crate) program: Info,
     pub(crate) figures: Vec<Figure>,
 }
@@ -50,6 +50,10 @@ impl Quartiles {
 }
 
 impl Figure {
+    pub(crate) fn new(name: impl Into<String>, goal: Goal, rounds: Vec<Round>) -> Self {
+        Self { name: name.into(), goal, rounds }
+    }
+
     fn net(&self) -> Quartiles {
         Quartiles::of(self.rounds.iter().map(|round| round.raw - round.floor))
     }
@@ -74,22 +78,57 @@ impl fmt::Display for Figure {
         let raw = Quartiles::of(self.rounds.iter().map(|round| round.raw)).median;
         let floor = Quartiles::of(self.rounds.iter().map(|round| round.floor)).median;
         let Quartiles { low, median, high } = self.net();
-        write!(f, "{:<34}{raw:>7.1}{floor:>7.1}{median:>7.1}", self.name)?;
+        write!(f, "{:<40}{raw:>7.1}{floor:>7.1}{median:>7.1}", self.name)?;
         write!(f, "  {:<18}{:>6}  ", format!("{low:.1} to {high:.1}"), self.rounds.len())?;
-        let Some(most) = self.goal.most else {
+        self.goal.judge(f, median)
+    }
+}
+
+impl Goal {
+    pub(crate) const fn most(most: f64) -> Self {
+        Self { most: Some(most), aim: None }
+    }
+
+    fn judge(self, f: &mut fmt::Formatter<'_>, value: f64) -> fmt::Result {
+        let Some(most) = self.most else {
             return Ok(());
         };
         write!(f, "≤{most}")?;
-        if let Some(aim) = self.goal.aim {
+        if let Some(aim) = self.aim {
             write!(f, " (aim {aim})")?;
         }
-        if median > most { write!(f, "  exceeded") } else { Ok(()) }
+        if value > most { write!(f, "  exceeded") } else { Ok(()) }
+    }
+}
+
+/// How much dearer one path is than another, both above the floor.
+pub(crate) struct Ratio {
+    pub(crate) name: String,
+    pub(crate) value: f64,
+    pub(crate) goal: Goal,
+}
+
+impl Ratio {
+    pub(crate) fn json(&self) -> Value {
+        json!({
+            "ratio": self.name,
+            "value": self.value,
+            "most": self.goal.most,
+            "aim": self.goal.aim,
+        })
+    }
+}
+
+impl fmt::Display for Ratio {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:<76}{:>6.2}  ", self.name, self.value)?;
+        self.goal.judge(f, self.value)
     }
 }
 
 impl Report {
     /// Leaves disturbed rounds out, as long as there are others.
-    pub(crate) fn new(scenario: &'static str, program: Info, mut figures: Vec<Figure>) -> Self {
+    pub(crate) fn new(scenario: String, program: Info, mut figures: Vec<Figure>) -> Self {
         let floors = figures.iter().flat_map(|figure| &figure.rounds).map(|round| round.floor);
         let lowest = floors.fold(f64::INFINITY, f64::min);
         let is_calm = |round: &Round| round.floor <= lowest * CALM;
@@ -99,6 +138,11 @@ impl Report {
             }
         }
         Self { scenario, program, figures }
+    }
+
+    /// Net time of a path; `None`: it was not measured.
+    pub(crate) fn net(&self, path: &str) -> Option<f64> {
+        self.figures.iter().find(|figure| figure.name == path).map(|figure| figure.net().median)
     }
 
     pub(crate) fn json(&self) -> Value {
@@ -121,7 +165,7 @@ impl fmt::Display for Report {
         writeln!(f, "{}: {instructions} instructions, {bytes} bytes of code", self.scenario)?;
         let [path, raw, floor] = ["ns per packet", "raw", "floor"];
         let [net, quartiles, rounds] = ["net", "quartiles", "rounds"];
-        writeln!(f, "{path:<34}{raw:>7}{floor:>7}{net:>7}  {quartiles:<18}{rounds}  goal")?;
+        writeln!(f, "{path:<40}{raw:>7}{floor:>7}{net:>7}  {quartiles:<18}{rounds}  goal")?;
         self.figures.iter().try_for_each(|figure| writeln!(f, "{figure}"))
     }
 }

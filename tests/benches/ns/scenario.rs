@@ -1,125 +1,131 @@
-//! What a run measures: a mode of service, and the frames of its clients and backends.
+//! What a run measures: a family, a mode of service, and how many flows and backends there are.
 
-use std::net::{Ipv4Addr, SocketAddrV4};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4};
 
+use fairlead::config::Limits;
 use lb_common::nat::Kind;
+use lb_tests::family::Family;
 use lb_tests::packet::{ACK, ARP, Frame, SYN};
 
-use crate::datapath::{LB_MAC, SERVICE};
+const SERVICE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 100), 6443);
+pub(crate) const LB_MAC: [u8; 6] = [2, 0, 0, 0, 0, 100];
+pub(crate) const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 
-const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
-/// Room for a segment with an MSS option; no frame on Ethernet is shorter.
-pub(crate) const FRAME_LENGTH: usize = 60;
-const ISS: u32 = 1000;
-const IRS: u32 = 5000;
-
-/// One table of figures.
+/// One table of figures. All addresses are the family's own for IPv4 addresses that stand for them.
 #[derive(Clone, Copy)]
 pub(crate) struct Scenario {
-    pub(crate) name: &'static str,
+    pub(crate) family: Family,
     pub(crate) mode: Kind,
+    pub(crate) flows: u32,
+    pub(crate) backends: u32,
 }
 
-pub(crate) const SCENARIOS: [Scenario; 1] = [Scenario { name: "IPv4 nat", mode: Kind::Nat }];
-
-pub(crate) fn backend(id: u32) -> SocketAddrV4 {
-    SocketAddrV4::new(Ipv4Addr::from_bits(0x0a00_000a + id), 6443)
-}
-
-/// Of a backend; identifiers are less than 256.
-pub(crate) fn backend_mac(id: u32) -> [u8; 6] {
-    let [.., low] = id.to_be_bytes();
-    [2, 0, 0, 0, 1, low]
-}
-
-/// The client of the `index`-th flow: 50 ports of each address.
-pub(crate) fn client(index: u16) -> SocketAddrV4 {
-    let address = Ipv4Addr::from_bits(0x0a40_0001 + u32::from(index / 50));
-    SocketAddrV4::new(address, 32_768 + index % 50 * 577)
-}
-
-/// The segments that open a flow, then one of each direction, in this order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    Syn,
-    SynAck,
-    Ack,
-    Request,
-    Reply,
-}
-
-impl Step {
-    pub(crate) const HANDSHAKE: [Self; 3] = [Self::Syn, Self::SynAck, Self::Ack];
-
-    /// Data goes to and fro without end.
-    pub(crate) const fn next(self) -> Self {
-        match self {
-            Self::Syn => Self::SynAck,
-            Self::SynAck => Self::Ack,
-            Self::Ack | Self::Reply => Self::Request,
-            Self::Request => Self::Reply,
-        }
+impl Scenario {
+    pub(crate) const fn new(family: Family, mode: Kind) -> Self {
+        Self { family, mode, flows: 60_000, backends: 3 }
     }
 
-    pub(crate) const fn is_of_client(self) -> bool {
-        matches!(self, Self::Syn | Self::Ack | Self::Request)
+    /// As many flows and backends as most tables have.
+    pub(crate) fn is_usual(&self) -> bool {
+        self.backends == Self::new(self.family, self.mode).backends
+    }
+
+    /// Flows that the established map has room for.
+    pub(crate) fn room(&self) -> u32 {
+        Limits::default().flows.max(self.flows)
+    }
+
+    /// Flows that the half-open map has room for: all of them, were none answered.
+    pub(crate) fn half_open_room(&self) -> u32 {
+        Limits::default().half_open.max(self.flows / 10 * 11)
+    }
+
+    pub(crate) fn service(&self) -> SocketAddr {
+        self.local(SERVICE)
+    }
+
+    /// Identifiers start at 1.
+    pub(crate) fn backend(&self, id: u32) -> SocketAddr {
+        self.local(SocketAddrV4::new(Ipv4Addr::from_bits(0x0a01_0000 + id), 6443))
+    }
+
+    /// The client of the `index`-th flow: 50 ports of each address.
+    pub(crate) fn client(&self, index: u32) -> SocketAddr {
+        let [.., high, low] = (32_768 + index % 50 * 577).to_be_bytes();
+        let address = Ipv4Addr::from_bits(0x0a40_0001 + index / 50);
+        self.local(SocketAddrV4::new(address, u16::from_be_bytes([high, low])))
+    }
+
+    fn local(&self, name: SocketAddrV4) -> SocketAddr {
+        let [a, b, c, d] = name.ip().octets().map(u16::from);
+        let ip = self.family.pick(
+            IpAddr::V4(*name.ip()),
+            Ipv6Addr::new(0xfd00, 0, a << 8 | b, c << 8 | d, 0, 0, 0, 1).into(),
+        );
+        SocketAddr::new(ip, name.port())
+    }
+
+    /// No frame on Ethernet is shorter, and none of a flow longer.
+    pub(crate) fn frame_length(&self) -> usize {
+        self.family.pick(60, 78)
+    }
+
+    pub(crate) fn padded(&self, frame: &Frame) -> Vec<u8> {
+        let mut bytes = frame.bytes();
+        bytes.resize(self.frame_length(), 0);
+        bytes
+    }
+
+    /// A frame of a client.
+    pub(crate) fn client_frame(&self, client: u32, to: SocketAddr) -> Frame {
+        Frame::tcp(self.client(client), to).macs(CLIENT_MAC, LB_MAC)
+    }
+
+    /// A SYN to an address that is no VIP.
+    pub(crate) fn stray_syn(&self) -> Vec<u8> {
+        self.padded(&self.client_frame(0, self.another()).flags(SYN))
+    }
+
+    /// Likewise, from a backend's host.
+    pub(crate) fn stray_syn_of_backend(&self) -> Vec<u8> {
+        let client = SocketAddr::new(self.backend(1).ip(), 40_000);
+        let frame = Frame::tcp(client, self.another()).macs(backend_mac(1), LB_MAC);
+        self.padded(&frame.flags(SYN))
+    }
+
+    fn another(&self) -> SocketAddr {
+        self.local(SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), SERVICE.port()))
+    }
+
+    /// By its type alone: nobody looks further.
+    pub(crate) fn arp(&self) -> Vec<u8> {
+        self.padded(&self.client_frame(0, self.service()).ether_type(ARP))
+    }
+
+    /// A segment to the service with less than a header.
+    pub(crate) fn malformed(&self) -> Vec<u8> {
+        self.padded(&self.client_frame(0, self.service()).flags(ACK).data_offset(4))
     }
 }
 
-/// A flow, from both ends.
-#[derive(Clone, Debug)]
-pub(crate) struct Flow {
-    client: SocketAddrV4,
-    /// The client's SYN as it reached the backend.
-    forwarded: Option<Frame>,
-}
-
-impl Flow {
-    pub(crate) fn new(index: u16) -> Self {
-        Self { client: client(index), forwarded: None }
-    }
-
-    /// What the client's SYN became.
-    pub(crate) fn set_forwarded(&mut self, frame: Frame) {
-        self.forwarded = Some(frame);
-    }
-
-    /// The frame of a step; `None`: the backend has not heard of the flow.
-    pub(crate) fn frame(&self, step: Step) -> Option<Vec<u8>> {
-        let frame = if step.is_of_client() {
-            Frame::tcp(self.client, SERVICE).macs(CLIENT_MAC, LB_MAC)
-        } else {
-            let there = self.forwarded.as_ref()?;
-            Frame::tcp(there.destination(), there.source()).macs(there.eth_dst, there.eth_src)
+impl fmt::Display for Scenario {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mode = match self.mode {
+            Kind::Nat => "nat",
+            Kind::Dnat => "dnat",
+            Kind::Dsr => "dsr",
         };
-        Some(padded(&match step {
-            Step::Syn => frame.flags(SYN).seq(ISS).options(&[2, 4, 5, 0xb4]),
-            Step::SynAck => frame.flags(SYN | ACK).seq(IRS).ack(ISS + 1),
-            Step::Ack => frame.flags(ACK).seq(ISS + 1).ack(IRS + 1),
-            Step::Request => frame.flags(ACK).seq(ISS + 1).ack(IRS + 1).payload(b"data"),
-            Step::Reply => frame.flags(ACK).seq(IRS + 1).ack(ISS + 1).payload(b"data"),
-        }))
+        write!(f, "{} {mode}", self.family.pick("IPv4", "IPv6"))?;
+        if !self.is_usual() {
+            write!(f, ", {} flows, {} backends", self.flows, self.backends)?;
+        }
+        Ok(())
     }
 }
 
-/// A SYN to an address that is no VIP.
-pub(crate) fn to_another() -> Vec<u8> {
-    let other = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), SERVICE.port());
-    padded(&Frame::tcp(client(0), other).macs(CLIENT_MAC, LB_MAC).flags(SYN))
-}
-
-/// By its type alone: nobody looks further.
-pub(crate) fn arp() -> Vec<u8> {
-    padded(&Frame::tcp(client(0), SERVICE).macs(CLIENT_MAC, LB_MAC).ether_type(ARP))
-}
-
-/// The first fragment of a segment to the service.
-pub(crate) fn fragment() -> Vec<u8> {
-    padded(&Frame::tcp(client(0), SERVICE).macs(CLIENT_MAC, LB_MAC).flags(ACK).frags(0x2000))
-}
-
-fn padded(frame: &Frame) -> Vec<u8> {
-    let mut bytes = frame.bytes();
-    bytes.resize(FRAME_LENGTH, 0);
-    bytes
+/// Of a backend.
+pub(crate) fn backend_mac(id: u32) -> [u8; 6] {
+    let [.., high, low] = id.to_be_bytes();
+    [2, 0, 0, 1, high, low]
 }

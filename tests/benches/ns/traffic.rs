@@ -6,52 +6,60 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::bpf;
 use lb_tests::packet::Frame;
 
+use crate::flow::{Flow, Step};
 use crate::measure::TX;
-use crate::scenario::{FRAME_LENGTH, Flow, Step};
+use crate::scenario::Scenario;
 
 /// Frames of equal length, one after the other.
-#[derive(Default)]
-pub(crate) struct Frames(Vec<u8>);
+pub(crate) struct Frames {
+    bytes: Vec<u8>,
+    /// Of each; not 0.
+    length: usize,
+}
 
 impl Frames {
     pub(crate) fn one(frame: &[u8]) -> Self {
-        Self(frame.to_vec())
+        Self { bytes: frame.to_vec(), length: frame.len() }
+    }
+
+    fn of(scenario: &Scenario) -> Self {
+        Self { bytes: vec![], length: scenario.frame_length() }
     }
 
     fn push(&mut self, frame: &[u8]) {
-        self.0.extend(frame);
+        self.bytes.extend(frame);
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
-        self.0.chunks_exact(FRAME_LENGTH)
+        self.bytes.chunks_exact(self.length)
     }
 
     pub(crate) fn count(&self) -> usize {
-        self.0.len() / FRAME_LENGTH
+        self.bytes.len() / self.length
     }
 }
 
-/// Flows 0 to `count`, after their handshakes.
-pub(crate) fn open(program: BorrowedFd<'_>, count: u16) -> Result<Vec<Flow>> {
-    let mut flows: Vec<Flow> = (0..count).map(Flow::new).collect();
+/// The scenario's flows, after their handshakes.
+pub(crate) fn open(program: BorrowedFd<'_>, scenario: &Scenario) -> Result<Vec<Flow>> {
+    let mut flows: Vec<Flow> = (0..scenario.flows).map(Flow::new).collect();
     for flow in &mut flows {
-        for step in Step::HANDSHAKE {
-            send(program, flow, step)?;
+        for step in Step::handshake(scenario.mode) {
+            send(program, scenario, flow, *step)?;
         }
     }
     Ok(flows)
 }
 
 /// A frame of each flow, in scattered order.
-pub(crate) fn scattered(flows: &[Flow], step: Step) -> Result<Frames> {
+pub(crate) fn scattered(scenario: &Scenario, flows: &[Flow], step: Step) -> Result<Frames> {
     let mut order: Vec<&Flow> = flows.iter().collect();
     let mut dice = Dice(1);
     for last in (1..order.len()).rev() {
         order.swap(last, dice.below(last + 1));
     }
-    let mut frames = Frames::default();
+    let mut frames = Frames::of(scenario);
     for flow in order {
-        frames.push(&flow.frame(step).context("a flow without a handshake")?);
+        frames.push(&flow.frame(scenario, step).context("a flow without a handshake")?);
     }
     Ok(frames)
 }
@@ -65,23 +73,19 @@ pub(crate) enum Voices {
     Client,
 }
 
-/// `packets` frames of `flows` flows in scattered order, each flow's first one a SYN.
+/// Frames of the scenario's flows in scattered order, 30 % of them the SYN that is each flow's first.
 ///
 /// `program` must not know any of the flows; afterwards it does.
-pub(crate) fn mix(
-    program: BorrowedFd<'_>,
-    flows: u16,
-    packets: usize,
-    voices: Voices,
-) -> Result<Frames> {
+pub(crate) fn mix(program: BorrowedFd<'_>, scenario: &Scenario, voices: Voices) -> Result<Frames> {
     let mut dice = Dice(2);
-    let mut frames = Frames::default();
-    let mut known: Vec<(Flow, Step)> = Vec::with_capacity(usize::from(flows));
-    for left in (1..=packets).rev() {
-        let unseen = usize::from(flows) - known.len();
+    let mut frames = Frames::of(scenario);
+    let flows = usize::try_from(scenario.flows)?;
+    let mut known: Vec<(Flow, Step)> = Vec::with_capacity(flows);
+    for left in (1..=flows * 10 / 3).rev() {
+        let unseen = flows - known.len();
         if known.is_empty() || dice.below(left) < unseen {
-            let mut flow = Flow::new(u16::try_from(known.len())?);
-            frames.push(&send(program, &mut flow, Step::Syn)?);
+            let mut flow = Flow::new(u32::try_from(known.len())?);
+            frames.push(&send(program, scenario, &mut flow, Step::Syn)?);
             known.push((flow, Step::Syn));
             continue;
         }
@@ -91,16 +95,21 @@ pub(crate) fn mix(
             Voices::Both => last.next(),
             Voices::Client => Step::Request,
         };
-        frames.push(&send(program, flow, *last)?);
+        frames.push(&send(program, scenario, flow, *last)?);
     }
-    ensure!(known.len() == usize::from(flows), "only {} flows", known.len());
+    ensure!(known.len() == flows, "only {} flows", known.len());
     Ok(frames)
 }
 
 /// Runs a flow's frame, which must be sent on, and returns it as it came.
-fn send(program: BorrowedFd<'_>, flow: &mut Flow, step: Step) -> Result<Vec<u8>> {
-    let frame = flow.frame(step).context("a backend that has not heard of the flow")?;
-    let mut out = [0; 2 * FRAME_LENGTH];
+fn send(
+    program: BorrowedFd<'_>,
+    scenario: &Scenario,
+    flow: &mut Flow,
+    step: Step,
+) -> Result<Vec<u8>> {
+    let frame = flow.frame(scenario, step).context("a backend that has not heard of the flow")?;
+    let mut out = [0; 256];
     let ran = bpf::run(program, &frame, &mut out).context("running a frame")?;
     ensure!(ran.action == TX, "action {} for {step:?} of {flow:?}", ran.action);
     if step == Step::Syn {

@@ -1,5 +1,7 @@
 //! Frames in, verdicts, counters and frames out.
 
+use std::os::fd::{AsFd as _, BorrowedFd};
+
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::counters::Counter;
@@ -22,6 +24,12 @@ impl Harness {
         let result = program.test_run(options).unwrap();
         out.truncate(usize::try_from(result.data_size_out).unwrap());
         (Action::from(result.return_value), out)
+    }
+
+    /// For runs without this harness's care.
+    pub(crate) fn program(&self) -> BorrowedFd<'_> {
+        let program: &Xdp = self.ebpf().program(lb_common::PROGRAM).unwrap().try_into().unwrap();
+        program.fd().unwrap().as_fd()
     }
 
     pub(crate) fn counters(&self) -> Vec<u64> {

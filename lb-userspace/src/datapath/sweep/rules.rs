@@ -94,7 +94,7 @@ where
 
     /// By this half, and where that is not enough by the other one.
     fn is_over(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> io::Result<bool> {
-        let (timeouts, idle) = (self.timeouts(half.service), self.idle(half));
+        let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
         let closing = half.has(flag::CLOSING);
         let peer_key = half.translation.peer_key();
         if half.is_alone() {
@@ -118,7 +118,7 @@ where
         key: &FlowKey<A>,
         half: &FlowHalf<A>,
     ) -> io::Result<()> {
-        let (timeouts, idle) = (self.timeouts(half.service), self.idle(half));
+        let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
         let is_silent = idle >= SILENCE && half.has(flag::PROMOTED | flag::CLOSING);
         if is_silent || idle >= timeouts.half_open {
             return remove_if(self.half_open, key, |found| is_same(found, half));
