@@ -6,9 +6,13 @@ mod attach;
 mod flood;
 mod follow;
 mod give_up;
+mod modes;
+mod pmtu;
+mod probes;
 mod refusal;
 mod restart;
 mod scene;
+mod sources;
 mod traffic;
 
 /// Shows a figure that a test found; the assertions have bounds that hold on a busy machine.

@@ -14,6 +14,8 @@ use crate::server_thread::ServerThread;
 
 /// The line after which the server closes first.
 pub const BYE: &str = "bye\n";
+/// The line that is answered with the address that the server sees its client at.
+pub const WHO: &str = "who am I?\n";
 
 /// Connections that wait to be accepted: a burst must not be refused for the server's sake.
 const BACKLOG: i32 = 4096;
@@ -66,11 +68,13 @@ async fn accept(listener: TcpListener, greeting: String) -> Result<()> {
 
 async fn echo(stream: TcpStream, greeting: &str) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    let client = format!("{}\n", stream.peer_addr()?);
     let mut stream = BufReader::new(stream);
     stream.write_all(greeting.as_bytes()).await?;
     let mut line = Vec::new();
     while stream.read_until(b'\n', &mut line).await? > 0 {
-        stream.write_all(&line).await?;
+        let answer = if line == WHO.as_bytes() { client.as_bytes() } else { &line };
+        stream.write_all(answer).await?;
         if line == BYE.as_bytes() {
             break;
         }

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::controller::Controller;
 use crate::echo;
@@ -109,11 +109,26 @@ pub fn start_up(lab: &Topology) -> Result<Controller<'_>> {
 
 /// The same of either family.
 pub fn start_up_of(lab: &Topology, family: Family) -> Result<Controller<'_>> {
-    let controller = start_of(lab, family)?;
-    for host in &lab.backends {
-        controller.wait_backend(&host.name, "up", UP_TIMEOUT)?;
-    }
+    start_up_with(lab, family, "")
+}
+
+/// The same with more keys for the service, each line of them indented by four.
+pub fn start_up_with<'lab>(
+    lab: &'lab Topology,
+    family: Family,
+    keys: &str,
+) -> Result<Controller<'lab>> {
+    let mut controller = Controller::new(&lab.lbs[0], &binary()?, lab.directory());
+    let config = config(lab, &backends_of(lab, family), controller.socket());
+    controller.write_config(&(config + keys))?;
+    controller.start()?;
+    wait_all_up(lab, &controller)?;
     Ok(controller)
+}
+
+/// Waits until the controller uses every backend of the lab.
+pub fn wait_all_up(lab: &Topology, controller: &Controller<'_>) -> Result<()> {
+    lab.backends.iter().try_for_each(|host| controller.wait_backend(&host.name, "up", UP_TIMEOUT))
 }
 
 /// The VIP's service.
@@ -136,6 +151,15 @@ pub fn wait_counter(
     eventually_is(name, Duration::from_secs(5), look, accept)
 }
 
+/// How many hops packets of a socket may take.
+pub fn set_hops(socket: &Socket, family: Family, hops: u32) -> Result<()> {
+    match family {
+        Family::V4 => socket.set_ttl_v4(hops)?,
+        Family::V6 => socket.set_unicast_hops_v6(hops)?,
+    }
+    Ok(())
+}
+
 /// A connection to an echo server, and the name that the server gave.
 #[derive(Debug)]
 pub struct EchoClient {
@@ -153,7 +177,11 @@ impl EchoClient {
             socket.bind(&SocketAddr::from((any, port)).into())?;
         }
         socket.connect_timeout(&target.into(), TIMEOUT)?;
-        let stream = TcpStream::from(socket);
+        Self::over(socket.into())
+    }
+
+    /// Over a connection that is there.
+    pub fn over(stream: TcpStream) -> Result<Self> {
         stream.set_read_timeout(Some(TIMEOUT))?;
         stream.set_nodelay(true)?;
         let mut client = Self { stream: BufReader::new(stream), server: String::new() };
@@ -174,22 +202,50 @@ impl EchoClient {
         Ok(())
     }
 
+    /// The address that the server sees this client at.
+    pub fn seen_as(&mut self) -> Result<SocketAddr> {
+        self.stream.get_mut().write_all(echo::WHO.as_bytes())?;
+        let address = self.read_line()?;
+        address.parse().with_context(|| format!("{address:?} is no address"))
+    }
+
+    /// How many hops its packets may take.
+    pub fn set_hops(&self, hops: u32) -> Result<()> {
+        set_hops(&SockRef::from(self.stream.get_ref()), Family::of(self.local_addr()?.ip()), hops)
+    }
+
+    /// The end of the connection here.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        Ok(self.stream.get_ref().local_addr()?)
+    }
+
+    /// Lets the server end it first, in order.
+    pub fn bye(mut self) -> Result<()> {
+        self.exchange(echo::BYE.trim_end())?;
+        self.read_end()
+    }
+
     /// Ends the connection by a RST: nothing of it stays, so that its ports can be used again.
     pub fn abort(self) -> Result<()> {
         let stream = self.stream.into_inner();
-        socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
+        SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
         Ok(())
     }
 
     /// Ends it in order, and waits for the server's end.
     pub fn close(mut self) -> Result<()> {
         self.stream.get_mut().shutdown(Shutdown::Write)?;
+        self.read_end()
+    }
+
+    fn read_end(&mut self) -> Result<()> {
         let mut rest = String::new();
         ensure!(self.stream.read_line(&mut rest)? == 0, "after the end: {rest:?}");
         Ok(())
     }
 
-    fn read_line(&mut self) -> Result<String> {
+    /// Waits for a line, and takes it.
+    pub fn read_line(&mut self) -> Result<String> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
         ensure!(line.ends_with('\n'), "the server ended the connection");
