@@ -114,6 +114,7 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
         changes,
         commands: command_receiver,
         status: status_sender,
+        give_up_at: None,
     }
     .run()
     .await;

@@ -26,6 +26,9 @@ pub struct Status {
     /// Packets by verdict, under the names of `lb_common::counters`.
     pub counters: BTreeMap<String, u64>,
     pub flows: Flows,
+    /// Idle clients of backends that were given up, told so by RST.
+    #[serde(default)]
+    pub idle_resets: u64,
 }
 
 /// Which configuration applies.

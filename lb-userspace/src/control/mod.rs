@@ -14,7 +14,9 @@
 pub mod desired;
 pub mod driver;
 pub mod give_up;
+pub mod idle_reset;
 pub mod links;
 pub mod maglev;
 pub mod plan;
+pub mod reset_frame;
 pub mod status;

@@ -68,6 +68,8 @@ pub(super) struct Loop<'a> {
     pub(super) changes: Changes,
     pub(super) commands: Commands,
     pub(super) status: watch::Sender<Published>,
+    /// When the next backend is to be given up.
+    pub(super) give_up_at: Option<std::time::Instant>,
 }
 
 impl Loop<'_> {
@@ -99,6 +101,7 @@ impl Loop<'_> {
                 }
                 changed = health.changed() => if changed.is_ok() {
                     report("after a probe", self.controller.reconcile());
+                    self.give_up();
                     self.publish();
                 },
                 changed = self.changes.changed(), if refresh_at.is_none() => match changed {
@@ -117,7 +120,7 @@ impl Loop<'_> {
                 () = sleep_until(next_slice) => {
                     let now = Instant::now();
                     next_slice = now + SLICE_INTERVAL;
-                    match self.controller.sweep(Ticks::from_ns(monotonic())) {
+                    match self.controller.sweep(Ticks::from_ns(monotonic()), now.into_std()) {
                         Ok(true) => {
                             next_slice = next_slice.max(pass_started + PASS_INTERVAL);
                             pass_started = next_slice;
@@ -126,15 +129,25 @@ impl Loop<'_> {
                         Err(error) => report("sweeping flows", Err(error)),
                     }
                 }
+                () = until(self.give_up_at) => self.give_up(),
+                () = until(self.controller.idle_deadline()) => {
+                    let told = self.controller.tell_idle(Instant::now().into_std(), monotonic());
+                    report("telling idle clients", told);
+                }
                 _ = status.tick() => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-                    let given_up = self.controller.give_up(Instant::now().into_std());
-                    report("giving up connections", given_up);
+                    self.give_up();
                     self.publish();
                 }
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
             }
         }
+    }
+
+    fn give_up(&mut self) {
+        let now = Instant::now().into_std();
+        report("giving up connections", self.controller.give_up(now));
+        self.give_up_at = self.controller.give_up_deadline(now);
     }
 
     fn publish(&mut self) {
@@ -217,6 +230,14 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+/// Waits; without a deadline for ever.
+async fn until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(Instant::from_std(deadline)).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A time that does not come; for a branch that is switched off.
