@@ -100,6 +100,7 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
         }
     };
 
+    let doubts = controller.datapath.take_signals()?;
     let (status_sender, status) = watch::channel(controller.status()?);
     let (commands, command_receiver) = mpsc::channel(64);
     let (shutdown, stopping) = oneshot::channel::<()>();
@@ -114,6 +115,7 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
         changes,
         commands: command_receiver,
         status: status_sender,
+        doubts,
         give_up_at: None,
     }
     .run()

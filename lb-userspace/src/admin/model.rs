@@ -84,6 +84,12 @@ pub struct Backend {
     pub connections: u64,
     pub requests: Traffic,
     pub replies: Traffic,
+    /// SYNs that clients had to send again.
+    #[serde(default)]
+    pub unanswered: u64,
+    /// SYNs answered with RST.
+    #[serde(default)]
+    pub refused: u64,
     /// Absent until the way to the backend is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHop>,

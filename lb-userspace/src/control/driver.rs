@@ -13,6 +13,7 @@ use lb_common::backend::State;
 use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, Override, View};
+use super::doubt::Doubts;
 use super::give_up::GiveUp;
 use super::idle_reset::IdleReset;
 use super::links::Links;
@@ -29,6 +30,7 @@ use crate::netlink::snapshot::{Resolution, Snapshot};
 use crate::vips::Vips;
 
 mod adopt;
+mod doubt;
 mod flows;
 mod idle;
 mod network;
@@ -55,6 +57,7 @@ pub struct Controller {
     since: BTreeMap<Name, (State, SystemTime)>,
     give_up: GiveUp,
     sweep: Sweep,
+    doubts: Doubts,
     idle: IdleReset<Flow>,
     search: Search,
     frames: FrameSocket,
@@ -94,6 +97,7 @@ impl Controller {
             since: BTreeMap::new(),
             give_up: GiveUp::default(),
             sweep: Sweep::default(),
+            doubts: Doubts::default(),
             idle: IdleReset::new(RandomState::new().build_hasher().finish()),
             search: Search::default(),
             frames: FrameSocket::open().context("opening a socket for frames")?,

@@ -12,6 +12,7 @@
 //! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
 
 pub mod desired;
+pub mod doubt;
 pub mod driver;
 pub mod give_up;
 pub mod idle_reset;

@@ -14,6 +14,7 @@ use crate::admin::model::{Admin, rfc3339};
 use crate::config::{Config, diff};
 use crate::control::desired;
 use crate::control::driver::Controller;
+use crate::datapath::SignalRing;
 use crate::netlink::Changes;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
@@ -68,6 +69,8 @@ pub(super) struct Loop<'a> {
     pub(super) changes: Changes,
     pub(super) commands: Commands,
     pub(super) status: watch::Sender<Published>,
+    /// What the datapath says against backends.
+    pub(super) doubts: SignalRing,
     /// When the next backend is to be given up.
     pub(super) give_up_at: Option<std::time::Instant>,
 }
@@ -86,19 +89,17 @@ impl Loop<'_> {
             tokio::select! {
                 wish = self.signals.next() => match wish {
                     Wish::End(ending) => return ending,
-                    Wish::Reload => match self.reload().await {
-                        Ok(changes) => {
-                            log::info!("reloaded: {}", summary(&changes));
-                            self.publish();
-                        }
-                        Err(error) => log::error!("not reloaded: {error:#}"),
-                    },
+                    Wish::Reload => self.reload_and_say().await,
                 },
                 Some(command) = self.commands.recv() => {
                     if let Some(ending) = self.command(command).await {
                         return ending;
                     }
                 }
+                signals = self.doubts.next() => match signals {
+                    Ok(signals) => self.controller.doubt(&signals, Instant::now().into_std()),
+                    Err(error) => report("reading the datapath's signals", Err(error)),
+                },
                 changed = health.changed() => if changed.is_ok() {
                     report("after a probe", self.controller.reconcile());
                     self.give_up();
@@ -201,6 +202,16 @@ impl Loop<'_> {
             log::info!("{}/{}: weight {weight} by command", name.0, name.1);
         }
         self.controller.reconcile()
+    }
+
+    async fn reload_and_say(&mut self) {
+        match self.reload().await {
+            Ok(changes) => {
+                log::info!("reloaded: {}", summary(&changes));
+                self.publish();
+            }
+            Err(error) => log::error!("not reloaded: {error:#}"),
+        }
     }
 
     /// Reads the configuration again. What is wrong with it leaves everything as it was.
