@@ -124,6 +124,31 @@ fn nobody_is_told_while_all_backends_are_down() -> Result<()> {
     Ok(())
 }
 
+/// The probe that finds it would come within ten seconds; the refused client has it come at once.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_backend_that_refuses_clients_is_probed_at_once() -> Result<()> {
+    let lab = Topology::build(&Plan::default())?;
+    let mut servers = plain::echo_servers(&lab)?;
+    let controller = plain::start_up(&lab)?;
+    let slow = "interval: 10s, fast_interval: 200ms";
+    let yaml = std::fs::read_to_string(controller.config_file())?;
+    controller.write_config(&yaml.replace("interval: 1s", slow))?;
+    controller.reload()?;
+    // A changed check is made at once, and only then every ten seconds.
+    std::thread::sleep(Duration::from_secs(1));
+
+    drop(servers.remove("cp1"));
+    let target = plain::target(&lab);
+    lab.client.netns.on_thread(|| {
+        let refused = (0..100).any(|_| TcpStream::connect_timeout(&target, PATIENCE).is_err());
+        Ok(assert!(refused, "nobody was sent to cp1"))
+    })?;
+    controller.wait_backend("cp1", "down", Duration::from_secs(3))?;
+    assert!(controller.status()?["services"][0]["backends"][0]["refused"].as_u64() > Some(0));
+    Ok(())
+}
+
 /// A client that sends nothing.
 struct Idle {
     stream: TcpStream,
