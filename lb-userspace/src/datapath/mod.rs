@@ -16,6 +16,7 @@ pub mod maps;
 mod migrate;
 pub mod object;
 pub mod pins;
+pub mod report;
 pub mod signals;
 pub mod stale;
 pub mod sweep;
