@@ -39,9 +39,11 @@ counters! {
     ForwardReply = "forward_reply",
     /// From a client to a backend, out of another interface.
     RedirectRequest = "redirect_request",
+    /// From a backend to a client, likewise.
     RedirectReply = "redirect_reply",
     /// An ICMP error, to the end of the flow that it is about.
     ForwardIcmpError = "forward_icmp_error",
+    /// Likewise, out of another interface.
     RedirectIcmpError = "redirect_icmp_error",
     /// Answered with RST: the service has no backend.
     ResetNoBackend = "reset_no_backend",

@@ -19,7 +19,7 @@ use crate::admin::model::{self, Status, rfc3339};
 use crate::admin::{self, Command};
 use crate::config::{self, Config};
 use crate::control::driver::Controller;
-use crate::datapath::{self, Datapath, Pins, Sizes};
+use crate::datapath::{self, Datapath, Pins, Sizes, report};
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::Snapshot;
 use crate::preflight;
@@ -100,6 +100,7 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
         }
     };
 
+    let doubts = controller.datapath.take_signals()?;
     let (status_sender, status) = watch::channel(controller.status()?);
     let (commands, command_receiver) = mpsc::channel(64);
     let (shutdown, stopping) = oneshot::channel::<()>();
@@ -114,6 +115,8 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
         changes,
         commands: command_receiver,
         status: status_sender,
+        doubts,
+        give_up_at: None,
     }
     .run()
     .await;
@@ -136,6 +139,12 @@ async fn start(
     vips: &mut Vips,
 ) -> anyhow::Result<Controller> {
     let datapath = Datapath::load(pins.clone(), &Sizes::new(&config))?;
+    for line in report::memory(datapath.sizes()) {
+        log::info!("memory: {line}");
+    }
+    for (service, line) in report::snat(&config) {
+        log::info!("{service}: {line}");
+    }
     let vips = std::mem::replace(vips, Vips::new(Record::default()));
     let status = first_status(options);
     let mut controller = Controller::new(config, datapath, netlink, vips, status)?;

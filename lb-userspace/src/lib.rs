@@ -9,6 +9,8 @@ pub mod datapath;
 pub mod health;
 pub mod netlink;
 pub mod preflight;
+#[cfg(test)]
+mod readme;
 pub mod record;
 pub mod vips;
 pub mod vrrp;

@@ -1,12 +1,15 @@
 //! Where the program is attached, and what the controller does when interfaces and addresses change
 //! under it.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use lb_tests::eventually::{Seen, eventually};
+use lb_tests::plain;
 use lb_tests::steady::Steady;
-use lb_tests::topology::Topology;
+use lb_tests::topology::{API_PORT, Host, Plan, Topology};
+use lb_tests::transfer::{MIB, TransferServer, Way, transfer};
 use lb_tests::xdp_pass::{Attached, XdpPass};
 
 use super::scene::{PATIENCE, STEADY, Scene, Settings, Traces, offload, xdp};
@@ -128,19 +131,64 @@ fn a_vip_that_someone_removes_is_added_again_within_a_second() -> Result<()> {
     traffic.ensure_nothing_lost("without a VIP for a moment")
 }
 
+/// Jumbo frames have several buffers, which XDP programs take only if they say so (Linux 5.18).
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn jumbo_frames_are_balanced() -> Result<()> {
+    let lab = Topology::build(&Plan { backends: 1, ..Plan::default() })?;
+    let pass = XdpPass::load_for_frags()?;
+    let hosts = [("client", &lab.client), ("lb1", &lab.lbs[0].host), ("cp1", &lab.backends[0])];
+    let _attached = hosts
+        .iter()
+        .map(|(far_end, host)| plug_again(&lab, far_end, host, 9000, &pass))
+        .collect::<Result<Vec<_>>>()?;
+    let _server = TransferServer::start(
+        &lab.backends[0].netns,
+        SocketAddr::from((lab.backends[0].address, API_PORT)),
+    )?;
+    let controller = plain::start_up(&lab)?;
+    ensure!(controller.status()?["xdp"][0]["mode"] == "native");
+    ensure!(controller.log().contains("frames of several buffers"), "{}", controller.log());
+    for (way, direction) in [(Way::Upload, "requests"), (Way::Download, "replies")] {
+        let target = plain::target(&lab);
+        let hashes = lab.client.netns.on_thread(|| transfer(target, way, 64 * MIB))?;
+        ensure!(hashes.sent == hashes.received);
+        eventually("frames of this size to be counted", PATIENCE, || {
+            let seen = controller.status()?["services"][0]["backends"][0][direction].clone();
+            let (bytes, packets) = (seen["bytes"].as_u64(), seen["packets"].as_u64());
+            let is_large = bytes.zip(packets).is_some_and(|(b, p)| b > 64 * MIB && b / p > 4000);
+            Ok(if is_large { Seen::Done(()) } else { Seen::Pending(seen.to_string()) })
+        })?;
+    }
+    Ok(())
+}
+
 /// Makes the LB node's veth pair again, as the topology made it, with other MAC addresses. The far end
 /// passes frames for as long as what this returns is there.
 fn replug(lab: &Topology) -> Result<Attached> {
+    plug_again(lab, "lb1", &lab.lbs[0].host, 1500, &XdpPass::load()?)
+}
+
+fn plug_again(
+    lab: &Topology,
+    far_end: &str,
+    host: &Host,
+    mtu: u32,
+    pass: &XdpPass,
+) -> Result<Attached> {
     const OFFLOADS_OFF: &str = "tx off rx off tso off gso off gro off";
-    let (fabric, host) = (&lab.fabric, &lab.lbs[0].host);
-    let inside = host.netns.name();
-    fabric.ip(&format!("link add lb1 type veth peer name eth0 netns {inside}"))?;
+    let (fabric, inside) = (&lab.fabric, host.netns.name());
+    if fabric.ip(&format!("link show {far_end}")).is_ok() {
+        fabric.ip(&format!("link del {far_end}"))?;
+    }
+    let peer = format!("peer name eth0 mtu {mtu} netns {inside}");
+    fabric.ip(&format!("link add {far_end} mtu {mtu} type veth {peer}"))?;
     let offloads = OFFLOADS_OFF.split_whitespace();
-    fabric.run("ethtool", ["-K", "lb1"].into_iter().chain(offloads.clone()))?;
+    fabric.run("ethtool", ["-K", far_end].into_iter().chain(offloads.clone()))?;
     host.netns.run("ethtool", ["-K", "eth0"].into_iter().chain(offloads))?;
-    fabric.ip("link set lb1 master br-front up")?;
+    fabric.ip(&format!("link set {far_end} master br-front up"))?;
     host.netns.ip(&format!("addr add {}/24 dev eth0", host.address))?;
     host.netns.ip("link set eth0 up")?;
     let _inside = fabric.enter()?;
-    XdpPass::load()?.attach("lb1")
+    pass.attach(far_end)
 }

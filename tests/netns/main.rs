@@ -6,6 +6,7 @@ mod attach;
 mod flood;
 mod follow;
 mod give_up;
+mod idle;
 mod modes;
 mod pmtu;
 mod probes;

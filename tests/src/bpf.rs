@@ -13,6 +13,7 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_PROG_TYPE_XDP: u32 = 6;
+const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const BPF_STATS_RUN_TIME: u32 = 0;
 
 /// `r0 = 3` (XDP_TX), `exit`: the cheapest program that sends a frame.
@@ -31,11 +32,17 @@ struct MapCreate {
 
 /// … for BPF_PROG_LOAD.
 #[repr(C)]
+#[derive(Default)]
 struct ProgLoad {
     prog_type: u32,
     insn_cnt: u32,
     insns: u64,
     license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
 }
 
 /// … for BPF_PROG_TEST_RUN.
@@ -72,11 +79,22 @@ pub struct Program(OwnedFd);
 
 impl Program {
     pub fn load(instructions: &[u64]) -> io::Result<Self> {
+        Self::load_with(instructions, 0)
+    }
+
+    /// For frames of several buffers too; needs Linux 5.18.
+    pub fn load_for_frags(instructions: &[u64]) -> io::Result<Self> {
+        Self::load_with(instructions, BPF_F_XDP_HAS_FRAGS)
+    }
+
+    fn load_with(instructions: &[u64], prog_flags: u32) -> io::Result<Self> {
         let mut attr = ProgLoad {
             prog_type: BPF_PROG_TYPE_XDP,
             insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
             insns: instructions.as_ptr() as u64,
             license: LICENSE.as_ptr() as u64,
+            prog_flags,
+            ..ProgLoad::default()
         };
         // SAFETY: the kernel reads `insn_cnt` instructions and a string.
         unsafe { new_fd(BPF_PROG_LOAD, &mut attr) }.map(Self)

@@ -84,6 +84,12 @@ impl XdpPass {
         Ok(Self { program })
     }
 
+    /// The same, for frames of several buffers too; needs Linux 5.18.
+    pub fn load_for_frags() -> Result<Self> {
+        let program = Program::load_for_frags(&PROGRAM).context("loading an XDP_PASS program")?;
+        Ok(Self { program })
+    }
+
     /// Attaches to an interface of the namespace that the calling thread is in.
     pub fn attach(&self, interface: &str) -> Result<Attached> {
         let index = if_nametoindex(interface).with_context(|| format!("index of {interface}"))?;

@@ -26,6 +26,9 @@ pub struct Status {
     /// Packets by verdict, under the names of `lb_common::counters`.
     pub counters: BTreeMap<String, u64>,
     pub flows: Flows,
+    /// Idle clients of backends that were given up, told so by RST.
+    #[serde(default)]
+    pub idle_resets: u64,
 }
 
 /// Which configuration applies.
@@ -81,6 +84,12 @@ pub struct Backend {
     pub connections: u64,
     pub requests: Traffic,
     pub replies: Traffic,
+    /// SYNs that clients had to send again.
+    #[serde(default)]
+    pub unanswered: u64,
+    /// SYNs answered with RST.
+    #[serde(default)]
+    pub refused: u64,
     /// Absent until the way to the backend is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHop>,

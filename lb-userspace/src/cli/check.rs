@@ -1,24 +1,15 @@
 //! `fairlead check`. I/O, but for [`report`].
 
 use std::fmt::Write as _;
-use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use lb_common::map;
 
 use super::{ConfigOption, print};
-use crate::config::{self, Config, Family, Mode, Service};
-use crate::datapath::Sizes;
+use crate::config::{self, Config, Service};
+use crate::datapath::{Sizes, report};
 use crate::health::fsm::worst_case_removal;
-
-/// Ports that a SNAT address has towards one backend.
-const SNAT_PORTS: u64 = 64_512;
-
-/// What the kernel needs beside an element of a hash map, and of one that evicts. Bytes.
-const HASH_ELEMENT: u64 = 48;
-const LRU_ELEMENT: u64 = 56;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -38,10 +29,17 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
 
 fn report(config: &Config) -> String {
     let mut text = String::new();
+    let snat = report::snat(config);
     for service in &config.services {
         text += &describe(service);
+        for (_, line) in snat.iter().filter(|(name, _)| *name == service.name) {
+            text += &format!("  {line}\n");
+        }
     }
-    text += &memory(config);
+    text += "\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n";
+    for line in report::memory(&Sizes::new(config)) {
+        text += &format!("  {line}\n");
+    }
     text += "\nXDP forwards before the host's firewall: nftables and iptables do not see this traffic.\n";
     text
 }
@@ -66,11 +64,6 @@ fn describe(service: &Service) -> String {
         seconds(worst_case_removal(health))
     ));
     line(format_args!("    {}", removal_arithmetic(service)));
-    if service.mode == Mode::Nat {
-        for family in service.families() {
-            line(format_args!("{}", snat(service, family)));
-        }
-    }
     if let Some(limit) = service.rate_limit {
         line(format_args!(
             "  a client (an IPv4 address, an IPv6 /64) makes {} connections a second, {} at once",
@@ -82,23 +75,6 @@ fn describe(service: &Service) -> String {
         line(format_args!("  open to {}", ranges.join(", ")));
     }
     text
-}
-
-/// How many connections that backends close first fit into the SNAT ports of one family.
-fn snat(service: &Service, family: Family) -> String {
-    let of_family = |address: &&IpAddr| Family::of(address) == family;
-    let backends = service.backends.iter().filter(|it| of_family(&&it.address)).count() as u64;
-    let own = service.snat_addresses.iter().filter(of_family).count() as u64;
-    let sources = own.max(1);
-    let closing = service.timeouts.closing;
-    // At least a second, by `config`.
-    let ceiling = SNAT_PORTS * backends * sources / closing.as_secs().max(1);
-    let note = if own == 0 { " (the VIP that the client used)" } else { "" };
-    format!(
-        "  SNAT carries {ceiling} closes by {family} backends a second\n    64,512 ports x {backends} \
-         backends x {sources} snat addresses / {}{note}",
-        seconds(closing)
-    )
 }
 
 /// The terms of [`worst_case_removal`], with the values it uses.
@@ -114,35 +90,6 @@ fn removal_arithmetic(service: &Service) -> String {
         seconds(fast),
         seconds(check.timeout)
     )
-}
-
-/// What the maps that the configuration decides about take.
-fn memory(config: &Config) -> String {
-    let sizes = Sizes::new(config);
-    let mut text =
-        String::from("\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n");
-    let mut line = |what: &str, name: &str, kernel: u64| {
-        let (key, value, elements) = sizes.layout(name);
-        let bytes = u64::from(elements) * ((key + value) as u64 + kernel);
-        if bytes >= 100_000 {
-            let megabytes = show_megabytes(bytes);
-            text += &format!("  {what}: {elements} x ({key} + {value} + {kernel}) = {megabytes}\n");
-        }
-    };
-    line("established IPv4 flows, two a flow", map::ESTABLISHED, HASH_ELEMENT);
-    line("half-open IPv4 flows, two a flow", map::HALF_OPEN, LRU_ELEMENT);
-    line("established IPv6 flows, two a flow", map::ESTABLISHED6, HASH_ELEMENT);
-    line("half-open IPv6 flows, two a flow", map::HALF_OPEN6, LRU_ELEMENT);
-    line("clients' rates", map::SOURCES, LRU_ELEMENT);
-    line("backends", map::BACKENDS, 0);
-    line("backends' counters, on each CPU", map::BACKEND_COUNTERS, 0);
-    line("endpoints", map::ENDPOINTS, HASH_ELEMENT);
-    text
-}
-
-fn show_megabytes(bytes: u64) -> String {
-    let tenths = bytes / 100_000;
-    format!("{}.{} MB", tenths / 10, tenths % 10)
 }
 
 fn seconds(duration: Duration) -> String {

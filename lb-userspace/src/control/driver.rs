@@ -4,6 +4,7 @@
 //! compares everything desired with everything installed.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
@@ -12,20 +13,26 @@ use lb_common::backend::State;
 use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, Override, View};
+use super::doubt::Doubts;
 use super::give_up::GiveUp;
+use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::plan::{self, Installed};
 use crate::admin::model::Status;
 use crate::config::Config;
+use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::{Census, Sweep};
 use crate::datapath::{Datapath, Sizes};
 use crate::health::{BackendKey, HealthMonitor, HealthTable, Target};
 use crate::netlink::Netlink;
+use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::{Resolution, Snapshot};
 use crate::vips::Vips;
 
 mod adopt;
+mod doubt;
 mod flows;
+mod idle;
 mod network;
 mod publish;
 
@@ -50,6 +57,10 @@ pub struct Controller {
     since: BTreeMap<Name, (State, SystemTime)>,
     give_up: GiveUp,
     sweep: Sweep,
+    doubts: Doubts,
+    idle: IdleReset<Flow>,
+    search: Search,
+    frames: FrameSocket,
     links: Links,
     census: Census,
     /// What the pass before the last one found, for backends that were removed in between.
@@ -86,6 +97,10 @@ impl Controller {
             since: BTreeMap::new(),
             give_up: GiveUp::default(),
             sweep: Sweep::default(),
+            doubts: Doubts::default(),
+            idle: IdleReset::new(RandomState::new().build_hasher().finish()),
+            search: Search::default(),
+            frames: FrameSocket::open().context("opening a socket for frames")?,
             links,
             before: everything(&installed),
             census: everything(&installed),

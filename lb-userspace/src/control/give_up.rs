@@ -1,4 +1,4 @@
-//! When the flows of a backend are given up: their clients are reset at their next segment. Pure.
+//! When the flows of a backend are given up: their clients are reset. Pure.
 //!
 //! A backend that is down hard holds its clients' connections for `reset_delay`, one that drains for
 //! `drain_timeout`. Both only while another backend is up: a RST must lead somewhere.
@@ -23,6 +23,8 @@ enum Cause {
 struct Clock {
     cause: Cause,
     since: Instant,
+    /// When it runs out, if ever.
+    end: Option<Instant>,
     given_up: bool,
 }
 
@@ -40,7 +42,7 @@ impl GiveUp {
         &mut self,
         config: &Service,
         service: &DesiredService,
-        is_hard: impl Fn(&str) -> bool,
+        is_hard: impl Fn(&DesiredBackend) -> bool,
         now: Instant,
     ) -> Vec<BackendName> {
         let up = service.backends.iter().filter(|backend| backend.takes_flows()).count();
@@ -51,27 +53,32 @@ impl GiveUp {
                 self.clocks.remove(&name);
                 continue;
             };
-            let clock = self.clocks.entry(name.clone()).or_insert(Clock {
-                cause,
-                since: now,
-                given_up: false,
-            });
+            let started = Clock { cause, since: now, end: None, given_up: false };
+            let clock = self.clocks.entry(name.clone()).or_insert(started);
             if clock.cause != cause {
-                *clock = Clock { cause, since: now, given_up: false };
+                *clock = started;
             }
+            clock.end = end(clock, config);
             let others = up - usize::from(backend.takes_flows());
-            if !clock.given_up && others > 0 && has_run_out(clock, config, now) {
+            if !clock.given_up && others > 0 && clock.end.is_some_and(|end| end <= now) {
                 clock.given_up = true;
                 due.push(name);
             }
         }
         due
     }
+
+    /// When the next clock runs out. Those that have, and wait for another backend to be up, are looked
+    /// at with every change.
+    pub fn deadline(&self, now: Instant) -> Option<Instant> {
+        let running = self.clocks.values().filter(|clock| !clock.given_up);
+        running.filter_map(|clock| clock.end).filter(|end| *end > now).min()
+    }
 }
 
-fn cause(backend: &DesiredBackend, is_hard: impl Fn(&str) -> bool) -> Option<Cause> {
+fn cause(backend: &DesiredBackend, is_hard: impl Fn(&DesiredBackend) -> bool) -> Option<Cause> {
     match backend.state {
-        State::Down if is_hard(&backend.name) => Some(Cause::Down),
+        State::Down if is_hard(backend) => Some(Cause::Down),
         State::Draining => Some(Cause::Draining),
         State::Down
         | State::Free
@@ -82,12 +89,12 @@ fn cause(backend: &DesiredBackend, is_hard: impl Fn(&str) -> bool) -> Option<Cau
     }
 }
 
-fn has_run_out(clock: &Clock, config: &Service, now: Instant) -> bool {
+fn end(clock: &Clock, config: &Service) -> Option<Instant> {
     let limit = match clock.cause {
         Cause::Down => Some(config.reset_delay),
         Cause::Draining => Some(config.drain_timeout).filter(|limit| *limit > Duration::ZERO),
     };
-    limit.is_some_and(|limit| now.saturating_duration_since(clock.since) >= limit)
+    clock.since.checked_add(limit?)
 }
 
 #[cfg(test)]
@@ -139,7 +146,9 @@ mod tests {
         let delay = case.config.reset_delay;
         assert_eq!(case.due_after(Duration::ZERO, true), 0);
         assert_eq!(case.due_after(delay - Duration::from_millis(1), true), 0);
+        assert_eq!(case.give_up.deadline(case.now), Some(case.now + delay));
         assert_eq!(case.due_after(delay, true), 1);
+        assert_eq!(case.give_up.deadline(case.now), None);
         assert_eq!(case.due_after(delay * 2, true), 0);
     }
 

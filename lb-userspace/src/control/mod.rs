@@ -12,9 +12,12 @@
 //! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
 
 pub mod desired;
+pub mod doubt;
 pub mod driver;
 pub mod give_up;
+pub mod idle_reset;
 pub mod links;
 pub mod maglev;
 pub mod plan;
+pub mod reset_frame;
 pub mod status;

@@ -90,6 +90,8 @@ impl Sources<'_> {
                 packets: counters.reply_packets,
                 bytes: counters.reply_bytes,
             },
+            unanswered: counters.unanswered,
+            refused: counters.refused,
             next_hop: measured.next_hop,
         }
     }

@@ -14,6 +14,7 @@ use crate::admin::model::{Admin, rfc3339};
 use crate::config::{Config, diff};
 use crate::control::desired;
 use crate::control::driver::Controller;
+use crate::datapath::SignalRing;
 use crate::netlink::Changes;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
@@ -68,6 +69,10 @@ pub(super) struct Loop<'a> {
     pub(super) changes: Changes,
     pub(super) commands: Commands,
     pub(super) status: watch::Sender<Published>,
+    /// What the datapath says against backends.
+    pub(super) doubts: SignalRing,
+    /// When the next backend is to be given up.
+    pub(super) give_up_at: Option<std::time::Instant>,
 }
 
 impl Loop<'_> {
@@ -84,21 +89,20 @@ impl Loop<'_> {
             tokio::select! {
                 wish = self.signals.next() => match wish {
                     Wish::End(ending) => return ending,
-                    Wish::Reload => match self.reload().await {
-                        Ok(changes) => {
-                            log::info!("reloaded: {}", summary(&changes));
-                            self.publish();
-                        }
-                        Err(error) => log::error!("not reloaded: {error:#}"),
-                    },
+                    Wish::Reload => self.reload_and_say().await,
                 },
                 Some(command) = self.commands.recv() => {
                     if let Some(ending) = self.command(command).await {
                         return ending;
                     }
                 }
+                signals = self.doubts.next() => match signals {
+                    Ok(signals) => self.controller.doubt(&signals, Instant::now().into_std()),
+                    Err(error) => report("reading the datapath's signals", Err(error)),
+                },
                 changed = health.changed() => if changed.is_ok() {
                     report("after a probe", self.controller.reconcile());
+                    self.give_up();
                     self.publish();
                 },
                 changed = self.changes.changed(), if refresh_at.is_none() => match changed {
@@ -117,7 +121,7 @@ impl Loop<'_> {
                 () = sleep_until(next_slice) => {
                     let now = Instant::now();
                     next_slice = now + SLICE_INTERVAL;
-                    match self.controller.sweep(Ticks::from_ns(monotonic())) {
+                    match self.controller.sweep(Ticks::from_ns(monotonic()), now.into_std()) {
                         Ok(true) => {
                             next_slice = next_slice.max(pass_started + PASS_INTERVAL);
                             pass_started = next_slice;
@@ -126,15 +130,25 @@ impl Loop<'_> {
                         Err(error) => report("sweeping flows", Err(error)),
                     }
                 }
+                () = until(self.give_up_at) => self.give_up(),
+                () = until(self.controller.idle_deadline()) => {
+                    let told = self.controller.tell_idle(Instant::now().into_std(), monotonic());
+                    report("telling idle clients", told);
+                }
                 _ = status.tick() => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-                    let given_up = self.controller.give_up(Instant::now().into_std());
-                    report("giving up connections", given_up);
+                    self.give_up();
                     self.publish();
                 }
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
             }
         }
+    }
+
+    fn give_up(&mut self) {
+        let now = Instant::now().into_std();
+        report("giving up connections", self.controller.give_up(now));
+        self.give_up_at = self.controller.give_up_deadline(now);
     }
 
     fn publish(&mut self) {
@@ -190,6 +204,16 @@ impl Loop<'_> {
         self.controller.reconcile()
     }
 
+    async fn reload_and_say(&mut self) {
+        match self.reload().await {
+            Ok(changes) => {
+                log::info!("reloaded: {}", summary(&changes));
+                self.publish();
+            }
+            Err(error) => log::error!("not reloaded: {error:#}"),
+        }
+    }
+
     /// Reads the configuration again. What is wrong with it leaves everything as it was.
     async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
         let new = self.options.load()?;
@@ -217,6 +241,14 @@ fn ticks(period: Duration) -> tokio::time::Interval {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     ticks
+}
+
+/// Waits; without a deadline for ever.
+async fn until(deadline: Option<std::time::Instant>) {
+    match deadline {
+        Some(deadline) => sleep_until(Instant::from_std(deadline)).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// A time that does not come; for a branch that is switched off.

@@ -195,6 +195,11 @@ impl Maps {
         Ok(())
     }
 
+    /// Whether this node may still send in a VIP's name, at a moment of CLOCK_MONOTONIC.
+    pub fn may_forward(&self, vip: u32, now_ns: u64) -> anyhow::Result<bool> {
+        Ok(self.leases.get(&vip, 0)?.may_forward(now_ns))
+    }
+
     fn clear_counters(&mut self, id: BackendId) -> anyhow::Result<()> {
         let cpus = self.backend_counters.get(&id, 0)?.len();
         let zeros = PerCpuValues::try_from(vec![BackendCounters::default(); cpus])?;

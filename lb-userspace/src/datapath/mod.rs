@@ -16,6 +16,9 @@ pub mod maps;
 mod migrate;
 pub mod object;
 pub mod pins;
+pub mod report;
+pub mod signals;
+pub mod stale;
 pub mod sweep;
 pub mod sys;
 
@@ -23,6 +26,7 @@ pub use attach::{Attachment, Interface, Mode};
 pub use maps::Maps;
 pub use object::{OBJECT, Sizes};
 pub use pins::Pins;
+pub use signals::SignalRing;
 
 /// The loaded program, its maps, and where it is attached.
 pub struct Datapath {
@@ -108,6 +112,11 @@ impl Datapath {
             old.remove();
         }
         Ok(())
+    }
+
+    /// The ring of signals, once. Must be called within a tokio runtime.
+    pub fn take_signals(&mut self) -> anyhow::Result<SignalRing> {
+        SignalRing::take(&mut self.ebpf)
     }
 
     /// Forgets an interface that is gone, or that the configuration no longer has.

@@ -12,6 +12,7 @@ use super::pins::MapDir;
 
 pub use sizes::Sizes;
 
+mod frags;
 mod sizes;
 
 /// The program for XDP, as `build.rs` made it.
@@ -52,18 +53,38 @@ impl Sizes {
 
 /// Loads the object with its maps in `dir`: those pinned there, or new ones pinned there.
 pub fn load(dir: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
+    match load_object(OBJECT, true, dir, sizes) {
+        Ok(ebpf) => {
+            log::info!("loaded the XDP program, for frames of several buffers too");
+            Ok(ebpf)
+        }
+        Err(error) => {
+            log::debug!("frames of several buffers: {error:#}");
+            let ebpf = load_object(&frags::without(OBJECT), false, dir, sizes)?;
+            log::info!("loaded the XDP program, for frames of one buffer (jumbo: Linux 5.18)");
+            Ok(ebpf)
+        }
+    }
+}
+
+fn load_object(object: &[u8], frags: bool, dir: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DISABLE);
+    let frags = u8::from(frags);
+    loader.override_global(FRAGS, &frags, true);
     for name in map::ALL {
         loader.map_max_entries(name, sizes.layout(name).2);
         loader.map_pin_path(name, dir.join(name));
     }
-    let mut ebpf = loader.load(OBJECT).context("creating the BPF maps")?;
+    let mut ebpf = loader.load(object).context("creating the BPF maps")?;
     program(&mut ebpf)?.load().context(
         "loading the XDP program: the kernel's verifier refused it; Linux 5.15 or newer is needed",
     )?;
     Ok(ebpf)
 }
+
+/// The program's constant that says whether it may ask for more than a frame's first buffer.
+const FRAGS: &str = "FRAGS";
 
 /// The XDP program of a loaded object.
 pub fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {

@@ -10,7 +10,7 @@ use std::os::fd::AsFd as _;
 
 use aya::Pod;
 use lb_common::addr::{Address, Ipv4Be, Ipv6Be};
-use lb_common::backend::BackendId;
+use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::{FlowHalf, Timeouts};
 use lb_common::flow::FlowKey;
 use lb_common::nat::Kind;
@@ -21,7 +21,7 @@ use super::sys::{Progress, Walk};
 
 use rules::Rules;
 
-mod rules;
+pub(super) mod rules;
 
 /// Halves read at a time.
 const SLICE: usize = 4096;
@@ -53,6 +53,8 @@ pub struct Census {
     pub referenced: BTreeSet<BackendId>,
     /// Backends that a half of `dnat` names.
     pub replying: BTreeSet<BackendId>,
+    /// Backends that were given up and have established flows from before.
+    pub stale: BTreeSet<BackendId>,
     /// Flows that this pass forgot.
     pub removed: u64,
 }
@@ -102,12 +104,13 @@ impl Sweep {
         &mut self,
         maps: &Maps,
         timeouts: &BTreeMap<u32, Timeouts>,
+        backends: &BTreeMap<BackendId, Backend>,
         now: Ticks,
     ) -> anyhow::Result<Option<Census>> {
         let done = if self.second {
-            self.v6.slice(maps, timeouts, now)?
+            self.v6.slice(maps, timeouts, backends, now)?
         } else {
-            self.v4.slice(maps, timeouts, now)?
+            self.v4.slice(maps, timeouts, backends, now)?
         };
         let Some(census) = done else { return Ok(None) };
         self.census += census;
@@ -125,6 +128,7 @@ impl AddAssign for Census {
         }
         self.referenced.extend(other.referenced);
         self.replying.extend(other.replying);
+        self.stale.extend(other.stale);
         self.removed += other.removed;
     }
 }
@@ -138,6 +142,7 @@ where
         &mut self,
         maps: &Maps,
         timeouts: &BTreeMap<u32, Timeouts>,
+        backends: &BTreeMap<BackendId, Backend>,
         now: Ticks,
     ) -> anyhow::Result<Option<Census>> {
         let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
@@ -146,6 +151,7 @@ where
             established: established.fd().as_fd(),
             half_open: half_open.fd().as_fd(),
             timeouts,
+            backends,
             squeeze: squeeze(self.established, capacity),
             now,
             family: PhantomData,

@@ -7,6 +7,10 @@ use std::os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use aya::maps::{MapData, RingBuf};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
@@ -289,6 +293,13 @@ pub fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
     let mut link = fd(link);
     // SAFETY: the command reads one descriptor.
     unsafe { bpf(BPF_LINK_DETACH, &mut link) }.map(drop)
+}
+
+/// Tells when a ring has something to read. Must be called within a tokio runtime.
+pub fn watch_ring(ring: RingBuf<MapData>) -> io::Result<AsyncFd<RingBuf<MapData>>> {
+    // SAFETY: the ring owns its descriptor, has the same all its life, and is not taken out.
+    let watched = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) };
+    watched.map_err(io::Error::from)
 }
 
 /// Reads a plain value out of a map's bytes.

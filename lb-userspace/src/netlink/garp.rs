@@ -1,15 +1,30 @@
-//! Frames sent as they are, for gratuitous ARP (`vrrp::announce`). Called by who announces a VIP. I/O.
+//! Frames sent as they are: announcements of VIPs (`vrrp::announce`), resets of idle clients
+//! (`control::reset_frame`). I/O.
 
 use std::io;
 
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
-/// Sends an Ethernet frame, header included, out of an interface; needs CAP_NET_RAW.
+/// A socket that sends Ethernet frames, header included, and receives nothing.
+pub struct FrameSocket(Socket);
+
+impl FrameSocket {
+    /// Needs CAP_NET_RAW.
+    pub fn open() -> io::Result<Self> {
+        // Protocol 0: nothing is received.
+        Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None).map(Self)
+    }
+
+    /// Sends a frame out of an interface.
+    pub fn send(&self, ifindex: u32, frame: &[u8]) -> io::Result<()> {
+        let sent = self.0.send_to(frame, &link_address(ifindex)?)?;
+        if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    }
+}
+
+/// Sends a single frame.
 pub fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
-    // Protocol 0: the socket receives nothing.
-    let socket = Socket::new(Domain::PACKET, Type::RAW.nonblocking().cloexec(), None)?;
-    let sent = socket.send_to(frame, &link_address(ifindex)?)?;
-    if sent == frame.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
+    FrameSocket::open()?.send(ifindex, frame)
 }
 
 fn link_address(ifindex: u32) -> io::Result<SockAddr> {

@@ -1,62 +1,80 @@
 //! The controller's dealings with flows: resets those of backends that are lost, forgets what is over.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::SocketAddr;
 use std::time::Instant;
 
+use lb_common::backend::BackendId;
 use lb_common::conntrack::Timeouts;
 use lb_common::time::Ticks;
 
 use super::Controller;
+use crate::control::desired::DesiredBackend;
+use crate::control::idle_reset::Event;
 use crate::control::plan::MapOp;
+use crate::health::BackendKey;
 
 impl Controller {
     /// Resets the clients of backends that are dead or whose drain is over: flows of an older epoch are
-    /// answered with RST.
+    /// answered with RST at their next segment; who is idle is told before.
     pub fn give_up(&mut self, now: Instant) -> anyhow::Result<()> {
-        let table = self.health_table.borrow().clone();
         let mut due = Vec::new();
+        let table = self.health_table.borrow();
         for service in &self.desired.services {
             let Some(config) = self.config.services.iter().find(|c| c.name == service.name) else {
                 continue;
             };
-            let is_hard = |backend: &str| {
-                let mut reports = table.iter();
-                reports.any(|(key, report)| {
-                    key.service == service.name && key.backend == backend && report.reason.is_hard()
-                })
+            let is_hard = |backend: &DesiredBackend| {
+                let key = BackendKey {
+                    service: service.name.clone(),
+                    backend: backend.name.clone(),
+                    endpoint: SocketAddr::new(backend.address, backend.port),
+                };
+                table.get(&key).is_some_and(|report| report.reason.is_hard())
             };
             due.extend(self.give_up.due(config, service, is_hard, now));
         }
+        drop(table);
+        let mut stale = BTreeSet::new();
         for (service, name) in due {
             log::warn!("{service}/{name}: giving up its connections; their clients are reset");
-            self.bump_epoch(&service, &name)?;
+            stale.extend(self.bump_epoch(&service, &name)?);
+        }
+        if !stale.is_empty() {
+            self.idle.handle(Event::Stale(stale), now);
         }
         Ok(())
     }
 
-    fn bump_epoch(&mut self, service: &str, name: &str) -> anyhow::Result<()> {
+    /// When the next backend is to be given up.
+    pub fn give_up_deadline(&self, now: Instant) -> Option<Instant> {
+        self.give_up.deadline(now)
+    }
+
+    fn bump_epoch(&mut self, service: &str, name: &str) -> anyhow::Result<Option<BackendId>> {
         let Some((service, endpoint)) = self.config.services.iter().find_map(|candidate| {
             let mut backends = candidate.backends.iter();
             let backend = backends.find(|b| candidate.name == service && b.name == name)?;
             Some((candidate, backend.endpoint()))
         }) else {
-            return Ok(());
+            return Ok(None);
         };
-        let Some(id) = self.backend_id(service, endpoint) else { return Ok(()) };
-        if let Some(backend) = self.installed.backends.get_mut(&id) {
-            backend.epoch = backend.epoch.wrapping_add(1);
-            let backend = *backend;
-            self.datapath.maps.apply(&MapOp::SetBackend { id, backend })?;
-        }
-        Ok(())
+        let Some(id) = self.backend_id(service, endpoint) else { return Ok(None) };
+        let Some(backend) = self.installed.backends.get_mut(&id) else { return Ok(None) };
+        backend.epoch = backend.epoch.wrapping_add(1);
+        let backend = *backend;
+        self.datapath.maps.apply(&MapOp::SetBackend { id, backend })?;
+        Ok(Some(id))
     }
 
     /// Sweeps one slice of the flow maps; `true`: a pass is complete.
-    pub fn sweep(&mut self, now: Ticks) -> anyhow::Result<bool> {
+    pub fn sweep(&mut self, now: Ticks, instant: Instant) -> anyhow::Result<bool> {
         let timeouts = self.timeouts();
-        let Some(census) = self.sweep.slice(&self.datapath.maps, &timeouts, now)? else {
+        let (maps, backends) = (&self.datapath.maps, &self.installed.backends);
+        let Some(mut census) = self.sweep.slice(maps, &timeouts, backends, now)? else {
             return Ok(false);
         };
+        self.find_idle(std::mem::take(&mut census.stale), instant);
         self.before = std::mem::replace(&mut self.census, census);
         Ok(true)
     }

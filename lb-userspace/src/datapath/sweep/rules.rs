@@ -6,6 +6,7 @@ use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 
 use aya::Pod;
+use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::{FlowHalf, Timeouts, flag};
 use lb_common::flow::FlowKey;
 use lb_common::time::Ticks;
@@ -22,6 +23,7 @@ pub(super) struct Rules<'a, A> {
     pub(super) established: BorrowedFd<'a>,
     pub(super) half_open: BorrowedFd<'a>,
     pub(super) timeouts: &'a BTreeMap<u32, Timeouts>,
+    pub(super) backends: &'a BTreeMap<BackendId, Backend>,
     pub(super) squeeze: u32,
     pub(super) now: Ticks,
     pub(super) family: PhantomData<A>,
@@ -39,6 +41,11 @@ where
         timeouts
     }
 
+    /// Its backend was given up since.
+    fn is_stale(&self, half: &FlowHalf<A>) -> bool {
+        self.backends.get(&half.backend).is_some_and(|backend| backend.epoch != half.epoch)
+    }
+
     fn idle(&self, half: &FlowHalf<A>) -> u32 {
         self.now.since(half.last_seen)
     }
@@ -49,23 +56,17 @@ where
         key: &FlowKey<A>,
         half: &FlowHalf<A>,
     ) -> io::Result<()> {
-        let peer_key = half.translation.peer_key();
         if self.is_over(key, half)? && self.is_still(key, half)? {
             census.removed += u64::from(half.is_original());
-            let is_copy = |found: &FlowHalf<A>| found.has(flag::PROMOTED);
-            remove_if(self.half_open, key, is_copy)?;
-            remove_if(self.established, key, |found| is_same(found, half))?;
-            if half.is_original() && !half.is_alone() {
-                remove_if(self.half_open, &peer_key, is_copy)?;
-                remove_if(self.established, &peer_key, |reply: &FlowHalf<A>| {
-                    reply.translation.peer_key() == *key
-                        && (reply.has(flag::CLOSING) || self.idle(reply) >= SILENCE)
-                })?;
-            }
-            return Ok(());
+            return remove(self.established, self.half_open, key, half, |reply| {
+                reply.has(flag::CLOSING) || self.idle(reply) >= SILENCE
+            });
         }
         census.note(half);
         if half.is_original() {
+            if self.is_stale(half) {
+                census.stale.insert(half.backend);
+            }
             census.established += 1;
             *census.connections.entry(half.backend).or_default() += 1;
         }
@@ -131,9 +132,35 @@ where
     }
 }
 
+/// Removes a half of an established flow and its copy; after an original half the reply half too, if
+/// it is still its own and `is_reply_over`.
+pub(in crate::datapath) fn remove<A: Family>(
+    established: BorrowedFd<'_>,
+    half_open: BorrowedFd<'_>,
+    key: &FlowKey<A>,
+    half: &FlowHalf<A>,
+    is_reply_over: impl Fn(&FlowHalf<A>) -> bool,
+) -> io::Result<()>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    let is_copy = |found: &FlowHalf<A>| found.has(flag::PROMOTED);
+    remove_if(half_open, key, is_copy)?;
+    remove_if(established, key, |found| is_same(found, half))?;
+    if half.is_original() && !half.is_alone() {
+        let peer_key = half.translation.peer_key();
+        remove_if(half_open, &peer_key, is_copy)?;
+        remove_if(established, &peer_key, |reply: &FlowHalf<A>| {
+            reply.translation.peer_key() == *key && is_reply_over(reply)
+        })?;
+    }
+    Ok(())
+}
+
 /// A slice is some milliseconds old when its last element is looked at, and what is over is soon used
 /// again: only what is as it was may be removed.
-fn is_same<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>) -> bool {
+pub(in crate::datapath) fn is_same<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>) -> bool {
     found.last_seen == half.last_seen
         && found.flags == half.flags
         && found.translation == half.translation
@@ -160,7 +187,10 @@ fn remove_if<K: Pod, V: Pod>(
     Ok(())
 }
 
-fn find<K: Pod, V: Pod>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+pub(in crate::datapath) fn find<K: Pod, V: Pod>(
+    map: BorrowedFd<'_>,
+    key: &K,
+) -> io::Result<Option<V>> {
     let mut value = vec![0; size_of::<V>()];
     Ok(sys::lookup(map, sys::as_bytes(key), &mut value)?.then(|| sys::from_bytes(&value)).flatten())
 }

@@ -1,0 +1,100 @@
+//! Tells idle clients of backends that were given up: does what `control::idle_reset` decides.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use lb_common::addr::{IpBe, PortBe};
+use lb_common::backend::BackendId;
+use lb_common::service::ServiceKey;
+
+use super::Controller;
+use crate::control::desired::DesiredBackend;
+use crate::control::idle_reset::{Action, Event};
+use crate::datapath::stale::Flow;
+
+impl Controller {
+    /// When to call [`Self::tell_idle`].
+    pub fn idle_deadline(&self) -> Option<Instant> {
+        self.idle.deadline()
+    }
+
+    /// A pass of the sweep came by flows of these backends, from before they were given up.
+    pub(super) fn find_idle(&mut self, stale: BTreeSet<BackendId>, now: Instant) {
+        if stale.is_empty() {
+            return;
+        }
+        let services = self.services_that_are_up();
+        let is_up = |id: &BackendId| {
+            self.installed.backends.get(id).is_some_and(|it| services.contains(&it.service))
+        };
+        let stale = stale.into_iter().filter(is_up).collect();
+        self.idle.handle(Event::Stale(stale), now);
+    }
+
+    /// Searches a slice, or tells those whose turn it is.
+    pub fn tell_idle(&mut self, now: Instant, now_ns: u64) -> anyhow::Result<()> {
+        match self.idle.handle(Event::Deadline, now) {
+            None => Ok(()),
+            Some(Action::Search) => self.search_idle(now),
+            Some(Action::Tell(flows)) => self.tell(&flows, now_ns),
+        }
+    }
+
+    fn search_idle(&mut self, now: Instant) -> anyhow::Result<()> {
+        let (targets, backends) = (self.idle.targets(), &self.installed.backends);
+        let is_stale = |id, epoch| {
+            targets.contains(&id) && backends.get(&id).is_some_and(|it| it.epoch != epoch)
+        };
+        let searched = self.search.slice(&self.datapath.maps, is_stale);
+        // After a failure this round is over; the sweep asks for the next.
+        let (flows, complete) = searched.as_ref().map_or((&[][..], true), |(f, c)| (&f[..], *c));
+        let found = Event::Found { flows: flows.to_vec(), complete };
+        self.idle.handle(found, now);
+        searched.map(drop).context("searching for idle clients")
+    }
+
+    fn tell(&mut self, flows: &[Flow], now_ns: u64) -> anyhow::Result<()> {
+        // A RST must lead somewhere: things may have changed since the search.
+        let services = self.services_that_are_up();
+        for flow in flows {
+            let backend = self.installed.backends.get(&flow.backend());
+            if backend.is_some_and(|backend| services.contains(&backend.service))
+                && self.reset(flow, now_ns)?
+            {
+                self.status.idle_resets += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Resets a flow's client and forgets the flow. `false`: it is not for us, or not to be reached.
+    fn reset(&self, flow: &Flow, now_ns: u64) -> anyhow::Result<bool> {
+        let maps = &self.datapath.maps;
+        let Some(message) = flow.message(maps).context("reading a flow")? else {
+            return Ok(false);
+        };
+        let link = self.links.wanted().get(&message.next_hop.link);
+        let Some(link) = link.filter(|link| link.ifindex != 0) else { return Ok(false) };
+        if !maps.may_forward(message.vip, now_ns)? {
+            return Ok(false);
+        }
+        let frame = message.reset.frame(link.mac, &message.next_hop);
+        self.frames.send(link.ifindex, &frame).context("resetting an idle client")?;
+        flow.forget(maps).context("forgetting a flow")?;
+        Ok(true)
+    }
+
+    /// The installed services that have a backend up, by their numbers.
+    fn services_that_are_up(&self) -> BTreeSet<u32> {
+        let services = self.desired.services.iter();
+        services
+            .filter(|service| service.backends.iter().any(DesiredBackend::takes_flows))
+            .filter_map(|service| {
+                let vip = IpBe::new(*service.vips.first()?);
+                let key = ServiceKey::new(vip, PortBe::new(service.port), lb_common::IPPROTO_TCP);
+                self.installed.services.get(&key).map(|installed| installed.id)
+            })
+            .collect()
+    }
+}

@@ -1,0 +1,188 @@
+//! Flows of backends that were given up: finds them, and forgets each once its client was told.
+//!
+//! Established ones only: a client in a handshake sends its SYN again, and one whose flow was guessed
+//! has just sent something.
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::{AsFd as _, BorrowedFd};
+
+use aya::Pod;
+use lb_common::addr::{Ipv4Be, Ipv6Be};
+use lb_common::backend::BackendId;
+use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::flow::FlowKey;
+use lb_common::link::NextHop;
+
+use super::maps::{FlowMaps, Maps};
+use super::sweep::{Family, rules};
+use super::sys::{self, Progress, Walk};
+use crate::control::reset_frame::Reset;
+
+/// Halves read at a time.
+const SLICE: usize = 4096;
+
+/// An original half as it was found.
+#[derive(Clone, Copy, Debug)]
+pub struct Found<A> {
+    key: FlowKey<A>,
+    half: FlowHalf<A>,
+}
+
+/// A flow of either family.
+#[derive(Clone, Copy, Debug)]
+pub enum Flow {
+    V4(Found<Ipv4Be>),
+    V6(Found<Ipv6Be>),
+}
+
+/// What its client is to be told, and by which way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Message {
+    pub reset: Reset,
+    pub next_hop: NextHop,
+    /// Index of the VIP's lease.
+    pub vip: u32,
+}
+
+/// A search through the established flows of both families.
+pub struct Search {
+    v4: Walk,
+    v6: Walk,
+    second: bool,
+}
+
+impl Default for Search {
+    fn default() -> Self {
+        Self { v4: walk::<Ipv4Be>(), v6: walk::<Ipv6Be>(), second: false }
+    }
+}
+
+fn walk<A: Family>() -> Walk {
+    Walk::new(size_of::<FlowKey<A>>(), size_of::<FlowHalf<A>>(), SLICE)
+}
+
+impl Search {
+    /// The flows of the next slice whose backend and epoch are stale, and whether it was the last slice.
+    pub fn slice(
+        &mut self,
+        maps: &Maps,
+        is_stale: impl Fn(BackendId, u16) -> bool,
+    ) -> io::Result<(Vec<Flow>, bool)> {
+        let mut flows = Vec::new();
+        let progress = if self.second {
+            search(&mut self.v6, maps, is_stale, |found| flows.push(Flow::V6(found)))?
+        } else {
+            search(&mut self.v4, maps, is_stale, |found| flows.push(Flow::V4(found)))?
+        };
+        let complete = self.second && progress == Progress::Complete;
+        if progress == Progress::Complete {
+            self.second = !self.second;
+        }
+        Ok((flows, complete))
+    }
+}
+
+fn search<A: Family>(
+    walk: &mut Walk,
+    maps: &Maps,
+    is_stale: impl Fn(BackendId, u16) -> bool,
+    mut found: impl FnMut(Found<A>),
+) -> io::Result<Progress>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    walk.slice(maps.flows[A::INDEX].established.fd().as_fd(), |key, half| {
+        if let (Some(key), Some(half)) =
+            (sys::from_bytes(key), sys::from_bytes::<FlowHalf<A>>(half))
+            && half.is_original()
+            && is_open(&half)
+            && is_stale(half.backend, half.epoch)
+        {
+            found(Found { key, half });
+        }
+        Ok(())
+    })
+}
+
+/// Its client may still wait for something.
+const fn is_open<A>(half: &FlowHalf<A>) -> bool {
+    const BOTH: u32 = flag::FIN | flag::PEER_FIN;
+    !half.has(flag::RST | flag::PEER_RST) && half.flags & BOTH != BOTH
+}
+
+impl Flow {
+    pub const fn backend(&self) -> BackendId {
+        match self {
+            Self::V4(found) => found.half.backend,
+            Self::V6(found) => found.half.backend,
+        }
+    }
+
+    /// What to tell the client. `None`: the flow has changed since it was found, or nothing leads to
+    /// the client.
+    pub fn message(&self, maps: &Maps) -> io::Result<Option<Message>> {
+        match self {
+            Self::V4(found) => message(maps, found),
+            Self::V6(found) => message(maps, found),
+        }
+    }
+
+    /// Forgets the flow, unless it has changed since it was found.
+    pub fn forget(&self, maps: &Maps) -> io::Result<()> {
+        match self {
+            Self::V4(found) => forget(maps, found),
+            Self::V6(found) => forget(maps, found),
+        }
+    }
+}
+
+fn message<A: Family>(maps: &Maps, found: &Found<A>) -> io::Result<Option<Message>>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    let established = established::<A>(maps);
+    let Some(half) = rules::find(established, &found.key)?
+        .filter(|half| rules::is_same(half, &found.half) && is_open(half))
+    else {
+        return Ok(None);
+    };
+    // Where replies go, and where there are none, where requests came from.
+    let reply: Option<FlowHalf<A>> = if half.is_alone() {
+        None
+    } else {
+        rules::find(established, &half.translation.peer_key())?
+    };
+    let next_hop = reply
+        .filter(|reply| reply.translation.answers(&found.key) && reply.next_hop.is_known())
+        .map_or(half.next_hop, |reply| reply.next_hop);
+    let FlowKey { src, dst, ports, .. } = found.key;
+    Ok(next_hop.is_known().then(|| Message {
+        reset: Reset {
+            from: SocketAddr::new(dst.ip().get(), ports.dst().get()),
+            to: SocketAddr::new(src.ip().get(), ports.src().get()),
+            seq: half.ack,
+        },
+        next_hop,
+        vip: half.vip.into(),
+    }))
+}
+
+fn forget<A: Family>(maps: &Maps, found: &Found<A>) -> io::Result<()>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    let FlowMaps { half_open, .. } = &maps.flows[A::INDEX];
+    let Found { key, half } = found;
+    // The client may have made another flow meanwhile, with the same port.
+    let is_its_own =
+        |reply: &FlowHalf<A>| (reply.backend, reply.epoch) == (half.backend, half.epoch);
+    rules::remove(established::<A>(maps), half_open.fd().as_fd(), key, half, is_its_own)
+}
+
+fn established<A: Family>(maps: &Maps) -> BorrowedFd<'_> {
+    maps.flows[A::INDEX].established.fd().as_fd()
+}
