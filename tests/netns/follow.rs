@@ -1,20 +1,25 @@
 //! Neighbours: who moves is followed, who is not there is named.
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::thread::{self, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 use lb_tests::controller::Controller;
-use lb_tests::eventually::eventually_is;
+use lb_tests::echo;
+use lb_tests::eventually::{Seen, eventually, eventually_is};
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::load::{Load, Pace, Talk};
 use lb_tests::netns::Netns;
 use lb_tests::plain::{self, EchoClient};
 use lb_tests::recorder::Recorder;
-use lb_tests::topology::{Host, Plan, Topology};
+use lb_tests::topology::{API_PORT, Backends, Host, Plan, Topology};
+use rstest::rstest;
 use serde_json::Value;
 
 use crate::measured;
+use crate::modes::{DNAT, NAT};
 
 /// What a host's MAC changes to.
 const MAC: &str = "02:00:00:77:00:0b";
@@ -32,6 +37,53 @@ fn a_backend_that_changes_its_mac_is_followed() {
 fn a_client_that_changes_its_mac_is_followed() {
     let lab = Topology::build(&Plan { backends: 1, ..Plan::default() }).unwrap();
     changed_mac_is_followed(&lab, &lab.client, false);
+}
+
+/// As a watch does: nothing that this client sends shows where it is.
+#[rstest]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_client_that_only_listens_is_followed(
+    #[values(V4, V6)] family: Family,
+    #[values(NAT, DNAT)] backends_are: Backends,
+) {
+    let lab = Topology::build(&Plan { backends_are, backends: 1, ..Plan::default() }).unwrap();
+    let cp1 = lab.backend("cp1").unwrap();
+    let listening = (cp1.address_of(family), API_PORT);
+    let listener = echo::listen_inside(&cp1.netns, listening).unwrap().remove(0);
+    lab.lbs[0].host.netns.sysctl("ipv4/neigh/eth0/locktime", "0").unwrap();
+    lab.client.netns.sysctl("ipv4/conf/eth0/arp_notify", "1").unwrap();
+    lab.client.netns.sysctl("ipv6/conf/eth0/ndisc_notify", "1").unwrap();
+    let _controller = plain::start_up_of(&lab, family).unwrap();
+
+    let target = plain::target_of(&lab, family);
+    let mut client = lab.client.netns.on_thread(|| Ok(TcpStream::connect(target)?)).unwrap();
+    client.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
+    client.write_all(b"?").unwrap();
+    let mut server = accepted(&listener).unwrap();
+    lab.client.netns.ip(&format!("link set dev eth0 address {MAC}")).unwrap();
+    let clock = Recorder::new();
+    server.write_all(b"!").unwrap();
+    let heard = client.read(&mut [0; 8]);
+    measured(&format!("{} {family:?}: heard after {:.1?}", lab.mode, clock.now()));
+    assert_eq!(heard.unwrap(), 1);
+}
+
+/// The first connection that says something, which no probe does.
+fn accepted(listener: &TcpListener) -> Result<TcpStream> {
+    let says = |stream: &mut TcpStream| {
+        stream.set_nonblocking(false)?;
+        stream.set_read_timeout(Some(Duration::from_secs(2)))?;
+        stream.read(&mut [0; 8])
+    };
+    eventually("a connection", Duration::from_secs(5), || {
+        let Ok((mut stream, _)) = listener.accept() else {
+            return Ok(Seen::Pending("none".to_owned()));
+        };
+        Ok(match says(&mut stream) {
+            Ok(1..) => Seen::Done(stream),
+            silent => Seen::Pending(format!("{silent:?}")),
+        })
+    })
 }
 
 #[test]
