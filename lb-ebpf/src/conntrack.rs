@@ -218,6 +218,8 @@ fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now
     half.advance(segment, now.ticks);
     half.checked = now.ticks;
     if promoted {
+        // A SYN acknowledges nothing, so that there was nothing to go forward from.
+        half.ack = segment.ack;
         half.set(flag::CONFIRMED);
         let key = half.translation.key();
         // Where there is no room the half-open map serves as well, for as long as it has room.

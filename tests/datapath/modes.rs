@@ -123,6 +123,23 @@ fn in_dsr_the_acknowledgement_of_syn_plus_one_confirms(#[values(V4, V6)] family:
     assert!(connection.original(&harness).has(flag::CONFIRMED));
 }
 
+/// A later RST has to be there, in whichever half of the space of sequence numbers.
+#[rstest]
+#[case::lower(0x1000)]
+#[case::upper(0x9000_0000)]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_dsr_flow_knows_what_its_client_expects(
+    #[case] expects: u32,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::of(family, Kind::Dsr);
+    let connection = Connection::syn(&mut harness, CLIENT);
+    connection.request(&mut harness, &connection.of_client(ACK).ack(expects));
+    assert_eq!(connection.original(&harness).ack, expects);
+    connection.request(&mut harness, &connection.of_client(ACK).ack(expects + 7));
+    assert_eq!(connection.original(&harness).ack, expects + 7);
+}
+
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn a_dsr_flow_keeps_its_backend_whatever_the_table_says(#[values(V4, V6)] family: Family) {

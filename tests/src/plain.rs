@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::env;
 use std::fmt::Write;
-use std::io::{BufRead, BufReader, Write as _};
+use std::io::{BufRead, BufReader, ErrorKind, Write as _};
 use std::net::{IpAddr, Shutdown, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -207,6 +207,12 @@ impl EchoClient {
         self.stream.get_mut().write_all(echo::WHO.as_bytes())?;
         let address = self.read_line()?;
         address.parse().with_context(|| format!("{address:?} is no address"))
+    }
+
+    /// Whether a RST has come; says nothing itself.
+    pub fn is_over(&self) -> Result<bool> {
+        let error = self.stream.get_ref().take_error()?;
+        Ok(error.is_some_and(|error| error.kind() == ErrorKind::ConnectionReset))
     }
 
     /// How many hops its packets may take.
