@@ -12,6 +12,7 @@ mod pmtu;
 mod probes;
 mod refusal;
 mod restart;
+mod retry;
 mod scene;
 mod sources;
 mod traffic;
