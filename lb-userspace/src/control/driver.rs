@@ -173,7 +173,7 @@ impl Controller {
 
     /// Probes what is configured; a backend that was there before keeps its state.
     pub fn probe(&mut self) {
-        let vips = self.config.vips();
+        let (vips, ids) = (self.config.vips(), self.backend_ids());
         let mut targets = Vec::new();
         for service in &self.config.services {
             for backend in &service.backends {
@@ -186,7 +186,7 @@ impl Controller {
                     },
                     check: service.health.clone(),
                     source: self.snapshot.source_for(backend.address, &vips),
-                    initial: self.adopted_health(service, endpoint),
+                    initial: self.adopted_health(ids.get(&service.name, endpoint)),
                 });
             }
         }

@@ -8,7 +8,7 @@ use lb_common::backend::{BackendCounters, State as InstalledState};
 
 use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override};
 use crate::admin::model;
-use crate::health::{HealthTable, Report};
+use crate::health::{BackendKey, HealthTable};
 
 /// What the datapath and the kernel say of a backend.
 #[derive(Clone, Debug, Default)]
@@ -62,7 +62,11 @@ impl Sources<'_> {
 
     fn backend(&self, service: &str, backend: &DesiredBackend) -> model::Backend {
         let name = (service.to_owned(), backend.name.clone());
-        let report = self.report(&name);
+        let report = self.health.get(&BackendKey {
+            service: name.0.clone(),
+            backend: name.1.clone(),
+            endpoint: SocketAddr::new(backend.address, backend.port),
+        });
         let measured = self.measured.get(&name).cloned().unwrap_or_default();
         let counters = measured.counters;
         let since = self.since.get(&name).map(|(_, since)| *since);
@@ -94,13 +98,6 @@ impl Sources<'_> {
             refused: counters.refused,
             next_hop: measured.next_hop,
         }
-    }
-
-    fn report(&self, (service, backend): &(String, String)) -> Option<&Report> {
-        self.health
-            .iter()
-            .find(|(key, _)| key.service == *service && key.backend == *backend)
-            .map(|(_, report)| report)
     }
 }
 

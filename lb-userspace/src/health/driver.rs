@@ -10,7 +10,8 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use futures_util::future::{BoxFuture, OptionFuture};
-use tokio::sync::{Notify, watch};
+use nix::sys::resource::{Resource, getrlimit};
+use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::fsm::{Actions, Event, Fsm, Outcome, Timings, Transition};
@@ -59,9 +60,15 @@ impl HealthMonitor {
     pub fn new(table: watch::Sender<HealthTable>) -> Self {
         let tls = TlsCache::default();
         let shared = tls.clone();
+        let sockets = Arc::new(Semaphore::new(probes_at_once()));
         let prober: Prober = Arc::new(move |key, settings| {
             let (endpoint, settings, tls) = (key.endpoint, settings.clone(), shared.clone());
-            Box::pin(async move { probe(endpoint, &settings.check, settings.source, &tls).await })
+            let sockets = Arc::clone(&sockets);
+            Box::pin(async move {
+                // Never closed. The probe's time runs from here on.
+                let _socket = sockets.acquire_owned().await;
+                probe(endpoint, &settings.check, settings.source, &tls).await
+            })
         });
         Self { table: Arc::new(table), tasks: BTreeMap::new(), tls, prober }
     }
@@ -249,6 +256,13 @@ impl Task {
             log::debug!("{}: {reason}", self.key);
         }
     }
+}
+
+/// Half of the files that the process may open: the other half is for everything else, and a map needs a
+/// file while it is made.
+fn probes_at_once() -> usize {
+    let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
+    usize::try_from(soft / 2).unwrap_or(usize::MAX).clamp(64, Semaphore::MAX_PERMITS)
 }
 
 fn ca_file(target: &Target) -> Option<PathBuf> {

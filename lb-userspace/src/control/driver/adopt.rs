@@ -1,8 +1,10 @@
 //! What of the configuration is installed already, such as by a predecessor.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
+use lb_common::IPPROTO_TCP;
+use lb_common::addr::{Endpoint, IpBe, PortBe};
 use lb_common::backend::{Backend, BackendId, State};
 
 use super::Controller;
@@ -13,12 +15,24 @@ use crate::datapath::sweep::Census;
 use crate::health::Health;
 
 impl Controller {
-    pub(super) fn adopted_health(
-        &self,
-        service: &crate::config::Service,
-        endpoint: SocketAddr,
-    ) -> Health {
-        let id = self.backend_id(service, endpoint);
+    /// Identifiers of the backends that are installed.
+    pub(super) fn backend_ids(&self) -> BackendIds {
+        let parts = self.config.services.iter().flat_map(|service| {
+            let part = |family| {
+                let id = installed_service(&self.installed, service, family)?;
+                Some(((service.name.clone(), family), id))
+            };
+            service.families().filter_map(part).collect::<Vec<_>>()
+        });
+        let backends = self.installed.backends.iter();
+        BackendIds {
+            services: parts.collect(),
+            backends: backends.map(|(id, it)| ((it.service, it.endpoint), *id)).collect(),
+        }
+    }
+
+    /// What a predecessor found of a backend.
+    pub(super) fn adopted_health(&self, id: Option<BackendId>) -> Health {
         let adopted = id.and_then(|id| self.installed.backends.get(&id));
         match adopted.and_then(|backend| State::from_u8(backend.state)) {
             Some(State::Up | State::Draining | State::Disabled) => Health::Up,
@@ -26,15 +40,19 @@ impl Controller {
             Some(State::Free | State::Unknown | State::Removed) | None => Health::Unknown,
         }
     }
+}
 
-    pub(super) fn backend_id(
-        &self,
-        service: &crate::config::Service,
-        at: SocketAddr,
-    ) -> Option<BackendId> {
-        let id = installed_service(&self.installed, service, Family::of(&at.ip()))?;
-        let mut backends = self.installed.backends.iter();
-        backends.find(|(_, backend)| backend.service == id && is_at(backend, at)).map(|(id, _)| *id)
+/// Identifiers by what the configuration says: there may be hundreds of thousands.
+pub(super) struct BackendIds {
+    services: BTreeMap<(String, Family), u32>,
+    backends: BTreeMap<(u32, Endpoint), BackendId>,
+}
+
+impl BackendIds {
+    pub(super) fn get(&self, service: &str, at: SocketAddr) -> Option<BackendId> {
+        let service = self.services.get(&(service.to_owned(), Family::of(&at.ip())))?;
+        let endpoint = Endpoint::new(IpBe::new(at.ip()), PortBe::new(at.port()), IPPROTO_TCP);
+        self.backends.get(&(*service, endpoint)).copied()
     }
 }
 

@@ -59,7 +59,7 @@ impl Controller {
         }) else {
             return Ok(None);
         };
-        let Some(id) = self.backend_id(service, endpoint) else { return Ok(None) };
+        let Some(id) = self.backend_ids().get(&service.name, endpoint) else { return Ok(None) };
         let Some(backend) = self.installed.backends.get_mut(&id) else { return Ok(None) };
         backend.epoch = backend.epoch.wrapping_add(1);
         let backend = *backend;

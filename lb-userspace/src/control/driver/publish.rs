@@ -50,10 +50,11 @@ impl Controller {
     }
 
     fn measure(&self) -> anyhow::Result<BTreeMap<Name, Measured>> {
+        let ids = self.backend_ids();
         let mut measured = BTreeMap::new();
         for service in &self.config.services {
             for backend in &service.backends {
-                let Some(id) = self.backend_id(service, backend.endpoint()) else { continue };
+                let Some(id) = ids.get(&service.name, backend.endpoint()) else { continue };
                 let name = (service.name.clone(), backend.name.clone());
                 measured.insert(
                     name,
