@@ -103,7 +103,8 @@ fn a_backend_that_refuses_clients_is_probed_at_once() -> Result<()> {
     let target = plain::target(&lab);
     lab.client.netns.on_thread(|| {
         let refused = (0..100).any(|_| TcpStream::connect_timeout(&target, PATIENCE).is_err());
-        Ok(assert!(refused, "nobody was sent to cp1"))
+        assert!(refused, "nobody was sent to cp1");
+        Ok(())
     })?;
     controller.wait_backend("cp1", "down", Duration::from_secs(3))?;
     assert!(controller.status()?["services"][0]["backends"][0]["refused"].as_u64() > Some(0));
