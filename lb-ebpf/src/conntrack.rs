@@ -2,22 +2,25 @@
 //! `lb_common::conntrack`.
 
 use lb_common::backend::{Backend, SignalKind};
-use lb_common::conntrack::{
-    FlowHalf, Segment, TcpState, completes_handshake, confirms_guess, continues, flag, tcp,
-};
+use lb_common::conntrack::{FlowHalf, Segment, TcpState, continues, flag, tcp};
 use lb_common::flow::FlowKey;
-use lb_common::nat::Kind;
 use lb_common::time::Ticks;
 
 use crate::clock::Now;
 use crate::family::Family;
-use crate::maps::{self, FlowMap, Found, Scratch};
+use crate::maps::{self, FlowMap, Found};
 use crate::packet::Packet;
 use crate::verdict::{DropReason, ResetReason, Step, Verdict};
 
+mod confirm;
 mod create;
+mod look_after;
 
+pub(crate) use confirm::confirm_guess;
 pub(crate) use create::{NewFlow, create, fill_reply};
+
+use confirm::handshake;
+use look_after::{look_after_reply, look_after_way};
 
 /// How often a flow's original half looks after the other one.
 const CHECK_INTERVAL: u32 = Ticks::in_ns(1_000_000_000);
@@ -150,19 +153,6 @@ pub(crate) fn reply<A: Family>(found: &Found<A>, packet: &Packet<A>, now: Now) {
     }
 }
 
-/// A client that only listens sends nothing that would tell its new address on the link.
-#[inline(never)]
-fn look_after_way<A: Family>(half: &mut FlowHalf<A>) -> bool {
-    let Some(next_hop) = maps::next_hop(&half.translation.dst.ip()) else {
-        return false;
-    };
-    let changed = half.next_hop != *next_hop;
-    if changed {
-        half.next_hop = *next_hop;
-    }
-    changed
-}
-
 #[inline(always)]
 fn reborrow<'a, A>(found: &Found<A>) -> &'a mut FlowHalf<A> {
     let pointer = core::ptr::from_ref::<FlowHalf<A>>(found.half).cast_mut();
@@ -228,134 +218,6 @@ fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now
         }
         maps::count_connection(half.backend);
     }
-}
-
-/// The client's first segment after its SYN: if it completes the handshake, the flow is promoted.
-#[inline(never)]
-fn handshake<A: Family>(
-    key: &FlowKey<A>,
-    half: &mut FlowHalf<A>,
-    segment: &Segment,
-    now: Now,
-) -> Result<(), ResetReason> {
-    let peer_key = half.translation.peer_key();
-    let Some(peer) = A::half_open(&peer_key) else {
-        return Ok(());
-    };
-    if !peer.translation.answers(key) {
-        // Another flow was given the port, and this one is lost.
-        return Err(ResetReason::NoFlow);
-    }
-    if !completes_handshake(peer, segment) {
-        return Ok(());
-    }
-    half.ack = segment.ack;
-    half.last_seen = now.ticks;
-    half.checked = now.ticks;
-    promote(key, half, &peer_key, peer)
-}
-
-/// Copies a confirmed flow to the established map, the reply half first: whoever finds the original
-/// half there finds the other one too.
-#[inline(always)]
-fn promote<A: Family>(
-    key: &FlowKey<A>,
-    original: &mut FlowHalf<A>,
-    reply_key: &FlowKey<A>,
-    reply: &mut FlowHalf<A>,
-) -> Result<(), ResetReason> {
-    original.set(flag::CONFIRMED);
-    reply.set(flag::CONFIRMED);
-    let stored = A::replace(FlowMap::Established, reply_key, reply)
-        .and_then(|()| A::replace(FlowMap::Established, key, original));
-    if stored.is_err() {
-        A::remove_half(key);
-        A::remove_half(reply_key);
-        return Err(ResetReason::TableFull);
-    }
-    original.set(flag::PROMOTED);
-    reply.set(flag::PROMOTED);
-    maps::count_connection(original.backend);
-    Ok(())
-}
-
-/// A backend's segment of a flow that was guessed from a segment without state.
-///
-/// # Errors
-/// The guess was wrong, or there is no room: the client is to be told. The half then ends where the
-/// client expects it to.
-#[inline(never)]
-pub(crate) fn confirm_guess<A: Family>(
-    key: &FlowKey<A>,
-    found: &Found<A>,
-    packet: &Packet<A>,
-    now: Now,
-) -> Result<(), ResetReason> {
-    let half = reborrow(found);
-    let segment = &packet.segment;
-    let original_key = half.translation.peer_key();
-    let Some(original) = A::flow_in(found.map, &original_key) else {
-        return Ok(());
-    };
-    if segment.has(tcp::RST) {
-        half.close(original, segment, now.ticks);
-        return Ok(());
-    }
-    if !confirms_guess(original, segment) {
-        half.seq_end = original.ack;
-        A::remove_half(&original_key);
-        A::remove_half(key);
-        return Err(ResetReason::Unconfirmed);
-    }
-    let expected = original.ack;
-    half.seq_end = segment.end();
-    half.ack = segment.ack;
-    half.last_seen = now.ticks;
-    half.set(flag::CONFIRMED);
-    if segment.has(tcp::FIN) {
-        half.close(original, segment, now.ticks);
-    }
-    // What the segment carries is not delivered if there is no room.
-    promote(&original_key, original, key, half).inspect_err(|_| half.seq_end = expected)
-}
-
-/// Once a second: is the other half still there, and does its next hop still hold?
-#[inline(never)]
-fn look_after_reply<A: Family>(
-    key: &FlowKey<A>,
-    map: FlowMap,
-    half: &mut FlowHalf<A>,
-    packet: &Packet<A>,
-    now: Now,
-) {
-    half.next_hop = packet.came_from(maps::link_id(packet.ingress));
-    let next_hop = *maps::next_hop(&key.src.ip()).unwrap_or(&half.next_hop);
-    let reply_key = half.translation.peer_key();
-    if let Some(reply) = A::flow_in(map, &reply_key) {
-        if reply.next_hop != next_hop {
-            reply.next_hop = next_hop;
-        }
-        return;
-    }
-    let kind = if half.kind == Kind::Dnat as u8 { Kind::Dnat } else { Kind::Nat };
-    let source = if kind == Kind::Dnat { key.dst } else { half.translation.src };
-    let Some(vip) = maps::vip(source.ip()) else {
-        return;
-    };
-    let Some(Scratch { half: reply, .. }) = A::scratch() else { return };
-    reply.init(kind, &reply_key, &key.reversed());
-    reply.flags = half.flags & (flag::CONFIRMED | flag::MID_STREAM) | flag::SYN;
-    reply.seq_end = half.ack;
-    reply.ack = half.seq_end;
-    reply.backend = half.backend;
-    reply.epoch = half.epoch;
-    reply.service = half.service;
-    reply.vip = vip as u16;
-    reply.last_seen = now.ticks;
-    reply.checked = now.ticks;
-    reply.next_hop = next_hop;
-    // Another client's flow may have the port by now; then the backend tells this one.
-    let _ = A::insert_new(map, &reply_key, reply);
 }
 
 /// Removes a flow: original, then reply, so that nobody adopts a half that is about to go.

@@ -1,0 +1,62 @@
+//! Once a second, for each direction of a flow in use.
+
+use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::flow::FlowKey;
+use lb_common::nat::Kind;
+
+use crate::clock::Now;
+use crate::family::Family;
+use crate::maps::{self, FlowMap, Scratch};
+use crate::packet::Packet;
+
+/// Once a second: is the other half still there, and does its next hop still hold?
+#[inline(never)]
+pub(super) fn look_after_reply<A: Family>(
+    key: &FlowKey<A>,
+    map: FlowMap,
+    half: &mut FlowHalf<A>,
+    packet: &Packet<A>,
+    now: Now,
+) {
+    half.next_hop = packet.came_from(maps::link_id(packet.ingress));
+    let next_hop = *maps::next_hop(&key.src.ip()).unwrap_or(&half.next_hop);
+    let reply_key = half.translation.peer_key();
+    if let Some(reply) = A::flow_in(map, &reply_key) {
+        if reply.next_hop != next_hop {
+            reply.next_hop = next_hop;
+        }
+        return;
+    }
+    let kind = if half.kind == Kind::Dnat as u8 { Kind::Dnat } else { Kind::Nat };
+    let source = if kind == Kind::Dnat { key.dst } else { half.translation.src };
+    let Some(vip) = maps::vip(source.ip()) else {
+        return;
+    };
+    let Some(Scratch { half: reply, .. }) = A::scratch() else { return };
+    reply.init(kind, &reply_key, &key.reversed());
+    reply.flags = half.flags & (flag::CONFIRMED | flag::MID_STREAM) | flag::SYN;
+    reply.seq_end = half.ack;
+    reply.ack = half.seq_end;
+    reply.backend = half.backend;
+    reply.epoch = half.epoch;
+    reply.service = half.service;
+    reply.vip = vip as u16;
+    reply.last_seen = now.ticks;
+    reply.checked = now.ticks;
+    reply.next_hop = next_hop;
+    // Another client's flow may have the port by now; then the backend tells this one.
+    let _ = A::insert_new(map, &reply_key, reply);
+}
+
+/// A client that only listens sends nothing that would tell its new address on the link.
+#[inline(never)]
+pub(super) fn look_after_way<A: Family>(half: &mut FlowHalf<A>) -> bool {
+    let Some(next_hop) = maps::next_hop(&half.translation.dst.ip()) else {
+        return false;
+    };
+    let changed = half.next_hop != *next_hop;
+    if changed {
+        half.next_hop = *next_hop;
+    }
+    changed
+}
