@@ -1,4 +1,4 @@
-//! `fairlead check`. I/O, but for [`report`].
+//! `fairlead check`. I/O, but for `report()`.
 
 use std::fmt::Write as _;
 use std::time::Duration;

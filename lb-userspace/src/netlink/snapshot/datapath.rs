@@ -12,7 +12,7 @@ use super::{Cidr, Hop, RouteKind, Snapshot, is_link_local};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RouteEntry {
     pub dst: Cidr,
-    /// The gateway, [`on_link`]. `None`: the destination is on the link.
+    /// The gateway, `on_link`. `None`: the destination is on the link.
     pub gateway: Option<IpAddr>,
     /// The route's interface.
     pub through: u32,
@@ -20,7 +20,7 @@ pub struct RouteEntry {
     pub ifindex: u32,
 }
 
-/// A neighbour's address, [`on_link`], and the way to it.
+/// A neighbour's address, `on_link`, and the way to it.
 pub type NeighbourEntry = (IpAddr, Hop);
 
 impl Snapshot {
