@@ -4,11 +4,14 @@
 //! a shorter one filled up with zeros.
 
 use std::io;
+use std::mem::offset_of;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::MapData;
+use lb_common::addr::{Ipv4Be, Ipv6Be};
+use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::map;
 
 use super::object::pinned;
@@ -36,21 +39,54 @@ pub(super) fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
 
 /// Copies flows that the new maps don't have: once before the program is replaced, and once after, for
 /// those that were made meanwhile.
+///
+/// Original halves first: to the program a reply half alone is what is left of a flow that its client
+/// takes up again in mid-stream, and not one in its handshake.
 pub(super) fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
     let mut copied = 0;
-    for name in [map::ESTABLISHED, map::HALF_OPEN, map::ESTABLISHED6, map::HALF_OPEN6] {
-        copied += copy(from, to, name, sys::NOEXIST).with_context(|| format!("copying {name}"))?;
+    for (name, flags_at) in FLOWS {
+        for original in [true, false] {
+            let wanted = |half: &[u8]| is_original(half, flags_at) == original;
+            copied += copy_some(from, to, name, sys::NOEXIST, wanted)
+                .with_context(|| format!("copying {name}"))?;
+        }
     }
     Ok(copied)
 }
 
+/// Maps of flows, and where their values have the flags.
+const FLOWS: [(&str, usize); 4] = [
+    (map::ESTABLISHED, offset_of!(FlowHalf<Ipv4Be>, flags)),
+    (map::HALF_OPEN, offset_of!(FlowHalf<Ipv4Be>, flags)),
+    (map::ESTABLISHED6, offset_of!(FlowHalf<Ipv6Be>, flags)),
+    (map::HALF_OPEN6, offset_of!(FlowHalf<Ipv6Be>, flags)),
+];
+
+fn is_original(half: &[u8], flags_at: usize) -> bool {
+    sys::from_bytes::<u32>(&half[flags_at..flags_at + size_of::<u32>()])
+        .is_some_and(|flags| flags & flag::ORIGINAL != 0)
+}
+
 fn copy(from: &Path, to: &Path, name: &str, flags: u64) -> anyhow::Result<usize> {
+    copy_some(from, to, name, flags, |_| true)
+}
+
+fn copy_some(
+    from: &Path,
+    to: &Path,
+    name: &str,
+    flags: u64,
+    wanted: impl Fn(&[u8]) -> bool,
+) -> anyhow::Result<usize> {
     let (from, to) = (pinned(from, name)?, pinned(to, name)?);
     let (key_size, from_size) = sizes(&from)?;
     let (_, to_size) = sizes(&to)?;
     let mut value = vec![0; to_size];
     let mut copied = 0;
     Walk::new(key_size, from_size, SLICE).all(from.fd().as_fd(), |key, old| {
+        if !wanted(old) {
+            return Ok(());
+        }
         resize(old, &mut value);
         match sys::update(to.fd().as_fd(), key, &value, flags) {
             Ok(()) => copied += 1,
