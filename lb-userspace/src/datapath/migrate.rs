@@ -39,20 +39,36 @@ pub(super) fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
 
 /// Copies flows that the new maps don't have: once before the program is replaced, and once after, for
 /// those that were made meanwhile.
-///
-/// Original halves first: to the program a reply half alone is what is left of a flow that its client
-/// takes up again in mid-stream, and not one in its handshake.
 pub(super) fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
     let mut copied = 0;
     for (name, flags_at) in FLOWS {
-        for original in [true, false] {
-            let wanted = |half: &[u8]| is_original(half, flags_at) == original;
-            copied += copy_some(from, to, name, sys::NOEXIST, wanted)
-                .with_context(|| format!("copying {name}"))?;
-        }
+        copied +=
+            copy_halves(from, to, name, flags_at).with_context(|| format!("copying {name}"))?;
     }
     Ok(copied)
 }
+
+/// Original halves first: to the program a reply half alone is what is left of a flow that its client
+/// takes up again in mid-stream, and not one in its handshake.
+fn copy_halves(from: &Path, to: &Path, name: &str, flags_at: usize) -> anyhow::Result<usize> {
+    let mut replies = Vec::new();
+    let mut copied = copy_some(from, to, name, sys::NOEXIST, |key, half| {
+        let now = is_original(half, flags_at) || replies.len() >= MOST_REPLIES;
+        if !now {
+            replies.push((key.to_vec(), half.to_vec()));
+        }
+        now
+    })?;
+    let to = pinned(to, name)?;
+    let mut value = vec![0; sizes(&to)?.1];
+    for (key, half) in replies {
+        copied += usize::from(put(&to, &key, &half, &mut value, sys::NOEXIST)?);
+    }
+    Ok(copied)
+}
+
+/// Reply halves that wait in memory until the original ones are copied; more than that go with them.
+const MOST_REPLIES: usize = 262_144;
 
 /// Maps of flows, and where their values have the flags.
 const FLOWS: [(&str, usize); 4] = [
@@ -68,7 +84,7 @@ fn is_original(half: &[u8], flags_at: usize) -> bool {
 }
 
 fn copy(from: &Path, to: &Path, name: &str, flags: u64) -> anyhow::Result<usize> {
-    copy_some(from, to, name, flags, |_| true)
+    copy_some(from, to, name, flags, |_, _| true)
 }
 
 fn copy_some(
@@ -76,28 +92,30 @@ fn copy_some(
     to: &Path,
     name: &str,
     flags: u64,
-    wanted: impl Fn(&[u8]) -> bool,
+    mut wanted: impl FnMut(&[u8], &[u8]) -> bool,
 ) -> anyhow::Result<usize> {
     let (from, to) = (pinned(from, name)?, pinned(to, name)?);
     let (key_size, from_size) = sizes(&from)?;
-    let (_, to_size) = sizes(&to)?;
-    let mut value = vec![0; to_size];
+    let mut value = vec![0; sizes(&to)?.1];
     let mut copied = 0;
     Walk::new(key_size, from_size, SLICE).all(from.fd().as_fd(), |key, old| {
-        if !wanted(old) {
-            return Ok(());
-        }
-        resize(old, &mut value);
-        match sys::update(to.fd().as_fd(), key, &value, flags) {
-            Ok(()) => copied += 1,
-            // It is there already, or the new map is smaller: arrays say E2BIG beyond their end,
-            // hashes when they are full.
-            Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => {}
-            Err(error) => return Err(error),
+        if wanted(key, old) {
+            copied += usize::from(put(&to, key, old, &mut value, flags)?);
         }
         Ok(())
     })?;
     Ok(copied)
+}
+
+/// Stores an element by way of `value`, which has the size of the new map's. False: it is there
+/// already, or the new map is smaller: arrays say E2BIG beyond their end, hashes when they are full.
+fn put(to: &MapData, key: &[u8], old: &[u8], value: &mut [u8], flags: u64) -> io::Result<bool> {
+    resize(old, value);
+    match sys::update(to.fd().as_fd(), key, value, flags) {
+        Ok(()) => Ok(true),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 fn resize(old: &[u8], new: &mut [u8]) {
