@@ -88,6 +88,10 @@ impl Datapath {
     /// Attaches to `interface`, or takes over the link that is pinned for it.
     pub fn attach(&mut self, interface: &Interface, mode: XdpMode) -> anyhow::Result<&Attachment> {
         let program = object::program(&mut self.ebpf)?;
+        // Loading takes the verifier its time, in which flows were made.
+        if let Some(old) = self.predecessor.as_ref().filter(|old| old.is_complete()) {
+            migrate::copy_flows(&old.path, &self.current.path)?;
+        }
         let attachment = attach::attach(program, &self.pins, interface, mode)?;
         self.attachments.insert(interface.name.clone(), attachment);
         self.attachments.get(&interface.name).context("just inserted")
