@@ -135,6 +135,8 @@ const _: () = assert!(size_of::<FlowHalf<Ipv4Be>>() == 64);
 const _: () = assert!(size_of::<FlowHalf<Ipv6Be>>() == 88);
 #[cfg(feature = "second-layout")]
 const _: () = assert!(size_of::<FlowHalf<Ipv4Be>>() == 72);
+#[cfg(feature = "second-layout")]
+const _: () = assert!(size_of::<FlowHalf<Ipv6Be>>() == 96);
 
 impl<A: Address> FlowHalf<A> {
     /// Becomes a half whose packets carry `key` and leave with `to`, all else zero.
