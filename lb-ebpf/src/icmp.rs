@@ -75,7 +75,7 @@ fn try_verdict<A: Family>(
         return Err(service::host_verdict(dst.ip(), PassReason::NotTcp));
     }
     let now = clock::now();
-    let Some(found) = A::flow(&key) else {
+    let Some(found) = A::find(&key) else {
         return Err(without_flow(&key, dst));
     };
     forward::check_lease(u32::from(found.half.vip), now)?;
