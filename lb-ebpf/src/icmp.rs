@@ -53,7 +53,7 @@ struct Error<A: Family> {
 /// The verdict on an ICMP message whose header is at `offset`.
 #[inline(never)]
 pub(crate) fn verdict<A: Family>(ctx: &XdpContext, frame: &Frame, offset: u16) -> Verdict {
-    match try_verdict::<A>(ctx, frame, usize::from(offset) & 0x3ff) {
+    match try_verdict::<A>(ctx, frame, usize::from(offset) & 0x7ff) {
         Ok(verdict) | Err(verdict) => verdict,
     }
 }

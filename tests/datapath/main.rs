@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod admission;
+mod clock;
 mod close;
 mod corners;
 mod extension;
