@@ -254,6 +254,13 @@ impl<A: Family> Packet<A> {
         set_u16(&mut tcp.check, check.to_be());
     }
 
+    /// The frame is addressed to `mac`.
+    #[inline(always)]
+    pub(crate) fn is_to(&self, mac: Mac) -> bool {
+        // SAFETY: as in `ip`.
+        unsafe { &*self.eth }.is_to(mac)
+    }
+
     /// Addresses the frame to `next_hop`, from `source`, with its tags.
     #[inline(always)]
     pub(crate) fn address(&self, source: Mac, next_hop: &NextHop) -> Result<(), Verdict> {

@@ -82,6 +82,7 @@ pub(crate) enum PassReason {
     NotTcp,
     NotService,
     Foreign,
+    OtherHost,
 }
 
 #[derive(Clone, Copy)]
@@ -120,6 +121,7 @@ impl Verdict {
             Self::Pass(PassReason::NotTcp) => Counter::PassNotTcp,
             Self::Pass(PassReason::NotService) => Counter::PassNotService,
             Self::Pass(PassReason::Foreign) => Counter::PassForeign,
+            Self::Pass(PassReason::OtherHost) => Counter::PassOtherHost,
             Self::Forward { direction, egress } => match (direction, egress.same) {
                 (Direction::Original, true) => Counter::ForwardRequest,
                 (Direction::Original, false) => Counter::RedirectRequest,

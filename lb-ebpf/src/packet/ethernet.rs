@@ -3,7 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::link::{Mac, Tags};
 
-use super::bytes::{set_u16, set_u32};
+use super::bytes::{get_u16, get_u32, set_u16, set_u32};
 use super::header_at;
 use crate::maps;
 
@@ -40,6 +40,18 @@ impl EthHdr {
     #[inline(always)]
     pub(crate) fn source(&self) -> Mac {
         Mac(self.src_addr)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_to(&self, mac: Mac) -> bool {
+        let [a, b, c, d, e, f] = mac.0;
+        // SAFETY: four and two bytes are six.
+        let (high, low) = unsafe {
+            let start = self.dst_addr.as_ptr();
+            (&*start.cast::<[u8; 4]>(), &*start.add(4).cast::<[u8; 2]>())
+        };
+        get_u32(high) == u32::from_ne_bytes([a, b, c, d])
+            && get_u16(low) == u16::from_ne_bytes([e, f])
     }
 
     #[inline(always)]
