@@ -67,8 +67,10 @@ fn try_verdict<A: Family>(
     const NOT_IP: Verdict = Verdict::Pass(PassReason::NotIp);
     let ip: &mut A::Header = header_at(ctx, frame.l3_offset).ok_or(NOT_IP)?;
     let (_, dst) = A::addresses(ip);
-    let error = parse::<A>(ctx, ip, offset)
+    let icmp: &mut IcmpHdr = header_at(ctx, offset)
         .ok_or_else(|| service::host_verdict(dst.ip(), PassReason::NotTcp))?;
+    let kind = icmp.kind;
+    let error = parse::<A>(ctx, ip, icmp, offset).ok_or_else(|| A::no_error(kind, dst))?;
     let key = error.key();
     if key.dst.difference(dst) != 0 {
         // Not to whom sent what is quoted: a forgery, or none of our addresses.
@@ -87,8 +89,12 @@ fn try_verdict<A: Family>(
 
 /// `None`: no error, or not about TCP.
 #[inline(always)]
-fn parse<A: Family>(ctx: &XdpContext, ip: &mut A::Header, offset: usize) -> Option<Error<A>> {
-    let icmp: &mut IcmpHdr = header_at(ctx, offset)?;
+fn parse<A: Family>(
+    ctx: &XdpContext,
+    ip: &mut A::Header,
+    icmp: &mut IcmpHdr,
+    offset: usize,
+) -> Option<Error<A>> {
     if icmp.kind >= 64 || A::ICMP_ERRORS >> icmp.kind & 1 == 0 {
         return None;
     }

@@ -17,6 +17,7 @@ mod forward;
 mod frags;
 mod icmp;
 mod maps;
+mod neighbour;
 mod packet;
 mod reset;
 mod selection;
@@ -54,6 +55,8 @@ fn process(ctx: &XdpContext) -> Verdict {
         of_family::<Ipv4Be>(ctx, &mut frame)
     } else if frame.ether_type == Ipv6Be::ETHER_TYPE {
         of_family::<Ipv6Be>(ctx, &mut frame)
+    } else if frame.ether_type == neighbour::ETHERTYPE_ARP {
+        neighbour::arp(ctx, &frame)
     } else {
         Verdict::Pass(PassReason::NotIp)
     }
@@ -66,7 +69,7 @@ fn of_family<A: Family>(ctx: &XdpContext, frame: &mut Frame) -> Verdict {
             let step = balance::<A>(ctx, frame);
             carry_out::<A>(ctx, frame, step)
         }
-        Ok(false) => Verdict::Pass(PassReason::NotVip),
+        Ok(false) => A::not_ours(ctx, frame),
         Err(verdict) => verdict,
     }
 }

@@ -21,6 +21,7 @@ mod tags;
 
 pub(crate) use bytes::{get_u16, get_u32, set_u16, set_u32};
 pub(crate) use ethernet::{EthHdr, Frame, frame};
+pub(crate) use ipv6::get as ipv6_address;
 pub(crate) use tags::send_as;
 
 /// Headers of a complete TCP segment whose destination or source is one of ours.

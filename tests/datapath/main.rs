@@ -19,6 +19,7 @@ mod icmp;
 mod malformed;
 mod midstream;
 mod modes;
+mod neighbour;
 mod pass;
 mod race;
 mod random;
