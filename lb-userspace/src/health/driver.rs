@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::fsm::{Actions, Event, Fsm, Outcome, Timings, Transition};
 use super::probe::{TlsCache, probe};
-use super::{BackendKey, Health, HealthTable, Reason, Report};
+use super::{BackendKey, Finding, Health, HealthTable, Reason, Report, Verdict};
 use crate::config::{HealthCheck, Probe, Verify};
 
 /// A backend to probe.
@@ -39,7 +39,7 @@ struct Settings {
 }
 
 /// Does one probe of a backend. Tests replace it.
-type Prober = Arc<dyn Fn(&BackendKey, &Settings) -> BoxFuture<'static, Reason> + Send + Sync>;
+type Prober = Arc<dyn Fn(&BackendKey, &Settings) -> BoxFuture<'static, Finding> + Send + Sync>;
 
 /// Owns the tasks. Dropping it stops them and leaves the table as it is.
 pub struct HealthMonitor {
@@ -152,7 +152,7 @@ struct Task {
     doubt: Arc<Notify>,
     fsm: Fsm,
     /// The probe under way. Dropping it closes its connection.
-    probe: Option<Pin<Box<dyn Future<Output = Reason> + Send>>>,
+    probe: Option<Pin<Box<dyn Future<Output = Finding> + Send>>>,
     /// What the last probe found.
     last: Option<Reason>,
     table: Arc<watch::Sender<HealthTable>>,
@@ -174,7 +174,7 @@ impl Task {
                     }
                     self.reconfigure();
                 }
-                Some(reason) = OptionFuture::from(self.probe.as_mut()) => self.finish(reason),
+                Some(found) = OptionFuture::from(self.probe.as_mut()) => self.finish(found),
                 () = self.doubt.notified() => self.feed(Event::Doubt, None),
                 Some(()) = OptionFuture::from(deadline) => self.feed(Event::Deadline, None),
             }
@@ -188,14 +188,17 @@ impl Task {
         log::debug!("{}: check changed", self.key);
     }
 
-    fn finish(&mut self, reason: Reason) {
+    fn finish(&mut self, Finding { verdict, reason }: Finding) {
         self.probe = None;
         if self.last.as_ref() != Some(&reason) {
             self.explain(&reason);
             self.last = Some(reason.clone());
         }
         log::trace!("{}: probe: {reason}", self.key);
-        let outcome = if reason.is_success() { Outcome::Success } else { Outcome::Failure };
+        let outcome = match verdict {
+            Verdict::Ready | Verdict::Unverified => Outcome::Success,
+            Verdict::Degraded | Verdict::NotReady | Verdict::Failed(_) => Outcome::Failure,
+        };
         self.feed(Event::Finished(outcome), Some(reason));
     }
 

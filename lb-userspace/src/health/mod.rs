@@ -8,7 +8,7 @@
 //!            ┌─ settings (watch) ─┐   ┌─ doubt (Notify) ─┐
 //!            ▼                    ▼   ▼                  │
 //!   task: wait for settings, doubt, deadline or the end of the probe
-//!            │  Event                       ▲ Reason
+//!            │  Event                       ▲ Finding
 //!            ▼                              │
 //!          fsm ── Actions.probe ──► probe/{tcp,http,https}   a new connection each time
 //!            │
@@ -17,7 +17,7 @@
 //!
 //! A task owns its backend's machine and its probe, so that a backend that hangs delays no other. It
 //! ends when its settings' sender is dropped. No task writes a map: control reads the table.
-//! This file is pure; so is `fsm`. `driver` and `probe` do I/O.
+//! This file is pure; so are `fsm` and `finding`. `driver` and `probe` do I/O.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -26,10 +26,12 @@ use std::net::SocketAddr;
 use std::time::SystemTime;
 
 pub mod driver;
+pub mod finding;
 pub mod fsm;
 pub mod probe;
 
 pub use driver::{HealthMonitor, Target};
+pub use finding::{Class, Finding, Verdict};
 
 /// What the probes say about a backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -126,24 +128,6 @@ pub enum Stage {
 impl Reason {
     const MAX_TEXT: usize = 120;
 
-    /// Whether a probe that found this counts as a success.
-    pub const fn is_success(&self) -> bool {
-        match self {
-            Self::Connected | Self::Status(200) => true,
-            Self::Status(_) => self.is_unverified(),
-            Self::NotProbed
-            | Self::Adopted
-            | Self::Refused
-            | Self::Unreachable(_)
-            | Self::Timeout(_)
-            | Self::Certificate(_)
-            | Self::Tls(_)
-            | Self::Closed
-            | Self::BadResponse
-            | Self::Local(_) => false,
-        }
-    }
-
     /// Whether the server lives but does not let us see its health: anonymous requests are off.
     pub const fn is_unverified(&self) -> bool {
         matches!(self, Self::Status(401 | 403))
@@ -206,16 +190,6 @@ mod tests {
         ];
         for (reason, text) in cases {
             assert_eq!(reason.to_string(), text);
-        }
-    }
-
-    #[test]
-    fn unverified_counts_as_alive_and_other_errors_do_not() {
-        for status in [200, 401, 403] {
-            assert!(Reason::Status(status).is_success(), "{status}");
-        }
-        for status in [101, 204, 301, 404, 429, 500, 503] {
-            assert!(!Reason::Status(status).is_success(), "{status}");
         }
     }
 

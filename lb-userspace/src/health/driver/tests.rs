@@ -217,7 +217,7 @@ impl Bench {
             let found = script.once.pop_front().or_else(|| script.always.clone());
             Box::pin(async move {
                 match found {
-                    Some(reason) => reason,
+                    Some(reason) => reason.into(),
                     None => pending().await,
                 }
             })

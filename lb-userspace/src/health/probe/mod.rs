@@ -1,6 +1,6 @@
 //! One probe of one backend, over a connection of its own. Called by `driver`. I/O.
 //!
-//! Whatever a server does, a probe ends with a [`Reason`] within its timeout (plus [`CLOSE_GRACE`] for
+//! Whatever a server does, a probe ends with a [`Finding`] within its timeout (plus [`CLOSE_GRACE`] for
 //! closing the connection properly), and reads no more than a bounded number of bytes.
 
 use std::future::Future;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Reason, Stage};
+use super::{Finding, Reason, Stage};
 use crate::config::{HealthCheck, Probe};
 
 mod http;
@@ -32,7 +32,7 @@ pub async fn probe(
     check: &HealthCheck,
     source: Option<IpAddr>,
     tls: &TlsCache,
-) -> Reason {
+) -> Finding {
     let budget = Budget { deadline: Instant::now() + check.timeout.min(MAX_TIMEOUT) };
     let result = match &check.probe {
         Probe::Tcp => tcp::probe(endpoint, source, budget).await,
@@ -42,7 +42,7 @@ pub async fn probe(
             https::probe(endpoint, source, target, tls, budget).await
         }
     };
-    result.unwrap_or_else(|reason| reason)
+    result.unwrap_or_else(|reason| reason).into()
 }
 
 /// Instants must not overflow.

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use super::*;
 use crate::config::Verify;
 use crate::health::testing::{Authority, Behaviour, OK, Server, self_signed};
+use crate::health::{Class, Verdict};
 
 /// Enough for anything that answers at all, on a busy machine.
 const PATIENT: Duration = Duration::from_secs(20);
@@ -131,8 +132,8 @@ async fn a_probe_comes_from_the_source_it_is_given() {
     let mut server = Server::plain(Behaviour::Answer(OK)).await;
     let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
     let check = check(http(), PATIENT);
-    let reason = probe(server.endpoint, &check, Some(source), &TlsCache::default()).await;
-    assert_eq!(reason, Reason::Status(200));
+    let found = probe(server.endpoint, &check, Some(source), &TlsCache::default()).await;
+    assert_eq!(found.reason, Reason::Status(200));
     assert_eq!(server.seen.recv().await.unwrap().peer.ip(), source);
 }
 
@@ -140,8 +141,8 @@ async fn a_probe_comes_from_the_source_it_is_given() {
 async fn a_source_of_another_host_is_not_the_backends_fault() {
     let source = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
     let check = check(Probe::Tcp, PATIENT);
-    let reason = probe(closed_port().await, &check, source, &TlsCache::default()).await;
-    assert!(matches!(reason, Reason::Local(_)), "{reason}");
+    let found = probe(closed_port().await, &check, source, &TlsCache::default()).await;
+    assert_eq!(found.verdict, Verdict::Failed(Class::Local), "{found:?}");
 }
 
 /// Certificate, name asked for → what the probe makes of it.
@@ -226,11 +227,11 @@ async fn a_changed_ca_file_applies_and_a_missing_one_does_not() {
     let tls = TlsCache::default();
 
     let unknown = Reason::Certificate("signed by an unknown authority".to_owned());
-    assert_eq!(probe(server.endpoint, &check, None, &tls).await, unknown);
+    assert_eq!(probe(server.endpoint, &check, None, &tls).await.reason, unknown);
     old.write(&format!("{}{}", old.pem, new.pem));
-    assert_eq!(probe(server.endpoint, &check, None, &tls).await, Reason::Status(200));
+    assert_eq!(probe(server.endpoint, &check, None, &tls).await.reason, Reason::Status(200));
     std::fs::remove_file(old.file()).unwrap();
-    assert_eq!(probe(server.endpoint, &check, None, &tls).await, Reason::Status(200));
+    assert_eq!(probe(server.endpoint, &check, None, &tls).await.reason, Reason::Status(200));
 }
 
 #[tokio::test]
@@ -279,7 +280,7 @@ async fn run(endpoint: SocketAddr, probe: Probe) -> Reason {
 }
 
 async fn run_for(endpoint: SocketAddr, what: Probe, timeout: Duration) -> Reason {
-    probe(endpoint, &check(what, timeout), None, &TlsCache::default()).await
+    probe(endpoint, &check(what, timeout), None, &TlsCache::default()).await.reason
 }
 
 async fn closed_port() -> SocketAddr {
