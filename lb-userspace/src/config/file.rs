@@ -19,6 +19,7 @@ mod backend;
 mod clash;
 mod family;
 mod health;
+mod pace;
 mod reader;
 mod scalar;
 mod service;
@@ -141,9 +142,13 @@ struct HealthFile {
     server_name: Field,
     interval: Field,
     fast_interval: Field,
+    down_interval: Field,
     timeout: Field,
     rise: Field,
-    fall: Field,
+    fall: Option<Spanned<pace::FallFile>>,
+    damping: Field,
+    slow_start: Field,
+    shutdown_delay: Field,
 }
 
 /// Not `#[serde(untagged)]`, which would lose the locations.

@@ -12,11 +12,13 @@ pub mod diff;
 pub mod error;
 pub mod file;
 pub mod load;
+pub mod pace;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
+pub use pace::{Fall, Pace};
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
@@ -173,16 +175,9 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     pub probe: Probe,
-    /// Between probes of a backend whose state is settled.
-    pub interval: Duration,
-    /// Between probes while successes or failures are being counted.
-    pub fast_interval: Duration,
     /// For a whole probe, connecting included.
     pub timeout: Duration,
-    /// Successes in a row that make a backend up.
-    pub rise: u32,
-    /// Failures in a row that make it down.
-    pub fall: u32,
+    pub pace: Pace,
 }
 
 /// What a probe does.

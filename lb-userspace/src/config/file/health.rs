@@ -1,6 +1,5 @@
 //! How a service's backends are probed. Pure.
 
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -9,7 +8,7 @@ use serde_saphyr::Spanned;
 
 use super::super::{HealthCheck, Probe, Verify};
 use super::reader::Reader;
-use super::scalar::{quoted, show};
+use super::scalar::quoted;
 use super::{Field, HealthFile, Reference, Spot};
 
 /// Where kubeadm puts the cluster's CA.
@@ -18,14 +17,8 @@ const DEFAULT_PATH: &str = "/readyz";
 const DEFAULT_SERVER_NAME: &str = "kubernetes";
 
 const SHORTEST: Duration = Duration::from_millis(10);
-const INTERVAL: Duration = Duration::from_secs(1);
-const FAST_INTERVAL: Duration = Duration::from_millis(250);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
-const COUNT: RangeInclusive<u32> = 1..=100;
-const RISE: u32 = 2;
-const FALL: u32 = 3;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -45,7 +38,7 @@ impl Reader<'_> {
             let file = HealthFile::default();
             let verify = self.ca(scope.key("ca_file"), DEFAULT_CA);
             let probe = self.https(&scope, &file, verify);
-            return self.pace(&scope, &file, probe);
+            return self.timed(&scope, &file, probe);
         };
         let scope = service.of("health", file);
         let file = &file.value;
@@ -71,7 +64,7 @@ impl Reader<'_> {
             // Which keys belong here is not known; the type is refused already.
             None => Probe::Tcp,
         };
-        self.pace(&scope, file, probe)
+        self.timed(&scope, file, probe)
     }
 
     fn https(&mut self, scope: &Spot, file: &HealthFile, verify: Verify) -> Probe {
@@ -160,42 +153,10 @@ impl Reader<'_> {
         }
     }
 
-    fn pace(&mut self, scope: &Spot, file: &HealthFile, probe: Probe) -> HealthCheck {
-        let interval = self.duration(
-            &scope.field("interval", &file.interval),
-            &file.interval,
-            &(SHORTEST..=LONGEST_INTERVAL),
-            INTERVAL,
-        );
-        HealthCheck {
-            probe,
-            interval,
-            fast_interval: self.fast_interval(scope, file, interval),
-            timeout: self.duration(
-                &scope.field("timeout", &file.timeout),
-                &file.timeout,
-                &(SHORTEST..=LONGEST_TIMEOUT),
-                TIMEOUT,
-            ),
-            rise: self.number(&scope.field("rise", &file.rise), &file.rise, &COUNT, RISE),
-            fall: self.number(&scope.field("fall", &file.fall), &file.fall, &COUNT, FALL),
-        }
-    }
-
-    fn fast_interval(&mut self, scope: &Spot, file: &HealthFile, interval: Duration) -> Duration {
-        let default = FAST_INTERVAL.min(interval);
-        let spot = scope.field("fast_interval", &file.fast_interval);
-        let range = SHORTEST..=LONGEST_INTERVAL;
-        let fast = self.duration(&spot, &file.fast_interval, &range, default);
-        if fast > interval {
-            let (fast, interval) = (show(fast), show(interval));
-            self.wrong(
-                &spot,
-                format_args!(
-                    "{fast} is longer than `interval`; write at most {interval}, or remove the key"
-                ),
-            );
-        }
-        fast
+    fn timed(&mut self, scope: &Spot, file: &HealthFile, probe: Probe) -> HealthCheck {
+        let spot = scope.field("timeout", &file.timeout);
+        let range = SHORTEST..=LONGEST_TIMEOUT;
+        let timeout = self.duration(&spot, &file.timeout, &range, TIMEOUT);
+        HealthCheck { probe, timeout, pace: self.pace(scope, file) }
     }
 }

@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 
 use super::*;
-use crate::config::Verify;
+use crate::config::{Pace, Verify};
 use crate::health::testing::{Authority, Behaviour, OK, Server, self_signed};
 use crate::health::{Class, Verdict};
 
@@ -263,8 +263,7 @@ fn errors_of_a_broken_path_are_unreachable() {
 }
 
 fn check(probe: Probe, timeout: Duration) -> HealthCheck {
-    let interval = Duration::from_secs(1);
-    HealthCheck { probe, interval, fast_interval: interval, timeout, rise: 2, fall: 3 }
+    HealthCheck { probe, timeout, pace: Pace::default() }
 }
 
 fn http() -> Probe {
