@@ -6,8 +6,8 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
-    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Family, HealthCheck, Limits, Mode,
-    OnAllDown, Probe, RateLimit, Service, Timeouts, Verify, XdpMode,
+    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Family, HealthCheck, Identity, Limits,
+    Mode, OnAllDown, Probe, RateLimit, Request, Service, Statuses, Timeouts, Tls, Verify, XdpMode,
 };
 use super::parse;
 
@@ -101,12 +101,24 @@ fn every_value_can_be_other_than_the_default() {
         ],
         health: HealthCheck {
             probe: Probe::Https {
-                path: "/livez?verbose".to_owned(),
-                server_name: "10.96.0.1".to_owned(),
-                verify: Verify::Skip,
+                request: Request {
+                    path: "/k8s/readyz?verbose".to_owned(),
+                    degraded_path: None,
+                    live_path: Some("/live".to_owned()),
+                    host: Some("api.example.com".to_owned()),
+                    expect_status: Statuses::new([204..=204, 300..=302]),
+                },
+                tls: Tls {
+                    identity: Some(Identity {
+                        cert_file: PathBuf::from("/etc/fairlead/client.crt"),
+                        key_file: PathBuf::from("/etc/fairlead/client.key"),
+                    }),
+                    ..Tls::new("10.96.0.1", Verify::Skip)
+                },
             },
             interval: Duration::from_millis(1500),
             fast_interval: Duration::from_millis(100),
+            connect_timeout: Duration::from_millis(300),
             timeout: Duration::from_millis(700),
             rise: 1,
             fall: 5,
@@ -133,7 +145,7 @@ fn vips_of_a_config_include_snat_addresses() {
 
 #[rstest]
 #[case::tcp("health: { type: tcp }", Probe::Tcp)]
-#[case::http("health: { type: http }", Probe::Http { path: "/readyz".to_owned() })]
+#[case::http("health: { type: http }", Probe::Http { request: default_request() })]
 fn probes_without_tls_need_no_ca(#[case] line: &str, #[case] probe: Probe) {
     let config = parsed(&format!("{MINIMAL}    {line}\n"));
     assert_eq!(config.services[0].health, HealthCheck { probe, ..default_health() });
@@ -280,16 +292,28 @@ fn backend(name: &str, host: u8, port: u16) -> Backend {
 fn default_health() -> HealthCheck {
     HealthCheck {
         probe: Probe::Https {
-            path: "/readyz".to_owned(),
-            server_name: "kubernetes".to_owned(),
-            verify: Verify::Ca(PathBuf::from("/etc/kubernetes/pki/ca.crt")),
+            request: default_request(),
+            tls: Tls::new("kubernetes", default_ca()),
         },
         interval: Duration::from_secs(1),
         fast_interval: Duration::from_millis(250),
+        connect_timeout: Duration::from_millis(500),
         timeout: Duration::from_secs(1),
         rise: 2,
         fall: 3,
     }
+}
+
+fn default_request() -> Request {
+    Request {
+        degraded_path: Some("/readyz?exclude=etcd&exclude=etcd-readiness".to_owned()),
+        live_path: Some("/livez".to_owned()),
+        ..Request::new("/readyz")
+    }
+}
+
+fn default_ca() -> Verify {
+    Verify::Ca(PathBuf::from("/etc/kubernetes/pki/ca.crt"))
 }
 
 fn ip(text: &str) -> IpAddr {

@@ -232,6 +232,7 @@ fn config(on_all_down: OnAllDown) -> Config {
             probe: Probe::Tcp,
             interval: Duration::from_secs(1),
             fast_interval: Duration::from_secs(1),
+            connect_timeout: Duration::from_millis(500),
             timeout: Duration::from_secs(1),
             rise: 1,
             fall: 1,

@@ -179,6 +179,7 @@ fn a_black_hole_is_removed_in_the_time_that_check_prints() {
         probe: Probe::Tcp,
         interval: TIMINGS.interval,
         fast_interval: TIMINGS.fast_interval,
+        connect_timeout: Duration::from_millis(500),
         timeout: Duration::from_secs(1),
         rise: TIMINGS.rise,
         fall: TIMINGS.fall,
