@@ -86,9 +86,10 @@ fn removal(service: &Service, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
         ));
     };
     row("its process ends (connection refused)", worst.refused);
-    row("its host vanishes (no answer)", worst.black_hole);
+    row("its host vanishes (black hole)", worst.black_hole);
+    row("it hangs (takes connections, answers nothing)", worst.hung);
     let path = match &check.probe {
-        Probe::Http { path } | Probe::Https { path, .. } => path,
+        Probe::Http { request } | Probe::Https { request, .. } => &request.path,
         Probe::Tcp => {
             return line(format_args!(
                 "    that it is not ready is not noticed by probes of type tcp"
@@ -185,8 +186,10 @@ mod tests {
         let report = report(&config);
         for expected in [
             "1.3 s  after its process ends (connection refused): 1.1 s until the next probe + 1 x 0.2 s",
-            "4.1 s  after its host vanishes (no answer): 1.1 s until the next probe + 2 x 1 s between \
-             + 1 s for the last to time out\n",
+            "2.6 s  after its host vanishes (black hole): 1.1 s until the next probe + 2 x 0.5 s \
+             between + 0.5 s for the last to time out\n",
+            "4.1 s  after it hangs (takes connections, answers nothing): 1.1 s until the next probe \
+             + 2 x 1 s between + 1 s for the last to time out\n",
             "1.6 s  after /readyz turns red: 1.1 s until the next probe + 2 x 0.25 s between\n",
         ] {
             assert!(report.contains(expected), "{expected}\n{report}");

@@ -8,17 +8,20 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod address;
+pub mod credentials;
 pub mod diff;
 pub mod error;
 pub mod file;
 pub mod load;
 pub mod pace;
+pub mod probe;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
 pub use pace::{Fall, Pace};
+pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
@@ -175,34 +178,11 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     pub probe: Probe,
-    /// For a whole probe, connecting included.
+    /// For the TCP connection alone; at most `timeout`.
+    pub connect_timeout: Duration,
+    /// For a whole probe, connecting and every request of it included.
     pub timeout: Duration,
     pub pace: Pace,
-}
-
-/// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Connects and closes.
-    Tcp,
-    Http {
-        path: String,
-    },
-    Https {
-        path: String,
-        /// Name for SNI and for the certificate.
-        server_name: String,
-        verify: Verify,
-    },
-}
-
-/// Whose certificates a probe accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// Those signed by a CA of this PEM file.
-    Ca(PathBuf),
-    /// Any: `insecure_skip_verify: true`.
-    Skip,
 }
 
 /// The administrative surfaces.

@@ -1,10 +1,9 @@
 //! The tasks that feed the machines: one per backend. Started by the daemon, told by it what to probe
 //! and by control what to doubt. I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -17,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::fsm::{Actions, Event, Fsm, Tell, Transition};
 use super::probe::{TlsCache, probe};
 use super::{BackendKey, Class, Finding, Health, HealthTable, Reason, Report, Verdict};
-use crate::config::{HealthCheck, Probe, Verify};
+use crate::config::HealthCheck;
 
 /// A backend to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,8 +81,8 @@ impl HealthMonitor {
         // Before the table: a task whose handle is gone can no longer publish.
         self.tasks.retain(|key, _| desired.contains_key(key));
         self.publish(&desired);
-        let ca_files: BTreeSet<_> = desired.values().filter_map(ca_file).collect();
-        self.tls.retain(|path| ca_files.contains(path));
+        let probes = desired.values().map(|target| (target.key.endpoint, &target.check.probe));
+        self.tls.retain(probes);
         for (key, target) in desired {
             let settings = Settings { check: target.check, source: target.source };
             if let Some(task) = self.tasks.get(&key) {
@@ -291,13 +290,6 @@ impl Task {
 fn probes_at_once() -> usize {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(soft / 2).unwrap_or(usize::MAX).clamp(64, Semaphore::MAX_PERMITS)
-}
-
-fn ca_file(target: &Target) -> Option<PathBuf> {
-    match &target.check.probe {
-        Probe::Https { verify: Verify::Ca(path), .. } => Some(path.clone()),
-        Probe::Https { verify: Verify::Skip, .. } | Probe::Http { .. } | Probe::Tcp => None,
-    }
 }
 
 /// Sets `current`, and says whether that changed it.

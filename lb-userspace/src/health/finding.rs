@@ -42,13 +42,15 @@ pub enum Class {
     Local,
 }
 
-/// The finding of a probe that made one attempt, and expected 200.
+/// The finding of a probe that expected 200.
 impl From<Reason> for Finding {
     fn from(reason: Reason) -> Self {
         let verdict = match &reason {
             Reason::Connected | Reason::Status(200) => Verdict::Ready,
             Reason::Status(401 | 403) => Verdict::Unverified,
             Reason::Status(_) => Verdict::Failed(Class::Status),
+            Reason::WithoutEtcd(_) => Verdict::Degraded,
+            Reason::NotReady(_) => Verdict::NotReady,
             Reason::Refused | Reason::Unreachable(_) => Verdict::Failed(Class::Refused),
             Reason::Timeout(Stage::Prepare) => Verdict::Failed(Class::Local),
             Reason::Timeout(Stage::Connect | Stage::Handshake | Stage::Response) => {
@@ -84,6 +86,8 @@ mod tests {
             (Reason::Status(204), Verdict::Failed(Class::Status)),
             (Reason::Status(429), Verdict::Failed(Class::Status)),
             (Reason::Status(500), Verdict::Failed(Class::Status)),
+            (Reason::WithoutEtcd(Box::new(Reason::Status(500))), Verdict::Degraded),
+            (Reason::NotReady(Box::new(Reason::Status(500))), Verdict::NotReady),
             (Reason::Refused, Verdict::Failed(Class::Refused)),
             (Reason::Unreachable(ErrorKind::HostUnreachable), Verdict::Failed(Class::Refused)),
             (Reason::Timeout(Stage::Prepare), Verdict::Failed(Class::Local)),

@@ -157,6 +157,10 @@ pub enum Reason {
     Connected,
     /// A complete HTTP answer with this status.
     Status(u16),
+    /// This, but well when etcd does not count.
+    WithoutEtcd(Box<Self>),
+    /// This, but live.
+    NotReady(Box<Self>),
     /// RST in answer to the SYN.
     Refused,
     /// Connecting failed otherwise: no route, ICMP error.
@@ -181,7 +185,7 @@ pub enum Reason {
 /// What a probe was doing when its time was up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// Reading the CA file.
+    /// Reading the CA file, the client certificate or the token.
     Prepare,
     Connect,
     Handshake,
@@ -217,6 +221,8 @@ impl Reason {
             | Self::Refused
             | Self::Unreachable(_)
             | Self::Timeout(_)
+            | Self::WithoutEtcd(_)
+            | Self::NotReady(_)
             | Self::Closed
             | Self::BadResponse
             | Self::Local(_)
@@ -241,9 +247,13 @@ impl fmt::Display for Reason {
                 write!(f, "{status} (alive, unverified)")
             }
             Self::Status(status) => write!(f, "{status}"),
+            Self::WithoutEtcd(reason) => write!(f, "{reason} (ready but for etcd)"),
+            Self::NotReady(reason) => write!(f, "{reason} (not ready, but live)"),
             Self::Refused => f.write_str("connection refused"),
             Self::Unreachable(kind) => write!(f, "{kind}"),
-            Self::Timeout(Stage::Prepare) => f.write_str("timeout while reading the CA file"),
+            Self::Timeout(Stage::Prepare) => {
+                f.write_str("timeout while reading the files of the check")
+            }
             Self::Timeout(Stage::Connect) => f.write_str("timeout while connecting"),
             Self::Timeout(Stage::Handshake) => f.write_str("timeout in the TLS handshake"),
             Self::Timeout(Stage::Response) => f.write_str("timeout while waiting for the answer"),
@@ -274,6 +284,8 @@ mod tests {
             (Reason::Status(200), "200"),
             (Reason::Status(401), "401 (alive, unverified)"),
             (Reason::Status(500), "500"),
+            (Reason::WithoutEtcd(Box::new(Reason::Status(500))), "500 (ready but for etcd)"),
+            (Reason::NotReady(Box::new(Reason::Status(500))), "500 (not ready, but live)"),
             (Reason::Refused, "connection refused"),
             (Reason::Unreachable(io::ErrorKind::HostUnreachable), "host unreachable"),
             (Reason::Timeout(Stage::Connect), "timeout while connecting"),

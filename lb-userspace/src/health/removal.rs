@@ -12,6 +12,8 @@ pub struct Removal {
     pub refused: Terms,
     /// Its host vanishes: nothing is answered.
     pub black_hole: Terms,
+    /// It takes connections, and answers nothing on them.
+    pub hung: Terms,
     /// It says that it is not ready. A probe by connecting does not see that.
     pub not_ready: Option<Terms>,
 }
@@ -42,13 +44,15 @@ pub fn worst_case(check: &HealthCheck) -> Removal {
     let fast = pace.fast_interval.min(pace.interval);
     let terms =
         |fall: u32, between, last| Terms { first, more: fall.saturating_sub(1), between, last };
+    let timeout = |limit: Duration| terms(pace.fall.timeout, fast.max(limit), limit);
     let is_seen = match check.probe {
         Probe::Http { .. } | Probe::Https { .. } => true,
         Probe::Tcp => false,
     };
     Removal {
         refused: terms(pace.fall.refused, fsm::retry(pace), Duration::ZERO),
-        black_hole: terms(pace.fall.timeout, fast.max(check.timeout), check.timeout),
+        black_hole: timeout(check.connect_timeout),
+        hung: timeout(check.timeout),
         not_ready: is_seen.then(|| terms(pace.fall.status, fast, Duration::ZERO)),
     }
 }

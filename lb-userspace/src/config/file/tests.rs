@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
-    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Fall, Family, HealthCheck, Limits, Mode,
-    OnAllDown, Pace, Probe, RateLimit, Service, Timeouts, Verify, XdpMode,
+    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Fall, Family, HealthCheck, Identity,
+    Limits, Mode, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses, Timeouts, Tls,
+    Verify, XdpMode,
 };
 use super::parse;
 
@@ -101,10 +102,22 @@ fn every_value_can_be_other_than_the_default() {
         ],
         health: HealthCheck {
             probe: Probe::Https {
-                path: "/livez?verbose".to_owned(),
-                server_name: "10.96.0.1".to_owned(),
-                verify: Verify::Skip,
+                request: Request {
+                    path: "/k8s/readyz?verbose".to_owned(),
+                    degraded_path: None,
+                    live_path: Some("/live".to_owned()),
+                    host: Some("api.example.com".to_owned()),
+                    expect_status: Statuses::new([204..=204, 300..=302]),
+                },
+                tls: Tls {
+                    identity: Some(Identity {
+                        cert_file: PathBuf::from("/etc/fairlead/client.crt"),
+                        key_file: PathBuf::from("/etc/fairlead/client.key"),
+                    }),
+                    ..Tls::new("10.96.0.1", Verify::Skip)
+                },
             },
+            connect_timeout: Duration::from_millis(300),
             timeout: Duration::from_millis(700),
             pace: Pace {
                 interval: Duration::from_millis(1500),
@@ -139,7 +152,7 @@ fn vips_of_a_config_include_snat_addresses() {
 
 #[rstest]
 #[case::tcp("health: { type: tcp }", Probe::Tcp)]
-#[case::http("health: { type: http }", Probe::Http { path: "/readyz".to_owned() })]
+#[case::http("health: { type: http }", Probe::Http { request: default_request() })]
 fn probes_without_tls_need_no_ca(#[case] line: &str, #[case] probe: Probe) {
     let config = parsed(&format!("{MINIMAL}    {line}\n"));
     assert_eq!(config.services[0].health, HealthCheck { probe, ..default_health() });
@@ -286,10 +299,10 @@ fn backend(name: &str, host: u8, port: u16) -> Backend {
 fn default_health() -> HealthCheck {
     HealthCheck {
         probe: Probe::Https {
-            path: "/readyz".to_owned(),
-            server_name: "kubernetes".to_owned(),
-            verify: Verify::Ca(PathBuf::from("/etc/kubernetes/pki/ca.crt")),
+            request: default_request(),
+            tls: Tls::new("kubernetes", default_ca()),
         },
+        connect_timeout: Duration::from_millis(500),
         timeout: Duration::from_secs(1),
         pace: Pace {
             interval: Duration::from_secs(1),
@@ -319,6 +332,18 @@ fn fall_is_a_number_or_one_for_each_class(#[case] text: &str, #[case] fall: Fall
 fn the_down_interval_follows_a_long_interval() {
     let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, interval: 5s }}\n"));
     assert_eq!(config.services[0].health.pace.down_interval, Duration::from_secs(5));
+}
+
+fn default_request() -> Request {
+    Request {
+        degraded_path: Some("/readyz?exclude=etcd&exclude=etcd-readiness".to_owned()),
+        live_path: Some("/livez".to_owned()),
+        ..Request::new("/readyz")
+    }
+}
+
+fn default_ca() -> Verify {
+    Verify::Ca(PathBuf::from("/etc/kubernetes/pki/ca.crt"))
 }
 
 fn ip(text: &str) -> IpAddr {

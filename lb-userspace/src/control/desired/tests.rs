@@ -315,6 +315,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         backends: (1..=3).map(backend).collect(),
         health: HealthCheck {
             probe: Probe::Tcp,
+            connect_timeout: Duration::from_millis(500),
             timeout: Duration::from_secs(1),
             pace: Pace::default(),
         },

@@ -4,11 +4,16 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
-use crate::config::Pace;
+use crate::config::{Pace, Probe, Request};
 use crate::health::testing::{Behaviour, OK, Server};
 
 fn check() -> HealthCheck {
-    HealthCheck { probe: Probe::Tcp, timeout: Duration::from_secs(1), pace: Pace::default() }
+    HealthCheck {
+        probe: Probe::Tcp,
+        connect_timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(1),
+        pace: Pace::default(),
+    }
 }
 
 #[tokio::test(start_paused = true)]
@@ -175,7 +180,7 @@ async fn real_probes_reach_a_real_server() {
     let mut monitor = HealthMonitor::new(sender);
     let mut target = target("cp1");
     target.key.endpoint = server.endpoint;
-    target.check.probe = Probe::Http { path: "/readyz".to_owned() };
+    target.check.probe = Probe::Http { request: Request::new("/readyz") };
     target.check.timeout = Duration::from_secs(20);
     let key = target.key.clone();
     monitor.reconcile(vec![target]);

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::super::removal::{Terms, worst_case};
 use super::*;
-use crate::config::{Fall, HealthCheck, Probe};
+use crate::config::{Fall, HealthCheck, Probe, Request};
 use crate::health::testing::origin;
 use Health::{Degraded, Down, Draining, Unknown, Unverified, Up};
 use Verdict::{Failed, NotReady, Ready};
@@ -345,16 +345,21 @@ fn a_return_starts_slowly_and_a_first_start_does_not() {
     assert_eq!(shares, [25, 50, 75, 100, 100]);
 }
 
-/// Just after a probe that it answered the backend is lost in one of three ways; every seed.
+/// Just after a probe that it answered the backend is lost in one of four ways; every seed.
 #[test]
 fn a_lost_backend_is_out_in_the_time_that_check_prints() {
-    let probe = Probe::Http { path: "/readyz".to_owned() };
-    let check = HealthCheck { probe, timeout: Duration::from_secs(1), pace: Pace::default() };
+    let check = HealthCheck {
+        probe: Probe::Http { request: Request::new("/readyz") },
+        connect_timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(1),
+        pace: Pace::default(),
+    };
     let worst = worst_case(&check);
     let (timeout, at_once) = (check.timeout, Duration::ZERO);
     let cases = [
         (worst.refused, Failed(Class::Refused), at_once, 1300),
-        (worst.black_hole, Failed(Class::Timeout), timeout, 4100),
+        (worst.black_hole, Failed(Class::Timeout), check.connect_timeout, 2600),
+        (worst.hung, Failed(Class::Timeout), timeout, 4100),
         (worst.not_ready.unwrap(), NotReady, at_once, 1600),
     ];
     for (terms, verdict, takes, milliseconds) in cases {
