@@ -65,7 +65,7 @@ impl Apiservers {
         self.servers.borrow().values().for_each(|(_, control)| control.set(mode));
     }
 
-    /// A controller that uses all of them; `keys` are more of `health`.
+    /// A controller that uses all of them; `keys` are of `health`.
     pub(super) fn balanced(&self, keys: &[&str]) -> Result<Controller<'_>> {
         let controller = self.controller(keys)?;
         for host in &self.lab.backends {
@@ -78,9 +78,17 @@ impl Apiservers {
     pub(super) fn controller(&self, keys: &[&str]) -> Result<Controller<'_>> {
         let mut controller =
             Controller::new(&self.lab.lbs[0], &plain::binary()?, self.lab.directory());
-        let lines: String = keys.iter().map(|key| format!("      {key}\n")).collect();
-        let config = controller::config(&self.lab, &self.pki, controller.socket());
-        let config = config.replace("      fall: 3\n", &format!("      fall: 3\n{lines}"));
+        let mut config = controller::config(&self.lab, &self.pki, controller.socket());
+        for line in keys {
+            let key = format!("\n      {}:", line.split(':').next().unwrap_or_default());
+            config = match config.split_once(&key) {
+                Some((before, rest)) => {
+                    let after = rest.split_once('\n').map_or("", |(_, after)| after);
+                    format!("{before}\n      {line}\n{after}")
+                }
+                None => config.replace("    health:\n", &format!("    health:\n      {line}\n")),
+            };
+        }
         controller.write_config(&config)?;
         controller.start()?;
         Ok(controller)
@@ -88,22 +96,13 @@ impl Apiservers {
 
     /// New connections at a rate, each with a request, and streams that stay.
     pub(super) fn load(&self, per_second: u32, watches: usize) -> Result<Running> {
-        self.load_trusting(&self.pki, per_second, watches)
+        self.load_of(Talk::tls(&self.pki)?, per_second, watches)
     }
 
-    /// The same of clients that trust another CA.
-    pub(super) fn load_trusting(
-        &self,
-        pki: &Pki,
-        per_second: u32,
-        watches: usize,
-    ) -> Result<Running> {
-        let load = Load {
-            target: (self.lab.vip(), API_PORT).into(),
-            talk: Talk::tls(pki)?,
-            pace: Pace::Open { per_second },
-            watches,
-        };
+    /// The same of other clients.
+    pub(super) fn load_of(&self, talk: Talk, per_second: u32, watches: usize) -> Result<Running> {
+        let target = (self.lab.vip(), API_PORT).into();
+        let load = Load { target, talk, pace: Pace::Open { per_second }, watches };
         let running = load.start(&self.lab.client.netns.handle())?;
         let open = || Ok(running.watches.open());
         eventually_is("watch streams", PATIENCE, open, |open| *open == watches)?;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Result;
 use lb_tests::eventually::eventually_is;
+use lb_tests::load::Talk;
 use lb_tests::pki::Pki;
 use lb_tests::topology::{API_PORT, Topology};
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -64,14 +65,9 @@ fn a_certificate_that_does_not_verify_takes_one_out_and_never_all() {
     assert_eq!(load.watches.open(), WATCHES);
     assert_eq!(controller.log().matches("ready").count(), 1, "it was not restarted");
     drop(load);
-    assert_nothing_lost(scene_load(&scene, &new));
-}
-
-/// Connections that trust the new CA alone.
-fn scene_load(scene: &Apiservers, pki: &Pki) -> lb_tests::load::Running {
-    let load = scene.load_trusting(pki, 30, 0).unwrap();
+    let load = scene.load_of(Talk::tls(&new).unwrap(), 30, 0).unwrap();
     more_answers(&load, 30).unwrap();
-    load
+    assert_nothing_lost(load);
 }
 
 /// The server gets a certificate that has expired, from the same CA.

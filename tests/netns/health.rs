@@ -4,7 +4,6 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lb_tests::apiserver::Mode;
-use lb_tests::eventually::eventually_is;
 use rstest::rstest;
 
 use crate::apiservers::{
@@ -177,32 +176,27 @@ fn a_slow_handshake_is_a_timeout_and_delays_no_other_probe() {
 fn a_flapping_backend_is_held_until_it_stays_well() {
     const WINDOW: Duration = Duration::from_secs(4);
     let scene = Apiservers::build().unwrap();
-    let controller = scene.balanced(&["damping: 4s", "down_interval: 1s"]).unwrap();
+    // Every phase is seen.
+    let keys = ["damping: 4s", "interval: 200ms", "fast_interval: 100ms", "down_interval: 200ms"];
+    let controller = scene.balanced(&keys).unwrap();
     let changes = || {
         let log = controller.log();
         log.lines().filter(|line| line.contains("/cp2 (") && line.contains(" -> ")).count()
     };
     let before = changes();
-    let mut settled = 0;
-    for round in 0..6 {
+    for _ in 0..6 {
         scene.control("cp2").set(Mode::Fail);
         sleep(Duration::from_secs(1));
         scene.control("cp2").set(Mode::Ok);
         sleep(Duration::from_secs(1));
-        if round == 3 {
-            settled = changes() - before;
-        }
     }
-    measured(&format!("{settled} changes in 8 s, {} in 12 s", changes() - before));
-    assert!((1..=3).contains(&settled), "{settled}");
-    // A loss after a return that lasted for longer than the window is no flap.
-    let last = of_each(&controller, "state").unwrap();
-    eventually_is(
-        "the return",
-        WINDOW * 2 + Duration::from_secs(2),
-        || of_each(&controller, "state"),
-        |seen| seen["cp2"] == "up",
-    )
-    .unwrap();
-    assert!(changes() - before <= settled + 1, "{last:?}\n{}", controller.log());
+    // Down, up, down.
+    assert_eq!(changes() - before, 3, "{}", controller.log());
+    let reason = of_each(&controller, "reason").unwrap()["cp2"].clone();
+    assert!(reason.contains("held until it was well for 4 s"), "{reason}");
+
+    let took = wait_each(&controller, "state", ["up"; 3], WINDOW + SLACK).unwrap();
+    measured(&format!("back {took:.1?} after the last second that it was well"));
+    assert!(took >= WINDOW - Duration::from_millis(1500), "{took:?}");
+    assert_eq!(changes() - before, 4);
 }

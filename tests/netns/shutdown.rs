@@ -4,7 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lb_tests::apiserver::Mode;
-use lb_tests::load::Running;
+use lb_tests::load::{Running, Talk};
 use lb_tests::recorder::{Failure, Report};
 
 use crate::apiservers::{Apiservers, EVER, PATIENCE, SLACK, more_answers, wait_each};
@@ -21,7 +21,7 @@ fn of_a_rolling_restart_with_notice_no_connection_fails() {
     const NOTICE: Duration = Duration::from_secs(5);
     let scene = Apiservers::build().unwrap();
     let controller = scene.balanced(&[]).unwrap();
-    let load = scene.load(RATE, 0).unwrap();
+    let load = scene.load_of(Talk::Http, RATE, 0).unwrap();
     more_answers(&load, 500).unwrap();
     for name in NAMES {
         scene.control(name).set(Mode::Drain);
@@ -44,7 +44,7 @@ fn of_a_rolling_restart_without_notice_connections_fail_for_a_moment() {
     const OUT: Duration = Duration::from_millis(1300);
     let scene = Apiservers::build().unwrap();
     let controller = scene.balanced(&[]).unwrap();
-    let load = scene.load(RATE, 0).unwrap();
+    let load = scene.load_of(Talk::Http, RATE, 0).unwrap();
     more_answers(&load, 500).unwrap();
     let mut killed = Vec::new();
     for (name, states) in [

@@ -17,7 +17,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::sleep;
@@ -234,12 +234,23 @@ async fn serve_api(
             if control.mode() == Mode::SlowHandshake {
                 sleep(SLOW_HANDSHAKE).await;
             }
+            // A client that asks in clear is spared the handshake, as no apiserver does: a load of many
+            // connections would otherwise be one of cryptography.
+            if !is_tls(&stream).await {
+                return connection(stream, name, control, false).await;
+            }
             // A client that gives up in the handshake is the client's business.
             if let Ok(stream) = acceptor.accept(stream).await {
                 connection(stream, name, control, false).await;
             }
         });
     }
+}
+
+/// Whether the first byte that a client sends is that of a handshake (RFC 8446 section 5.1).
+async fn is_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    stream.peek(&mut first).await.is_ok_and(|length| length == 0 || first == [22])
 }
 
 async fn serve_control(controls: TcpListener, name: Arc<str>, control: Control) -> Result<()> {
