@@ -144,6 +144,7 @@ struct RateLimitFile {
 struct BackendFile {
     name: Field,
     address: Field,
+    host: Field,
     port: Field,
     weight: Field,
 }

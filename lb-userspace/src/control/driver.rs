@@ -18,7 +18,7 @@ use super::give_up::GiveUp;
 use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::plan::{self, Installed};
-use crate::admin::model::Status;
+use crate::admin::model::{self, Status};
 use crate::config::Config;
 use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::{Census, Sweep};
@@ -285,6 +285,11 @@ impl Controller {
             }
         }
         self.since = since;
+    }
+
+    /// For `status`.
+    pub fn names_found(&mut self, names: Vec<model::Name>) {
+        self.status.names = names;
     }
 
     pub fn configuration_loaded(&mut self, at: String) {
