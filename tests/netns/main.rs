@@ -8,6 +8,7 @@ mod follow;
 mod give_up;
 mod idle;
 mod modes;
+mod names;
 mod pmtu;
 mod probes;
 mod refusal;

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -16,8 +16,7 @@ use std::time::Duration;
 use hickory_resolver::config::{NameServerConfig, ResolveHosts, ResolverConfig, ResolverOpts};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::net::{DnsError, NetError};
-use hickory_resolver::proto::rr::{RData, RecordType};
-use hickory_resolver::system_conf::parse_resolv_conf;
+use hickory_resolver::proto::rr::{Name, RData, RecordType};
 use hickory_resolver::{Hosts, TokioResolver};
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
@@ -84,8 +83,7 @@ impl System {
             return built.servers.clone();
         }
         drop(state);
-        let (config, _) = self.shared.read_resolv_conf();
-        config.name_servers().iter().map(|server| server.ip).collect()
+        servers(&self.shared.read_resolv_conf())
     }
 
     /// Asks from `sources` from here on.
@@ -154,12 +152,12 @@ impl Shared {
             }
             state.sources.clone()
         };
-        let (config, options) = self.read_resolv_conf();
-        let servers = config.name_servers().iter().map(|server| server.ip).collect();
-        let config = self.with_sources(config, &sources);
+        let read = self.read_resolv_conf();
+        let servers = servers(&read);
+        let config = self.config(&read, &sources);
         let provider = TokioRuntimeProvider::default();
         let mut builder = TokioResolver::builder_with_config(config, provider);
-        *builder.options_mut() = options;
+        set_options(builder.options_mut(), &read);
         let mut resolver = builder.build().map_err(io::Error::other)?;
         resolver.set_hosts(Arc::new(self.read_hosts()));
         let built = Built { versions, sources, servers, resolver: resolver.clone() };
@@ -167,24 +165,20 @@ impl Shared {
         Ok(resolver)
     }
 
-    /// Without a server in it, that of this machine: as resolv.conf(5) has it.
-    fn read_resolv_conf(&self) -> (ResolverConfig, ResolverOpts) {
+    /// What cannot be read counts as absent; without a server it is that of this machine (resolv.conf(5)).
+    fn read_resolv_conf(&self) -> resolv_conf::Config {
         let text = fs::read(&self.resolv_conf).unwrap_or_default();
-        let (config, mut options) = parse_resolv_conf(text).unwrap_or_else(|_| {
-            let local = NameServerConfig::udp_and_tcp(IpAddr::V4(Ipv4Addr::LOCALHOST));
-            (ResolverConfig::from_name_servers(vec![local]), ResolverOpts::default())
-        });
-        options.timeout = options.timeout.min(SERVER_TIMEOUT);
-        // Answers are kept by the machine, which asks again when half of their time is over.
-        options.cache_size = 0;
-        // Set by us, so that it is read again.
-        options.use_hosts_file = ResolveHosts::Never;
-        (config, options)
+        let (config, errors) = resolv_conf::Config::parse_with_errors(&text);
+        for error in errors {
+            log::warn!("{}: {error}", self.resolv_conf.display());
+        }
+        config
     }
 
-    fn with_sources(&self, config: ResolverConfig, sources: &Sources) -> ResolverConfig {
-        let (domain, search, servers) = config.into_parts();
-        let servers = servers.into_iter().map(|NameServerConfig { ip, .. }| {
+    fn config(&self, read: &resolv_conf::Config, sources: &Sources) -> ResolverConfig {
+        let domains = read.get_last_search_or_domain();
+        let search = domains.filter_map(|domain| Name::from_str_relaxed(domain).ok()).collect();
+        let servers = servers(read).into_iter().map(|ip| {
             let mut server = NameServerConfig::udp_and_tcp(ip);
             for connection in &mut server.connections {
                 connection.port = self.port;
@@ -192,7 +186,7 @@ impl Shared {
             }
             server
         });
-        ResolverConfig::from_parts(domain, search, servers.collect())
+        ResolverConfig::from_parts(None, search, servers.collect())
     }
 
     /// Nothing, if there is no such file.
@@ -205,6 +199,21 @@ impl Shared {
         }
         hosts
     }
+}
+
+fn servers(read: &resolv_conf::Config) -> Vec<IpAddr> {
+    read.get_nameservers_or_local().iter().map(IpAddr::from).collect()
+}
+
+fn set_options(options: &mut ResolverOpts, read: &resolv_conf::Config) {
+    options.ndots = read.ndots as usize;
+    options.timeout = Duration::from_secs(read.timeout.into()).min(SERVER_TIMEOUT);
+    options.attempts = read.attempts as usize;
+    options.edns0 = read.edns0;
+    // Answers are kept by the machine, which asks again when half of their time is over.
+    options.cache_size = 0;
+    // Set by us, so that it is read again.
+    options.use_hosts_file = ResolveHosts::Never;
 }
 
 fn version(path: &Path) -> Version {

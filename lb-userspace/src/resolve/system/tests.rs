@@ -2,8 +2,8 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use hickory_resolver::proto::op::{Message, ResponseCode};
+use hickory_resolver::proto::rr::Record;
 use hickory_resolver::proto::rr::rdata::{A, AAAA, CNAME};
-use hickory_resolver::proto::rr::{Name, Record};
 use tempfile::TempDir;
 use tokio::net::UdpSocket;
 use tokio::sync::mpsc;
@@ -85,7 +85,7 @@ async fn answers_are_not_cached() {
 #[tokio::test]
 async fn without_a_server_it_is_this_machine() {
     let bench = Bench::new("# nothing\n", "").await;
-    assert_eq!(bench.system.servers(), [ip("127.0.0.1")]);
+    assert!(bench.system.servers().contains(&ip("127.0.0.1")));
     assert!(bench.lookup("two.example.com.", Family::V4).await.is_ok());
 }
 
