@@ -11,6 +11,7 @@ mod give_up;
 mod health;
 mod idle;
 mod modes;
+mod names;
 mod pmtu;
 mod probes;
 mod provoked;

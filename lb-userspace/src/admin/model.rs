@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 
+mod name;
+
+pub use name::Name;
+
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -20,6 +24,9 @@ pub struct Status {
     pub configuration: Configuration,
     pub xdp: Vec<Xdp>,
     pub services: Vec<Service>,
+    /// DNS names of backends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
     pub vips: Vec<Vip>,
     /// VRRP instances. Empty: there is no VRRP.
     pub vrrp: Vec<serde_json::Value>,

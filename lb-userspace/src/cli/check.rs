@@ -47,7 +47,7 @@ fn report(config: &Config) -> String {
 fn describe(service: &Service) -> String {
     let mut text = String::new();
     let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();
-    let Service { name, port, mode, backends, .. } = service;
+    let Service { name, port, mode, backends, names, .. } = service;
     let mut line = |arguments: std::fmt::Arguments<'_>| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{arguments}");
@@ -58,6 +58,9 @@ fn describe(service: &Service) -> String {
     for backend in backends {
         let (name, weight) = (&backend.name, backend.weight);
         line(format_args!("    {name:width$}  {}  weight {weight}", backend.endpoint()));
+    }
+    for config::NamedBackends { name, host, port, weight } in names {
+        line(format_args!("    {name:width$}  {host}:{port}, all its addresses  weight {weight}"));
     }
     removal(service, &mut line);
     if let Some(limit) = service.rate_limit {

@@ -145,6 +145,7 @@ struct RateLimitFile {
 struct BackendFile {
     name: Field,
     address: Field,
+    host: Field,
     port: Field,
     weight: Field,
 }

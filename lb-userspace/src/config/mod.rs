@@ -23,6 +23,12 @@ pub use load::load;
 pub use pace::{Fall, Pace};
 pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
 
+/// Between the name and the address of a backend that was looked up; no name in the file has it.
+pub const RESOLVED: char = '@';
+
+/// Addresses of one family that a name may have; of more, the lowest are used.
+pub const MAX_ADDRESSES: usize = 32;
+
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
 
@@ -93,8 +99,11 @@ pub struct Service {
     /// How long a backend must be down before clients of its flows are reset.
     pub reset_delay: Duration,
     pub timeouts: Timeouts,
-    /// Unique by name and by endpoint. Never empty; there is a VIP of the family of each.
+    /// Unique by name and by endpoint; there is a VIP of the family of each. Empty only if there are
+    /// `names`.
     pub backends: Vec<Backend>,
+    /// Backends that are looked up; `resolve` makes `backends` of them.
+    pub names: Vec<NamedBackends>,
     pub health: HealthCheck,
 }
 
@@ -174,6 +183,18 @@ pub struct Backend {
     pub weight: u16,
 }
 
+/// As many backends as a DNS name has addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedBackends {
+    /// The backends are called by it and their address.
+    pub name: String,
+    /// In lower case.
+    pub host: String,
+    pub port: u16,
+    /// Of each.
+    pub weight: u16,
+}
+
 /// How a service's backends are probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
@@ -219,9 +240,28 @@ impl Service {
         let has = |family| self.vips.iter().any(|vip| Family::of(vip) == family);
         Family::BOTH.into_iter().filter(move |family| has(*family))
     }
+
+    /// How many backends there can be, whatever the names resolve to.
+    pub fn capacity(&self) -> usize {
+        let fixed = self.backends.iter().filter(|backend| !backend.is_resolved()).count();
+        fixed + self.names.len() * self.families().count() * MAX_ADDRESSES
+    }
+}
+
+impl NamedBackends {
+    /// The one at `address`; every node gives it the same name.
+    pub fn at(&self, address: IpAddr) -> Backend {
+        let name = format!("{}{RESOLVED}{address}", self.name);
+        Backend { name, address, port: self.port, weight: self.weight }
+    }
 }
 
 impl Backend {
+    /// Whether a name was looked up for it.
+    pub fn is_resolved(&self) -> bool {
+        self.name.contains(RESOLVED)
+    }
+
     /// Where it listens.
     pub fn endpoint(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)

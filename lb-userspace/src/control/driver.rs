@@ -19,7 +19,7 @@ use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::plan::{self, Installed};
 use super::standing::{self, Standing};
-use crate::admin::model::Status;
+use crate::admin::model::{self, Status};
 use crate::config::Config;
 use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::{Census, Sweep};
@@ -286,6 +286,11 @@ impl Controller {
             }
         }
         self.since = since;
+    }
+
+    /// For `status`.
+    pub fn names_found(&mut self, names: Vec<model::Name>) {
+        self.status.names = names;
     }
 
     pub fn configuration_loaded(&mut self, at: String) {

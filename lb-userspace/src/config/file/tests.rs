@@ -7,8 +7,8 @@ use rstest::rstest;
 
 use super::super::{
     Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Fall, Family, HealthCheck, Identity,
-    Limits, Mode, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses, Timeouts, Tls,
-    Verify, XdpMode,
+    Limits, Mode, NamedBackends, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses,
+    Timeouts, Tls, Verify, XdpMode,
 };
 use super::parse;
 
@@ -51,6 +51,7 @@ fn minimal_file_gets_every_default() {
                     closed: Duration::from_secs(2),
                 },
                 backends: vec![backend("cp1", 11, 6443)],
+                names: Vec::new(),
                 health: default_health(),
             }],
             admin: Admin { socket: PathBuf::from("/run/fairlead/admin.sock"), listen: None },
@@ -100,6 +101,12 @@ fn every_value_can_be_other_than_the_default() {
             Backend { weight: 1000, ..backend("cp2", 12, 6444) },
             Backend { address: ip("fd00::11"), ..backend("cp1-v6", 0, 443) },
         ],
+        names: vec![NamedBackends {
+            name: "others".to_owned(),
+            host: "apiservers.example.com".to_owned(),
+            port: 6445,
+            weight: 50,
+        }],
         health: HealthCheck {
             probe: Probe::Https {
                 request: Request {

@@ -313,6 +313,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         reset_delay: Duration::ZERO,
         timeouts: ConfiguredTimeouts::default(),
         backends: (1..=3).map(backend).collect(),
+        names: Vec::new(),
         health: HealthCheck {
             probe: Probe::Tcp,
             connect_timeout: Duration::from_millis(500),
