@@ -27,11 +27,17 @@
 //! ```
 //! All of these but the thread with its socket, addresses and lease are pure.
 
+pub mod addresses;
 pub mod announce;
+pub mod channel;
+pub mod clock;
 pub mod event;
 pub mod fsm;
+pub mod lease;
 pub mod packet;
+pub mod realtime;
 pub mod settings;
+pub mod socket;
 pub mod timers;
 
 use std::fmt;
