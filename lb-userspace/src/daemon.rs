@@ -49,6 +49,14 @@ impl RunOptions {
                 self.config.display()
             );
         }
+        if let Some(instance) = config.vrrp.first() {
+            bail!(
+                "VRRP instance {}: the election is not available yet, so both nodes of a pair would \
+                 own its VIPs; remove `vrrp` from {}",
+                instance.name,
+                self.config.display()
+            );
+        }
         Ok(config)
     }
 }

@@ -4,11 +4,10 @@
 //! Scalars are taken as text and judged by `scalar`, so that one run finds every wrong value and
 //! says what would be right; only YAML's own syntax and unknown keys end it at once.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 use super::Config;
@@ -24,9 +23,12 @@ mod scalar;
 mod service;
 mod syntax;
 mod translate;
+mod vrrp;
 
 #[cfg(test)]
 mod tests;
+
+pub(super) use vrrp::password_of;
 
 /// Reads a configuration; `name` is what its errors call the file.
 pub fn parse(text: &str, name: &Path) -> Result<Config, ConfigError> {
@@ -46,6 +48,15 @@ pub(super) fn parse_with_references(
 pub(super) struct Reference {
     pub(super) path: PathBuf,
     pub(super) spot: Spot,
+    pub(super) content: Content,
+}
+
+/// What the file has to have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Content {
+    Ca,
+    /// Of the VRRP instance with this index.
+    Password(usize),
 }
 
 /// Where in the file a value is, and its full key.
@@ -66,7 +77,7 @@ struct Document {
     xdp_mode: Field,
     limits: Option<Spanned<LimitsFile>>,
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
-    vrrp: Option<Spanned<Unavailable>>,
+    vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
     admin: Option<Spanned<AdminFile>>,
 }
 
@@ -194,25 +205,5 @@ impl<'de> Deserialize<'de> for OneOrMany {
         }
 
         deserializer.deserialize_any(Either)
-    }
-}
-
-/// The value of a key that only has a meaning in a later release: all that matters is whether it
-/// says anything.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Unavailable {
-    List(Vec<IgnoredAny>),
-    Mapping(BTreeMap<String, IgnoredAny>),
-    Other(IgnoredAny),
-}
-
-impl Unavailable {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::List(list) => list.is_empty(),
-            Self::Mapping(mapping) => mapping.is_empty(),
-            Self::Other(IgnoredAny) => false,
-        }
     }
 }

@@ -11,7 +11,8 @@ use rustls::pki_types::pem::{self, PemObject};
 
 use super::Config;
 use super::error::{ConfigError, Problem, remedy};
-use super::file::{Reference, parse_with_references};
+use super::file::{Content, Reference, parse_with_references, password_of};
+use crate::vrrp::settings::Password;
 
 /// 256 services with 1,024 backends each have less; what is larger was named by mistake.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -19,9 +20,18 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// Reads, validates and translates the configuration in `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = read(path)?;
-    let (config, references) = parse_with_references(&text, path)?;
-    let problems: Vec<Problem> =
-        references.iter().filter_map(|reference| check_ca(reference, path)).collect();
+    let (mut config, references) = parse_with_references(&text, path)?;
+    let check = |reference: &Reference| match reference.content {
+        Content::Ca => check_ca(reference, path),
+        Content::Password(index) => match read_password(reference, path) {
+            Ok(password) => {
+                config.vrrp[index].password = Some(password);
+                None
+            }
+            Err(problem) => Some(problem),
+        },
+    };
+    let problems: Vec<Problem> = references.iter().filter_map(check).collect();
     if problems.is_empty() {
         Ok(config)
     } else {
@@ -64,7 +74,7 @@ fn not_utf8(file: &Path, valid: &[u8]) -> Problem {
 }
 
 /// A CA that cannot be read now would make every probe fail later, which looks like an outage.
-fn check_ca(Reference { path, spot }: &Reference, file: &Path) -> Option<Problem> {
+fn check_ca(Reference { path, spot, .. }: &Reference, file: &Path) -> Option<Problem> {
     let shown = path.display();
     let bytes = match read_bounded(path) {
         Ok(Some(bytes)) => bytes,
@@ -92,6 +102,24 @@ fn check_ca(Reference { path, spot }: &Reference, file: &Path) -> Option<Problem
         }
     };
     Some(spot.problem(file, message))
+}
+
+/// The first line of the file.
+fn read_password(
+    Reference { path, spot, .. }: &Reference,
+    file: &Path,
+) -> Result<Password, Problem> {
+    let shown = path.display();
+    let wrong = |message: String| spot.problem(file, message);
+    let bytes = match read_bounded(path) {
+        Ok(bytes) => bytes.unwrap_or_default(),
+        Err(error) => {
+            return Err(wrong(format!("cannot read {shown}: {error}; {}", remedy(&error))));
+        }
+    };
+    let text = String::from_utf8_lossy(&bytes);
+    let password = text.lines().next().unwrap_or_default();
+    password_of(password).map_err(|message| wrong(format!("what {shown} has {message}")))
 }
 
 #[cfg(test)]

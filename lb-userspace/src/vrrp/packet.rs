@@ -299,3 +299,6 @@ fn address(bytes: &[u8]) -> Option<IpAddr> {
     let v6 = || <[u8; 16]>::try_from(bytes).ok().map(IpAddr::from);
     v4().or_else(v6)
 }
+
+#[cfg(test)]
+mod tests;

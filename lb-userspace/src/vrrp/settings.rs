@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Version;
-use super::packet::{Advert, Auth, ChecksumForm, Discard, Envelope};
-use crate::config::Family;
+use super::packet::{Advert, Auth, ChecksumForm, Discard, Envelope, MAX_ADDRESSES};
+use super::timers::{active_down_interval, skew};
+use crate::config::{Family, Vrrp};
 
 /// The settings of one instance: one VRID, one family. Cloning allocates nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +57,67 @@ impl std::fmt::Debug for Password {
     }
 }
 
+/// How long an instance waits for the first frame of a link that may not pass any yet: a switch
+/// port that is still learning, a bond without a partner.
+const RECEIVE_GATE: Duration = Duration::from_secs(5);
+
+/// What fits a frame of 1500 bytes; the rest of the VIPs is moved all the same.
+const MAX_V6_ADDRESSES: usize = 90;
+
+impl From<&Vrrp> for Settings {
+    fn from(vrrp: &Vrrp) -> Self {
+        let family = vrrp.family();
+        let advertised = match family {
+            Family::V4 => MAX_ADDRESSES,
+            Family::V6 => MAX_V6_ADDRESSES,
+        };
+        Self {
+            version: vrrp.version,
+            family,
+            vrid: vrrp.vrid,
+            priority: vrrp.priority,
+            advert_interval: vrrp.advert_interval,
+            down_timer_adverts: vrrp.down_timer_adverts,
+            preempt: vrrp.preempt,
+            preempt_delay: vrrp.preempt_delay,
+            startup_delay: vrrp.startup_delay,
+            receive_gate: RECEIVE_GATE,
+            last_advert: true,
+            linger: vrrp.linger,
+            grouped: vrrp.sync_group.is_some(),
+            vips: vrrp.vips.iter().copied().take(advertised).collect(),
+            unicast_peers: vrrp.unicast_peers.iter().copied().collect(),
+            password: vrrp.password,
+            checksum: vrrp.checksum,
+        }
+    }
+}
+
 impl Settings {
+    /// The advertisement to send with this priority.
+    pub fn advert(&self, priority: u8) -> Advert {
+        Advert {
+            version: self.version,
+            vrid: self.vrid,
+            priority,
+            interval: self.advert_interval,
+            addresses: self.vips.iter().copied().take(MAX_ADDRESSES).collect(),
+            auth: self.password.map_or(Auth::None, |Password(data)| Auth::Simple(data)),
+            checksum: self.checksum,
+        }
+    }
+
+    /// How long the Active one has to be silent before this node takes over, at the configured priority.
+    pub fn take_over(&self) -> Duration {
+        let Self { version, priority, advert_interval, down_timer_adverts, .. } = *self;
+        active_down_interval(version, priority, advert_interval, down_timer_adverts)
+    }
+
+    /// How long this node waits after the Active one gave up.
+    pub fn skew(&self) -> Duration {
+        skew(self.version, self.priority, self.advert_interval)
+    }
+
     /// Judges an advertisement by the configuration (V10, V13, V15, V16); `parse` has done the rest.
     pub fn admits(&self, advert: &Advert, envelope: &Envelope) -> Result<(), Discard> {
         let is_unicast = !self.unicast_peers.is_empty();
