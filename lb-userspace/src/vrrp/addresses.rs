@@ -35,11 +35,15 @@ pub use facts::Facts;
 const LEAST_BETWEEN_LOOKS: u64 = 10_000_000;
 /// Events may be lost, and an attempt fail: then this is how long it takes.
 const LOOK_ANYWAY: u64 = 1_000_000_000;
+/// While an interface has received nothing.
+const LOOK_AGAIN: u64 = 100_000_000;
 /// Switches forget members of groups, and the kernel does not notice.
 const MEMBERSHIP: u64 = 60_000_000_000;
 /// So many losses within so long are no accident: somebody else manages the interface's addresses.
 const LOSSES: usize = 5;
 const LOSSES_WITHIN: u64 = 15_000_000_000;
+/// Until another try.
+const CONTESTED_FOR: u64 = 30_000_000_000;
 
 /// An instance's VIPs and where they belong.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,6 +83,8 @@ pub enum Report {
     Restored { instance: Arc<str>, vip: IpAddr },
     /// VIPs are taken away again and again.
     Contested { instance: Arc<str> },
+    /// After a while it is worth another try.
+    Uncontested { instance: Arc<str> },
     /// For the log.
     Trouble(String),
 }
@@ -115,6 +121,9 @@ struct Instance {
     /// Every VIP of it was there at the last look.
     complete: bool,
     lost_at: VecDeque<Nanos>,
+    /// What its interface had received when it came up.
+    received: Option<u64>,
+    contested_until: Option<Nanos>,
 }
 
 struct Keeper {
@@ -144,7 +153,11 @@ impl Keeper {
                 if let Err(error) = self.look(now) {
                     self.trouble(&error);
                 }
-                look_at = Nanos(now.0 + LOOK_ANYWAY);
+                let awaited = |instance: &Instance| {
+                    instance.facts.as_ref().is_some_and(|facts| facts.up && !facts.receiving)
+                };
+                let waits = self.instances.iter().any(awaited);
+                look_at = Nanos(now.0 + if waits { LOOK_AGAIN } else { LOOK_ANYWAY });
             }
             self.wait(look_at);
             if self.events.drain() {
@@ -209,6 +222,8 @@ impl Keeper {
                 renew_at: Nanos(0),
                 complete: false,
                 lost_at: VecDeque::with_capacity(LOSSES),
+                received: None,
+                contested_until: None,
             })
             .collect();
         self.vips = vips;
@@ -239,7 +254,10 @@ impl Keeper {
         let addresses = self.requests.addresses().context("listing the addresses")?;
         for index in 0..self.instances.len() {
             let Some(instance) = self.instances.get_mut(index) else { break };
-            let facts = facts::of(&instance.managed.interface, &links, &addresses, &self.vips);
+            let interface = &instance.managed.interface;
+            let mut facts = facts::of(interface, &links, &addresses, &self.vips);
+            facts.router = is_router(interface);
+            facts.receiving = facts.up && instance.is_receiving(received(interface));
             if let Err(error) = listen(instance, &facts, &self.reports, now) {
                 let interface = &instance.managed.interface;
                 let text = format!("listening for VRRP on {interface}: {error}");
@@ -292,11 +310,16 @@ impl Keeper {
         }
         let Some(instance) = self.instances.get_mut(index) else { return Ok(()) };
         instance.complete = held;
+        if instance.contested_until.is_some_and(|until| until <= now) {
+            instance.contested_until = None;
+            self.reports.send(Report::Uncontested { instance: Arc::clone(&name) });
+        }
         if lost {
             instance.lost_at.push_back(now);
             instance.lost_at.retain(|lost| now.0 - lost.0 < LOSSES_WITHIN);
             if instance.lost_at.len() >= LOSSES {
                 instance.lost_at.clear();
+                instance.contested_until = Some(Nanos(now.0 + CONTESTED_FOR));
                 self.reports.send(Report::Contested { instance: name });
             }
         }
@@ -344,6 +367,30 @@ fn listen(
     }
     instance.renew_at = Nanos(now.0 + MEMBERSHIP);
     Ok(())
+}
+
+impl Instance {
+    /// Whether `received` frames are more than when the link came up, which is when this was last false.
+    fn is_receiving(&mut self, received: u64) -> bool {
+        let known = self.facts.as_ref();
+        let was_up = known.is_some_and(|known| known.up);
+        let before = self.received.filter(|_| was_up);
+        self.received = Some(before.unwrap_or(received));
+        before.is_some_and(|before| before != received)
+    }
+}
+
+/// Frames that an interface has received.
+fn received(interface: &str) -> u64 {
+    // A thread's own namespace: the process's may be another.
+    let table = std::fs::read_to_string("/proc/thread-self/net/dev").unwrap_or_default();
+    facts::received(&table, interface).unwrap_or(0)
+}
+
+fn is_router(interface: &str) -> bool {
+    let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
+    // A kernel without IPv6 has no such file.
+    std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
 }
 
 /// There is nobody to work for.

@@ -35,10 +35,13 @@ pub mod event;
 pub mod fsm;
 pub mod lease;
 pub mod packet;
+pub mod poller;
 pub mod realtime;
 pub mod settings;
 pub mod socket;
+pub mod thread;
 pub mod timers;
+pub mod view;
 
 use std::fmt;
 

@@ -18,9 +18,14 @@ pub struct Facts {
     pub own4: Option<Ipv4Addr>,
     /// Likewise the link-local address (RFC 9568 5.1.2.1).
     pub own6: Option<Ipv6Addr>,
+    /// It forwards IPv6, which its neighbour advertisements have to say (RFC 4861 7.2.6).
+    pub router: bool,
+    /// Frames have arrived since it came up.
+    pub receiving: bool,
 }
 
-/// What `links` and `addresses` say of an interface. `vips`: addresses that are not the node's own.
+/// What `links` and `addresses` say of an interface: all but the last two. `vips`: addresses that
+/// are not the node's own.
 pub fn of(interface: &str, links: &[Link], addresses: &[Address], vips: &[IpAddr]) -> Facts {
     let Some(link) = links.iter().find(|link| link.name == interface) else {
         return Facts::default();
@@ -36,12 +41,35 @@ pub fn of(interface: &str, links: &[Link], addresses: &[Address], vips: &[IpAddr
         IpAddr::V6(own) if own.is_unicast_link_local() => Some(own),
         IpAddr::V6(_) | IpAddr::V4(_) => None,
     });
-    Facts { ifindex: link.index, up: link.up, mac: link.mac, own4, own6 }
+    Facts {
+        ifindex: link.index,
+        up: link.up,
+        mac: link.mac,
+        own4,
+        own6,
+        router: false,
+        receiving: false,
+    }
+}
+
+/// Frames that an interface has received, as proc_net_dev(5) tells.
+pub fn received(table: &str, interface: &str) -> Option<u64> {
+    let mut lines = table.lines().filter_map(|line| line.split_once(':'));
+    let (_, numbers) = lines.find(|(name, _)| name.trim() == interface)?;
+    numbers.split_whitespace().nth(1)?.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn frames_are_the_second_number_of_an_interface() {
+        let table =
+            "Inter-|   Receive\n face |bytes    packets\n    lo: 100 7 0\n  eth0:1284 12 0 0\n";
+        assert_eq!((received(table, "eth0"), received(table, "lo")), (Some(12), Some(7)));
+        assert_eq!(received(table, "eth1"), None);
+    }
     use crate::netlink::snapshot::LinkKind;
 
     #[test]
