@@ -16,6 +16,7 @@ mod retry;
 mod scene;
 mod sources;
 mod traffic;
+mod vrrp;
 
 /// Shows a figure that a test found; the assertions have bounds that hold on a busy machine.
 #[expect(clippy::print_stderr, reason = "what --nocapture is for")]

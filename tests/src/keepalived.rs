@@ -49,7 +49,8 @@ impl Settings {
     /// As keepalived.conf(5) has it.
     fn text(&self) -> String {
         let version = self.version;
-        let mut text = format!("global_defs {{\n vrrp_version {version}\n vrrp_garp_master_delay 1\n}}\n");
+        let mut text =
+            format!("global_defs {{\n vrrp_version {version}\n vrrp_garp_master_delay 1\n}}\n");
         let _ = write!(
             text,
             "vrrp_instance api {{\n state BACKUP\n interface eth0\n virtual_router_id {}\n \
@@ -60,10 +61,8 @@ impl Settings {
             text += " nopreempt\n";
         }
         if let Some(password) = self.password {
-            let _ = write!(
-                text,
-                " authentication {{\n auth_type PASS\n auth_pass {password}\n }}\n"
-            );
+            let _ =
+                write!(text, " authentication {{\n auth_type PASS\n auth_pass {password}\n }}\n");
         }
         if let Some((source, peers)) = &self.unicast {
             let _ = write!(text, " unicast_src_ip {source}\n unicast_peer {{\n");

@@ -33,11 +33,23 @@ pub struct Said {
 /// What it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum What {
-    Advert { source: IpAddr, destination: IpAddr, ttl: u8, message: Vec<u8> },
+    Advert {
+        source: IpAddr,
+        destination: IpAddr,
+        ttl: u8,
+        message: Vec<u8>,
+    },
     /// Gratuitous ARP.
-    Garp { vip: Ipv4Addr, mac: [u8; 6] },
+    Garp {
+        vip: Ipv4Addr,
+        mac: [u8; 6],
+    },
     /// An unsolicited neighbour advertisement with its flags.
-    Advertisement { vip: Ipv6Addr, mac: [u8; 6], flags: u8 },
+    Advertisement {
+        vip: Ipv6Addr,
+        mac: [u8; 6],
+        flags: u8,
+    },
 }
 
 impl Said {
@@ -163,8 +175,7 @@ fn receive(socket: &Socket) -> Option<Said> {
     let mut control = cmsg_space!(TimeSpec);
     let mut parts = [IoSliceMut::new(&mut frame)];
     let flags = MsgFlags::empty();
-    let received =
-        recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags).ok()?;
+    let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags).ok()?;
     let stamp = received.cmsgs().ok()?.find_map(|message| match message {
         ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
         _ => None,

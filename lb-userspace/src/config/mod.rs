@@ -9,6 +9,7 @@ use std::time::Duration;
 
 pub mod address;
 pub mod diff;
+pub mod elected;
 pub mod error;
 pub mod file;
 pub mod load;

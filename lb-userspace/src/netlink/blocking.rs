@@ -45,13 +45,11 @@ impl Requests {
     /// All interfaces.
     pub fn links(&mut self) -> Result<Vec<Link>> {
         let found = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
-        Ok(found
-            .iter()
-            .filter_map(|message| match message {
-                RouteNetlinkMessage::NewLink(link) => Some(parse::link(link)),
-                _ => None,
-            })
-            .collect())
+        let link = |message: &RouteNetlinkMessage| {
+            let RouteNetlinkMessage::NewLink(link) = message else { return None };
+            Some(parse::link(link))
+        };
+        Ok(found.iter().filter_map(link).collect())
     }
 
     /// All addresses, of both families.
