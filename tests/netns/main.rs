@@ -22,6 +22,7 @@ mod scene;
 mod shutdown;
 mod sources;
 mod traffic;
+mod vrrp;
 
 /// Shows a figure that a test found; the assertions have bounds that hold on a busy machine.
 #[expect(clippy::print_stderr, reason = "what --nocapture is for")]

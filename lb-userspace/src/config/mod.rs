@@ -10,11 +10,13 @@ use std::time::Duration;
 pub mod address;
 pub mod credentials;
 pub mod diff;
+pub mod elected;
 pub mod error;
 pub mod file;
 pub mod load;
 pub mod pace;
 pub mod probe;
+pub mod vrrp;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
@@ -22,6 +24,7 @@ pub use file::parse;
 pub use load::load;
 pub use pace::{Fall, Pace};
 pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
+pub use vrrp::Vrrp;
 
 /// Between the name and the address of a backend that was looked up; no name in the file has it.
 pub const RESOLVED: char = '@';
@@ -47,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// In the order given; names and (VIP, port) pairs are unique. Never empty.
     pub services: Vec<Service>,
+    /// In the order given. Each VIP of a service is in one, unless the service is standalone or there is none.
+    pub vrrp: Vec<Vrrp>,
     /// Socket and listener of the API.
     pub admin: Admin,
 }
@@ -82,6 +87,8 @@ pub struct Service {
     pub name: String,
     /// Never empty, unique. There is a backend of the family of each.
     pub vips: Vec<IpAddr>,
+    /// This node owns its VIPs whatever VRRP says.
+    pub standalone: bool,
     pub port: u16,
     pub mode: Mode,
     /// VIPs on the backends' side that requests are sent from; none of a family: the VIP that the
@@ -224,13 +231,21 @@ impl Default for Admin {
 }
 
 impl Config {
-    /// Every address this node must own: the services' VIPs and their SNAT addresses.
+    /// Every address this node may own: the services' VIPs, their SNAT addresses, and what VRRP elects an
+    /// owner for.
     pub fn vips(&self) -> BTreeSet<IpAddr> {
         self.services
             .iter()
             .flat_map(|service| service.vips.iter().chain(&service.snat_addresses))
             .copied()
+            .chain(self.vrrp.iter().flat_map(|instance| &instance.vips).copied())
             .collect()
+    }
+
+    /// Those that no VRRP instance has: this node owns them without an election.
+    pub fn standalone_vips(&self) -> BTreeSet<IpAddr> {
+        let elected = |vip: &IpAddr| self.vrrp.iter().any(|instance| instance.vips.contains(vip));
+        self.vips().into_iter().filter(|vip| !elected(vip)).collect()
     }
 }
 

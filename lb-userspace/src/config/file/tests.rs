@@ -13,6 +13,7 @@ use super::super::{
 use super::parse;
 
 mod refused;
+mod vrrp;
 
 /// The least a file must say.
 const MINIMAL: &str = "\
@@ -34,6 +35,7 @@ fn minimal_file_gets_every_default() {
             services: vec![Service {
                 name: "api".to_owned(),
                 vips: vec![ip("10.0.0.100")],
+                standalone: false,
                 port: 6443,
                 mode: Mode::Nat,
                 snat_addresses: Vec::new(),
@@ -54,6 +56,7 @@ fn minimal_file_gets_every_default() {
                 names: Vec::new(),
                 health: default_health(),
             }],
+            vrrp: Vec::new(),
             admin: Admin { socket: PathBuf::from("/run/fairlead/admin.sock"), listen: None },
         }
     );
@@ -80,6 +83,7 @@ fn every_value_can_be_other_than_the_default() {
     let service = Service {
         name: "edge_1.a-b".to_owned(),
         vips: vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")],
+        standalone: true,
         port: 443,
         mode: Mode::Nat,
         snat_addresses: vec![ip("10.0.0.1"), ip("10.0.0.2"), ip("fd00::1")],
@@ -145,6 +149,7 @@ fn every_value_can_be_other_than_the_default() {
             xdp_mode: XdpMode::Generic,
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
+            vrrp: Vec::new(),
             admin: Admin { socket: PathBuf::from("/tmp/a.sock"), listen: None },
         }
     );
