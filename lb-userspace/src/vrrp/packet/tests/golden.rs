@@ -25,10 +25,7 @@ fn ip(text: &str) -> IpAddr {
 fn v3_ipv4() -> Golden {
     Golden {
         envelope: multicast_v4(),
-        advert: Advert {
-            addresses: [VIP_V4, ip("10.0.0.101")].into_iter().collect(),
-            ..advert()
-        },
+        advert: Advert { addresses: [VIP_V4, ip("10.0.0.101")].into_iter().collect(), ..advert() },
         // version 3, type 1; VRID 51; priority 200; two addresses; 100 centiseconds
         packet: hex("31 33 c8 02  00 64 07 07  0a 00 00 64  0a 00 00 65"),
         // 10.0.0.3, 224.0.0.18, protocol 112, 16 bytes
@@ -62,17 +59,13 @@ fn v3_ipv6() -> Golden {
             addresses: [ip("fe80::64"), ip("fd00::64")].into_iter().collect(),
             ..advert()
         },
-        packet: hex(
-            "31 07 00 02  0f ff c4 7c
+        packet: hex("31 07 00 02  0f ff c4 7c
              fe 80 00 00 00 00 00 00  00 00 00 00 00 00 00 64
-             fd 00 00 00 00 00 00 00  00 00 00 00 00 00 00 64",
-        ),
+             fd 00 00 00 00 00 00 00  00 00 00 00 00 00 00 64"),
         // fe80::3, ff02::12, length 40 in 32 bits, next header 112
-        pseudo: hex(
-            "fe 80 00 00 00 00 00 00  00 00 00 00 00 00 00 03
+        pseudo: hex("fe 80 00 00 00 00 00 00  00 00 00 00 00 00 00 03
              ff 02 00 00 00 00 00 00  00 00 00 00 00 00 00 12
-             00 00 00 28  00 00 00 70",
-        ),
+             00 00 00 28  00 00 00 70"),
     }
 }
 
