@@ -28,11 +28,14 @@
 //! All of these but the thread with its socket, addresses and lease are pure.
 
 pub mod announce;
+pub mod announcing;
 pub mod event;
 pub mod fsm;
+pub mod group;
 pub mod packet;
 pub mod settings;
 pub mod timers;
+pub mod tracking;
 
 use std::fmt;
 
