@@ -18,6 +18,7 @@ mod backend;
 mod clash;
 mod family;
 mod health;
+mod notify;
 mod pace;
 mod probe;
 mod reader;
@@ -30,6 +31,7 @@ mod vrrp;
 #[cfg(test)]
 mod tests;
 
+pub(super) use scalar::show as show_duration;
 pub(super) use vrrp::password_of;
 
 /// Reads a configuration; `name` is what its errors call the file.
@@ -63,6 +65,8 @@ pub(super) enum Content {
     Token,
     /// Of the VRRP instance with this index.
     Password(usize),
+    /// To be run.
+    Program,
 }
 
 /// Where in the file a value is, and its full key.
@@ -91,6 +95,7 @@ struct Document {
     limits: Option<Spanned<LimitsFile>>,
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
     vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
+    notify: Option<Spanned<Vec<Spanned<NotifyFile>>>>,
     admin: Option<Spanned<AdminFile>>,
 }
 
@@ -106,6 +111,22 @@ struct LimitsFile {
 struct AdminFile {
     socket: Field,
     listen: Field,
+    state_file: Field,
+    watch_config: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotifyFile {
+    events: Option<Spanned<Vec<Spanned<String>>>>,
+    exec: Option<Spanned<Vec<Spanned<String>>>>,
+    webhook: Field,
+    token_file: Field,
+    ca_file: Field,
+    insecure_skip_verify: Field,
+    timeout: Field,
+    retries: Field,
+    queue: Field,
 }
 
 #[derive(Deserialize)]

@@ -4,13 +4,15 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
 use super::Family;
 use crate::vrrp::Version;
 use crate::vrrp::packet::ChecksumForm;
 use crate::vrrp::settings::Password;
 
 /// One virtual router: VIPs of one family that move together.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Vrrp {
     /// Unique.
     pub name: String,
@@ -38,6 +40,7 @@ pub struct Vrrp {
     /// Where unicast advertisements come from; `None`: the interface's primary address.
     pub unicast_source: Option<IpAddr>,
     /// Of version 2; read from `password_file` by `load`.
+    #[serde(skip)]
     pub password: Option<Password>,
     /// Where the password is, if not in the configuration itself.
     pub password_file: Option<PathBuf>,
@@ -59,7 +62,7 @@ impl Vrrp {
 }
 
 /// What changes the priority.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Track {
     pub interfaces: Vec<TrackedInterface>,
     pub files: Vec<TrackedFile>,
@@ -70,7 +73,7 @@ pub struct Track {
 }
 
 /// What a tracked fact does to the priority.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Effect {
     /// -253 to 253. Negative: added while the fact is bad; positive: while it is good; zero: a bad fact
     /// is a fault.
@@ -80,23 +83,25 @@ pub struct Effect {
 }
 
 /// An interface whose carrier matters. That of the instance itself always does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrackedInterface {
     pub name: String,
+    #[serde(flatten)]
     pub effect: Effect,
 }
 
 /// A file with a number, which is multiplied by the weight; none: 0. With weight zero, any
 /// other number than 0 is a fault.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrackedFile {
     pub path: PathBuf,
     /// `reverse` takes the number's negative.
+    #[serde(flatten)]
     pub effect: Effect,
 }
 
 /// The backends of the services on the instance's VIPs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct TrackedBackends {
     /// -253 to -1: never a fault, lest all nodes give up together.
     pub weight: i16,
@@ -113,7 +118,7 @@ impl Default for TrackedBackends {
 }
 
 /// How the link is told where the VIPs are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Announce {
     /// Between repetitions while Active; zero: none.
     pub refresh: Duration,

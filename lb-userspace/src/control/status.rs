@@ -133,7 +133,7 @@ pub fn vips(
     desired.vips.iter().map(vip).collect()
 }
 
-const fn state(state: InstalledState) -> model::State {
+pub(super) const fn state(state: InstalledState) -> model::State {
     match state {
         InstalledState::Free | InstalledState::Unknown => model::State::Unknown,
         InstalledState::Up => model::State::Up,

@@ -88,12 +88,14 @@ impl fmt::Display for State {
 }
 
 /// The protocol's version.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 pub enum Version {
     /// RFC 3768: IPv4 (and keepalived's IPv6), whole seconds, optional password.
+    #[serde(rename = "2")]
     V2,
     /// RFC 9568: both families, centiseconds.
     #[default]
+    #[serde(rename = "3")]
     V3,
 }
 

@@ -98,7 +98,8 @@ impl Auth {
 }
 
 /// What a checksum covers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ChecksumForm {
     /// Pseudo-header and message: IPv6, and version 3 over IPv4 as keepalived does it.
     #[default]

@@ -12,8 +12,11 @@ use super::super::{
 };
 use super::parse;
 
+mod notify;
 mod refused;
 mod vrrp;
+
+use notify::notifications;
 
 /// The least a file must say.
 const MINIMAL: &str = "\
@@ -57,7 +60,13 @@ fn minimal_file_gets_every_default() {
                 health: default_health(),
             }],
             vrrp: Vec::new(),
-            admin: Admin { socket: PathBuf::from("/run/fairlead/admin.sock"), listen: None },
+            notify: Vec::new(),
+            admin: Admin {
+                socket: PathBuf::from("/run/fairlead/admin.sock"),
+                listen: None,
+                state_file: None,
+                watch_config: false,
+            },
         }
     );
 }
@@ -150,7 +159,13 @@ fn every_value_can_be_other_than_the_default() {
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
             vrrp: Vec::new(),
-            admin: Admin { socket: PathBuf::from("/tmp/a.sock"), listen: None },
+            notify: notifications(),
+            admin: Admin {
+                socket: PathBuf::from("/tmp/a.sock"),
+                listen: None,
+                state_file: Some(PathBuf::from("/tmp/a.json")),
+                watch_config: true,
+            },
         }
     );
 }

@@ -1,6 +1,8 @@
 //! Looks at the files that the configuration names: one that cannot be used now would make every
 //! probe fail later, which looks like an outage. I/O.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rustls::RootCertStore;
@@ -16,11 +18,24 @@ use crate::vrrp::settings::Password;
 /// What is wrong with the file, if anything.
 pub(super) fn check(Reference { path, spot, content }: &Reference, file: &Path) -> Option<Problem> {
     let shown = path.display();
+    if *content == Content::Program {
+        return program(path).map(|message| spot.problem(file, message));
+    }
     let message = match read(path, content) {
         Ok(bytes) => format!("{shown} {}", fault(content, &bytes)?),
         Err(message) => message,
     };
     Some(spot.problem(file, message))
+}
+
+/// A program that cannot be run would be missed only when it matters.
+fn program(path: &Path) -> Option<String> {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) => Some(format!("cannot run {shown}: {error}; {}", remedy(&error))),
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => None,
+        Ok(_) => Some(format!("{shown} is not executable; chmod +x it, or name another program")),
+    }
 }
 
 fn read(path: &Path, content: &Content) -> Result<Vec<u8>, String> {
@@ -39,6 +54,7 @@ const fn wanted(content: &Content) -> &'static str {
         Content::ClientKey(_) => "the key of the client certificate, a PEM file",
         Content::Token => "a file with one token",
         Content::Password(_) => "a file with one password",
+        Content::Program => "a program",
     }
 }
 
@@ -50,6 +66,7 @@ fn fault(content: &Content, bytes: &[u8]) -> Option<String> {
         Content::ClientKey(cert_file) => client_key(bytes, cert_file).err(),
         Content::Token => credentials::token(bytes).err(),
         Content::Password(_) => return first_line(bytes).err(),
+        Content::Program => return None,
     };
     fault.map(|fault| fault.to_string())
 }

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use rstest::rstest;
 
 use super::*;
@@ -328,6 +326,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         limits: Limits::default(),
         services: vec![service],
         vrrp: Vec::new(),
-        admin: config::Admin { socket: PathBuf::new(), listen: None },
+        notify: Vec::new(),
+        admin: config::Admin::default(),
     }
 }
