@@ -25,6 +25,8 @@ use super::{Nanos, PRIORITY_DRAIN, PRIORITY_GIVE_UP, PRIORITY_OWNER, Settings, S
 
 mod active;
 mod backup;
+#[cfg(test)]
+mod tests;
 
 use active::Conflict;
 use backup::{Lower, Wait};

@@ -29,10 +29,12 @@
 
 pub mod addresses;
 pub mod announce;
+pub mod announcing;
 pub mod channel;
 pub mod clock;
 pub mod event;
 pub mod fsm;
+pub mod group;
 pub mod lease;
 pub mod packet;
 pub mod poller;
@@ -41,6 +43,7 @@ pub mod settings;
 pub mod socket;
 pub mod thread;
 pub mod timers;
+pub mod tracking;
 pub mod view;
 
 use std::fmt;

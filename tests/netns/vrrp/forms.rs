@@ -41,8 +41,9 @@ fn another_password_makes_two_actives_and_an_alarm() -> Result<()> {
     pair.wait_state(&controller, "active")?;
     pair.wait_vip(pair.other(), pair.vip(), true)?;
     let alarmed = |log: &String| log.contains("peer auth failure");
-    eventually_is("the alarm", PATIENCE, || Ok(controller.log()), alarmed)
-        .with_context(|| keepalived.log())?;
+    eventually_is("the alarm", PATIENCE, || Ok(controller.log()), alarmed).with_context(|| {
+        format!("{:?}\n{}", pair.wire.adverts(pair.theirs(), 0), keepalived.log())
+    })?;
     let status = controller.status()?;
     ensure!(status["vrrp"][0]["counters"]["auth_failures"].as_u64() > Some(0), "{status}");
     ensure!(status["vrrp"][0]["alarms"][0]["kind"] == "refused_active", "{status}");

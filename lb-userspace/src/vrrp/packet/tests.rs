@@ -42,7 +42,8 @@ fn built(advert: &Advert, envelope: &Envelope) -> Vec<u8> {
 
 /// The ones' complement of the sum of 16-bit words, from scratch.
 fn sum_of(parts: &[&[u8]]) -> u16 {
-    let bytes: Vec<u8> = parts.concat();
+    let mut bytes: Vec<u8> = parts.concat();
+    bytes.resize(bytes.len().next_multiple_of(2), 0);
     let mut sum: u64 = bytes.chunks(2).map(|it| u64::from(it[0]) * 256 + u64::from(it[1])).sum();
     while sum > 0xffff {
         sum = (sum & 0xffff) + (sum >> 16);
