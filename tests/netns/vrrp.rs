@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use lb_tests::controller::Controller;
 use lb_tests::echo;
 use lb_tests::eventually::eventually_is;
@@ -14,7 +14,11 @@ use lb_tests::wire::{Said, Wire};
 
 use super::scene::{PATIENCE, binary};
 
+mod drain;
 mod election;
+mod failure;
+mod forms;
+mod reload;
 
 /// Of most tests: a failover is short, and a busy machine not too busy for it.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -158,6 +162,15 @@ admin:
     fn wait_vip(&self, node: &LbNode, vip: IpAddr, there: bool) -> Result<()> {
         let what = format!("{vip} on {}: {there}", node.host.name);
         eventually_is(&what, PATIENCE, || has(node, vip), |has| *has == there).map(drop)
+    }
+
+    /// A node's own MAC.
+    fn mac(&self, node: &LbNode) -> Result<[u8; 6]> {
+        let said = node.host.netns.ip("-o link show eth0")?;
+        let text = said.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
+        let bytes = text.context("no MAC")?.split(':').map(|byte| u8::from_str_radix(byte, 16));
+        let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
+        <[u8; 6]>::try_from(bytes.as_slice()).context("a MAC of another length")
     }
 
     /// What clients connect to.

@@ -122,10 +122,10 @@ impl Keepalived {
     /// SIGKILL for both of its processes, which leaves its VIPs where they are.
     pub fn kill9(&mut self) -> Result<()> {
         let child = self.child()?;
-        self.process.kill()?;
-        // It may have died with its parent.
-        let _ = kill(child, Signal::SIGKILL);
-        Ok(())
+        // The parent would start another child; and the child gives up in order if its parent dies.
+        self.process.signal(Signal::SIGSTOP)?;
+        kill(child, Signal::SIGKILL).context("killing keepalived's child")?;
+        self.process.kill()
     }
 
     /// The process that speaks VRRP: SIGSTOP makes it hang.

@@ -28,9 +28,10 @@ use super::view::View;
 use super::{
     Discard, Event, Nanos, Previous, Settings, State, Transition, channel, clock, realtime,
 };
+use crate::config::vrrp::Announce;
 use crate::netlink::garp::FrameSocket;
 
-mod announcer;
+mod groups;
 mod handle;
 mod member;
 mod perform;
@@ -63,6 +64,10 @@ pub struct Planned {
     pub settings: Settings,
     /// All of its VIPs: more than fit into an advertisement, perhaps.
     pub vips: Arc<[IpAddr]>,
+    /// How its VIPs are announced.
+    pub announce: Announce,
+    /// The sync group that it belongs to.
+    pub group: Option<Arc<str>>,
     /// Where it sends from; `None`: the interface's primary address.
     pub source: Option<IpAddr>,
     /// What an earlier run of the controller left.
@@ -247,12 +252,6 @@ impl Thread {
                 self.handle(index, Event::Timer, now);
             }
         }
-    }
-
-    fn handle(&mut self, index: usize, event: Event<'_>, now: Nanos) {
-        let Some(member) = self.members.get_mut(index) else { return };
-        let actions = member.machine.handle(event, now);
-        self.perform(index, &actions, now);
     }
 
     fn tell(&mut self, name: &str, event: Event<'_>, now: Nanos) {

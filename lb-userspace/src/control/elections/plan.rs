@@ -18,6 +18,8 @@ pub(super) fn plan(config: &Config, previous: &BTreeMap<String, Previous>) -> Pl
                 interface: instance.interface.as_str().into(),
                 settings: Settings::from(instance),
                 vips: instance.vips.as_slice().into(),
+                announce: instance.announce,
+                group: instance.sync_group.as_deref().map(Into::into),
                 source: instance.unicast_source,
                 previous: previous.get(&instance.name).copied(),
             })

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use arrayvec::ArrayVec;
 
 use super::super::addresses::{Facts, Managed, Order};
+use super::super::announcing::Announcer;
 use super::super::packet::Advert;
 use super::super::socket::Socket;
 use super::super::view::{Counters, Kind, View};
 use super::super::{Event, Instance, Nanos, Previous, Settings, State, clock, lease};
-use super::announcer::Announcer;
 use super::{Plan, Planned, Thread};
 use crate::config::Family;
 
@@ -27,6 +27,7 @@ pub(super) struct Member {
     /// What it advertises, but for the priority.
     pub(super) advert: Advert,
     pub(super) announcer: Announcer,
+    pub(super) group: Option<Arc<str>>,
     pub(super) view: View,
     /// Until it has started.
     pub(super) previous: Option<Option<Previous>>,
@@ -37,10 +38,12 @@ pub(super) struct Member {
 
 impl Member {
     fn new(planned: Planned, now: Nanos) -> Self {
-        let Planned { name, interface, settings, vips, source, previous } = planned;
+        let Planned { name, interface, settings, vips, announce, group, source, previous } =
+            planned;
         Self {
             machine: Instance::new(&settings, now),
             advert: settings.advert(settings.priority),
+            announcer: Announcer::new(Arc::clone(&vips), announce),
             view: view(&name, &interface, &vips, &settings, now),
             name,
             interface,
@@ -49,7 +52,7 @@ impl Member {
             source,
             facts: Facts::default(),
             socket: None,
-            announcer: Announcer::default(),
+            group,
             previous: Some(previous),
             last_advert: None,
             told: [None; 14],
@@ -139,11 +142,13 @@ impl Thread {
 
     fn reconfigure(&mut self, index: usize, planned: Planned, before: &[IpAddr], now: Nanos) {
         let Some(member) = self.members.get_mut(index) else { return };
-        let Planned { settings, vips, source, name: _, interface: _, previous: _ } = planned;
-        let is_active = member.machine.state() == State::Active;
-        for vip in vips.iter().filter(|vip| is_active && !before.contains(vip)) {
-            member.announcer.add(*vip, now);
+        let Planned { settings, vips, announce, group, source, .. } = planned;
+        member.announcer.reconfigure(Arc::clone(&vips), announce);
+        // All of them: a round is short.
+        if member.machine.state() == State::Active && vips.iter().any(|vip| !before.contains(vip)) {
+            member.announcer.start(now);
         }
+        member.group = group;
         member.view.vips = vips;
         if source != member.source {
             member.source = source;
@@ -221,7 +226,7 @@ impl Thread {
                         && let Some(member) = self.members.get_mut(index)
                         && member.machine.state() == State::Active
                     {
-                        member.announcer.add(vip, now);
+                        member.announcer.start(now);
                     }
                     self.notice(super::Notice::Restored { instance, vip });
                 }

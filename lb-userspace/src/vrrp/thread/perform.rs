@@ -8,9 +8,7 @@ use lb_common::link::Mac;
 
 use super::super::addresses::Order;
 use super::super::event::{self, Action};
-use super::super::{
-    Actions, Envelope, Event, Nanos, PRIORITY_GIVE_UP, State, announce, lease, packet,
-};
+use super::super::{Envelope, Nanos, PRIORITY_GIVE_UP, State, announce, lease, packet};
 use super::member::Member;
 use super::receive::Buffers;
 use super::{Notice, Thread, is_transient};
@@ -19,12 +17,17 @@ use super::{Notice, Thread, is_transient};
 const FRAMES_AT_ONCE: usize = 32;
 
 impl Thread {
-    pub(super) fn perform(&mut self, index: usize, actions: &Actions, now: Nanos) {
+    /// each with the place of its instance.
+    pub(super) fn perform(
+        &mut self,
+        actions: impl IntoIterator<Item = (usize, Action)>,
+        now: Nanos,
+    ) {
         let mut sent = true;
-        for action in actions {
+        for (index, action) in actions {
             let Some(member) = self.members.get_mut(index) else { return };
             let name = Arc::clone(&member.name);
-            match *action {
+            match action {
                 Action::SendAdvert { priority } => sent = self.advertise(index, priority, now),
                 // A peer that has heard nothing takes over.
                 Action::RenewLease(lease) => {
@@ -38,12 +41,10 @@ impl Thread {
                 }
                 Action::HoldVips => drop(self.orders.send(Order::Hold(index))),
                 Action::ReleaseVips => drop(self.orders.send(Order::Release(index))),
-                Action::StartAnnouncing => {
-                    member.announcer.start(&member.vips, now);
-                }
+                Action::StartAnnouncing => member.announcer.start(now),
                 Action::StopAnnouncing => member.announcer.stop(),
-                Action::Wish => self.handle(index, Event::Promote, now),
-                Action::Unwish => {}
+                // For the sync group: see `handle`.
+                Action::Wish | Action::Unwish => {}
                 Action::Notify(transition) => {
                     member.view.changed(transition, now);
                     self.publish_by(now);
