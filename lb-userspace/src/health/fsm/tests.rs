@@ -214,6 +214,26 @@ fn a_doubt_during_a_probe_asks_for_another_soon() {
     assert_eq!(fsm.deadline(), Some(now + PACE.fast_interval));
 }
 
+/// A client was refused, then a probe is: the next one follows at once. Otherwise it waits a little.
+#[test]
+fn a_refusal_that_clients_met_too_is_confirmed_at_once() {
+    for (is_doubted, expected) in [(true, 20), (false, 200)] {
+        let mut bench = Bench::new(Up);
+        bench.probe(Ready);
+        let start = bench.now + PACE.fast_interval;
+        if is_doubted {
+            assert!(bench.fsm.handle(Event::Doubt, start).probe);
+        } else {
+            let deadline = bench.fsm.deadline().unwrap();
+            assert!(bench.fsm.handle(Event::Deadline, deadline).probe);
+        }
+        let started = bench.fsm.started;
+        bench.fsm.handle(Event::Finished(Failed(Class::Refused)), started);
+        let expected = Duration::from_millis(expected);
+        assert_eq!(bench.fsm.deadline(), Some(started + expected), "{is_doubted}");
+    }
+}
+
 #[test]
 fn doubts_alone_change_no_state() {
     for initial in HEALTHS {
