@@ -5,6 +5,7 @@
 //! admin  ──┤ Command          ┌─► maps, links (datapath)
 //! netlink ─┼────────► main loop (Controller) ─► addresses (vips)
 //! health ──┤                  └─► watch<Status> ─► admin
+//! names  ──┤
 //! ticks  ──┘
 //! ```
 
@@ -19,14 +20,17 @@ use crate::admin::model::{self, Status, rfc3339};
 use crate::admin::{self, Command};
 use crate::config::{self, Config};
 use crate::control::driver::Controller;
+use crate::control::elections::{Elections, leases_in};
 use crate::datapath::{self, Datapath, Pins, Sizes, report};
 use crate::netlink::Netlink;
-use crate::netlink::snapshot::Snapshot;
+use crate::netlink::snapshot::{Address, Snapshot};
 use crate::preflight;
 use crate::record::{self, Record};
+use crate::resolve::Names;
 use crate::vips::Vips;
 
 mod events;
+mod names;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -52,6 +56,9 @@ impl RunOptions {
         Ok(config)
     }
 }
+
+/// How much longer leases are after a handover.
+const RESTART_GRACE: std::time::Duration = std::time::Duration::ZERO;
 
 /// How a controller ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,10 +96,18 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 
     let is_successor = pins.exists();
     let mut vips = Vips::new(Record::load()?);
-    let started = start(options, config, &pins, netlink, &mut vips).await;
+    vips.elect(&netlink, &snapshot, config.elected()).await?;
+    // First of all: a predecessor's term goes on only for so long without an advertisement.
+    let (mut elections, notices) = Elections::start(&config, vips.terms(), &pins)?;
+    let own = config.vips();
+    let names = Names::new(config, vips.names(), |server| snapshot.source_for(server, &own));
+    let started = start(options, names.current(), &pins, netlink, &mut vips, &mut elections).await;
     let mut controller = match started {
         Ok(controller) => controller,
         Err(error) => {
+            if let Err(error) = elections.shutdown().await {
+                log::error!("{error:#}");
+            }
             if !is_successor {
                 undo(&pins, &snapshot).await;
             }
@@ -111,18 +126,22 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
     let ending = events::Loop {
         options,
         controller: &mut controller,
+        names,
         signals,
         changes,
         commands: command_receiver,
         status: status_sender,
         doubts,
+        notices,
         give_up_at: None,
+        end: None,
     }
     .run()
     .await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if ending == Ending::Release {
-        release(controller).await?;
+    match ending {
+        Ending::Release => release(controller).await?,
+        Ending::Handover => hand_over(controller).await?,
     }
     // The server ends once the answers under way are sent.
     let _ = shutdown.send(());
@@ -137,8 +156,10 @@ async fn start(
     pins: &Pins,
     netlink: Netlink,
     vips: &mut Vips,
+    elections: &mut Elections,
 ) -> anyhow::Result<Controller> {
     let datapath = Datapath::load(pins.clone(), &Sizes::new(&config))?;
+    lease_in_both(elections, pins, &datapath)?;
     for line in report::memory(datapath.sizes()) {
         log::info!("memory: {line}");
     }
@@ -147,9 +168,29 @@ async fn start(
     }
     let vips = std::mem::replace(vips, Vips::new(Record::default()));
     let status = first_status(options);
-    let mut controller = Controller::new(config, datapath, netlink, vips, status)?;
-    controller.refresh().await?;
+    let elections = std::mem::take(elections);
+    let mut controller = Controller::new(config, datapath, netlink, vips, elections, status)?;
+    if let Err(error) = controller.refresh().await {
+        if let Err(error) = controller.elections.shutdown().await {
+            log::error!("{error:#}");
+        }
+        return Err(error);
+    }
+    controller.elections.ready();
     Ok(controller)
+}
+
+/// While the attached program may still be a predecessor's, with maps of its own.
+fn lease_in_both(elections: &Elections, pins: &Pins, datapath: &Datapath) -> anyhow::Result<()> {
+    if !elections.is_running() {
+        return Ok(());
+    }
+    let mut maps = vec![datapath.maps.leases().context("duplicating the leases")?];
+    if let Some(dir) = pins.current()? {
+        maps.push(leases_in(&dir.path)?);
+    }
+    elections.lease_in(maps, &datapath.maps.installed()?.vips);
+    Ok(())
 }
 
 /// What can be known to fail before anything is changed.
@@ -198,11 +239,21 @@ fn first_status(options: &RunOptions) -> Status {
 /// Gives up what this node holds: addresses first, so that the kernel answers for none of them when
 /// the program is gone.
 async fn release(mut controller: Controller) -> anyhow::Result<()> {
+    controller.elections.shutdown().await?;
     controller.snapshot = controller.netlink.snapshot().await?;
     controller.vips.release(&controller.netlink, &controller.snapshot).await?;
     controller.datapath.remove()?;
     controller.vips.restore_offloads()?;
     log::info!("released everything");
+    Ok(())
+}
+
+/// Leaves everything to a successor.
+async fn hand_over(mut controller: Controller) -> anyhow::Result<()> {
+    let terms = controller.elections.hand_over(RESTART_GRACE).await?;
+    if !terms.is_empty() {
+        controller.vips.record_terms(terms)?;
+    }
     Ok(())
 }
 
@@ -232,13 +283,19 @@ pub fn cleanup() -> anyhow::Result<Vec<String>> {
         .context("starting the runtime")?;
     runtime.block_on(async {
         let record = Record::load()?;
+        let netlink = Netlink::open()?;
+        let snapshot = netlink.snapshot().await?;
+        let is_there = |(interface, vip): &&(String, std::net::IpAddr)| {
+            let ifindex = snapshot.link_by_name(interface).map(|link| link.index);
+            let there = |found: &Address| Some(found.ifindex) == ifindex && found.address == *vip;
+            snapshot.addresses.iter().any(there)
+        };
         let mut removed: Vec<String> = record
             .vips
             .iter()
+            .chain(record.elected.iter().filter(is_there))
             .map(|(interface, vip)| format!("VIP {vip} on {interface}"))
             .collect();
-        let netlink = Netlink::open()?;
-        let snapshot = netlink.snapshot().await?;
         let mut vips = Vips::new(record);
         vips.release(&netlink, &snapshot).await?;
         vips.restore_offloads()?;

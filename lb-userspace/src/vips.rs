@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use lb_common::link::{LinkId, Mac};
 
 use crate::netlink::{Netlink, garp, offload, snapshot::Snapshot};
-use crate::record::Record;
+use crate::record::{Record, Term};
 use crate::vrrp::announce;
 
 /// When a VIP is announced after it was added: switches and neighbours lose frames.
@@ -37,6 +37,20 @@ impl Vips {
             return Ok(());
         }
         self.record.links.clone_from(links);
+        self.record.save()
+    }
+
+    /// What DNS said of the configured names, as a predecessor wrote it down.
+    pub fn names(&self) -> &BTreeMap<String, Vec<IpAddr>> {
+        &self.record.names
+    }
+
+    /// Writes it down, if it is new.
+    pub fn record_names(&mut self, names: BTreeMap<String, Vec<IpAddr>>) -> anyhow::Result<()> {
+        if self.record.names == names {
+            return Ok(());
+        }
+        self.record.names = names;
         self.record.save()
     }
 
@@ -75,6 +89,7 @@ impl Vips {
     /// Switches on again what was switched off, once there is no datapath.
     pub fn restore_offloads(&mut self) -> anyhow::Result<()> {
         self.record.links.clear();
+        self.record.names.clear();
         for interface in std::mem::take(&mut self.record.rxvlan_off) {
             if let Err(error) = offload::set_rxvlan(&interface, true) {
                 log::warn!("{interface}: rx-vlan-offload stays off: {error:#}");
@@ -98,6 +113,9 @@ impl Vips {
         wanted: &BTreeSet<IpAddr>,
         interfaces: &[String],
     ) -> anyhow::Result<()> {
+        // What became VRRP's is for its thread to remove.
+        let elected = &self.record.elected;
+        self.record.vips.retain(|vip| !elected.contains(vip));
         let stale: Vec<_> =
             self.record.vips.iter().filter(|(_, vip)| !wanted.contains(vip)).cloned().collect();
         for (interface, vip) in stale {
@@ -157,7 +175,43 @@ impl Vips {
 
     /// Removes every VIP that was added.
     pub async fn release(&mut self, netlink: &Netlink, snapshot: &Snapshot) -> anyhow::Result<()> {
+        self.elect(netlink, snapshot, BTreeSet::new()).await?;
+        self.record.terms.clear();
         self.hold(netlink, snapshot, &BTreeSet::new(), &[]).await
+    }
+
+    /// Leaves the VIPs in `elected`, each with its interface, to VRRP's threads. Removes those that were left
+    /// to them before, by a predecessor too.
+    pub async fn elect(
+        &mut self,
+        netlink: &Netlink,
+        snapshot: &Snapshot,
+        elected: BTreeSet<(String, IpAddr)>,
+    ) -> anyhow::Result<()> {
+        let stale: Vec<_> = self.record.elected.difference(&elected).cloned().collect();
+        for (interface, vip) in stale {
+            let Some(link) = snapshot.link_by_name(&interface) else { continue };
+            netlink
+                .remove_vip(link.index, vip)
+                .await
+                .with_context(|| format!("removing VIP {vip} from {interface}"))?;
+        }
+        if self.record.elected == elected {
+            return Ok(());
+        }
+        self.record.elected = elected;
+        self.record.save()
+    }
+
+    /// What a predecessor left of VRRP's instances.
+    pub fn terms(&self) -> &BTreeMap<String, Term> {
+        &self.record.terms
+    }
+
+    /// Writes down what a successor has to know of them.
+    pub fn record_terms(&mut self, terms: BTreeMap<String, Term>) -> anyhow::Result<()> {
+        self.record.terms.extend(terms);
+        self.record.save()
     }
 }
 

@@ -11,6 +11,7 @@ mod give_up;
 mod health;
 mod idle;
 mod modes;
+mod names;
 mod pmtu;
 mod probes;
 mod provoked;
@@ -21,6 +22,7 @@ mod scene;
 mod shutdown;
 mod sources;
 mod traffic;
+mod vrrp;
 
 /// Shows a figure that a test found; the assertions have bounds that hold on a busy machine.
 #[expect(clippy::print_stderr, reason = "what --nocapture is for")]

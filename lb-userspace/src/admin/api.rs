@@ -18,7 +18,7 @@ use serde::de::DeserializeOwned;
 use tokio::sync::oneshot;
 use tokio::time::timeout;
 
-use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
+use super::model::{BackendChange, Drain, Failure, Reloaded, Stop, Version};
 use super::{Command, Commands, StatusReader};
 
 /// No request is larger.
@@ -61,6 +61,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
+        .route("/v1/drain", post(drain))
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
@@ -88,6 +89,12 @@ async fn stop(State(api): State<Api>, body: Bytes) -> Answer {
     let Stop { handover } = if body.is_empty() { Stop::default() } else { parse(&body)? };
     api.send(Command::Stop { handover }).await?;
     Ok((StatusCode::ACCEPTED, Json(Stop { handover })).into_response())
+}
+
+async fn drain(State(api): State<Api>, body: Bytes) -> Answer {
+    let Drain { resume } = if body.is_empty() { Drain::default() } else { parse(&body)? };
+    api.ask(|reply| Command::Drain { resume, reply }).await?;
+    Ok((StatusCode::ACCEPTED, Json(Drain { resume })).into_response())
 }
 
 async fn set_backend(

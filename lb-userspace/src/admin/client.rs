@@ -16,7 +16,7 @@ use serde_json::Value;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
+use super::model::{BackendChange, Drain, Failure, Reloaded, Stop, Version};
 
 /// Longer than the server takes to give up, so that its explanation arrives.
 const TIMEOUT: Duration = Duration::from_secs(45);
@@ -52,6 +52,11 @@ impl Client {
     /// Returns when the controller knows, not when it has ended.
     pub async fn stop(&self, handover: bool) -> Result<()> {
         self.post::<Value>("/v1/stop", &Stop { handover }).await.map(drop)
+    }
+
+    /// Returns when the controller has begun.
+    pub async fn drain(&self, resume: bool) -> Result<()> {
+        self.post::<Value>("/v1/drain", &Drain { resume }).await.map(drop)
     }
 
     pub async fn set_backend(

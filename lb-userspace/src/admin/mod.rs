@@ -27,6 +27,8 @@ pub enum Command {
     Reload { reply: oneshot::Sender<Result<Vec<String>, String>> },
     /// End. With `handover` the datapath goes on.
     Stop { handover: bool },
+    /// Give the VIPs up without a gap; with `resume` take part again.
+    Drain { resume: bool, reply: oneshot::Sender<Result<(), String>> },
     /// Change what is not `None`; refused with the reason if there is no such backend.
     SetBackend {
         service: String,

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 
+mod name;
+
+pub use name::Name;
+
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -20,9 +24,12 @@ pub struct Status {
     pub configuration: Configuration,
     pub xdp: Vec<Xdp>,
     pub services: Vec<Service>,
+    /// DNS names of backends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
     pub vips: Vec<Vip>,
     /// VRRP instances. Empty: there is no VRRP.
-    pub vrrp: Vec<serde_json::Value>,
+    pub vrrp: Vec<Vrrp>,
     /// Packets by verdict, under the names of `lb_common::counters`.
     pub counters: BTreeMap<String, u64>,
     pub flows: Flows,
@@ -184,6 +191,58 @@ pub struct Vip {
     pub lease_ms: Option<u64>,
 }
 
+/// An instance of VRRP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vrrp {
+    pub name: String,
+    pub interface: String,
+    pub vrid: u8,
+    pub version: u8,
+    pub vips: Vec<IpAddr>,
+    /// `init`, `backup`, `active` or `fault`.
+    pub state: String,
+    /// What it advertises, or would.
+    pub priority: u8,
+    /// When `state` last changed.
+    pub since: String,
+    /// Why it did.
+    pub reason: String,
+    /// How many times it became active.
+    pub term: u64,
+    pub advert_interval_ms: u64,
+    pub peers: Vec<VrrpPeer>,
+    /// Those of the last minute.
+    pub alarms: Vec<VrrpAlarm>,
+    /// Under the names of RFC 6527 where it has one.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Another node that speaks VRRP for the same VIPs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpPeer {
+    pub address: IpAddr,
+    pub priority: u8,
+    pub last_seen_ms: u64,
+    #[serde(default)]
+    pub advert_interval_ms: u64,
+    /// How much its advertisements deviate from their interval, on average.
+    #[serde(default)]
+    pub jitter_us: u64,
+    /// What its checksums cover: `rfc5798`, `rfc9568` or `keepalived-1.3.6`.
+    #[serde(default)]
+    pub checksum: String,
+}
+
+/// Something that is wrong on the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpAlarm {
+    pub kind: String,
+    pub message: String,
+    pub count: u64,
+    pub last: String,
+}
+
 /// How full the flow maps are, in flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
@@ -213,6 +272,15 @@ pub struct Stop {
     /// Leave the datapath pinned for a successor.
     #[serde(default)]
     pub handover: bool,
+}
+
+/// Body of `POST /v1/drain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Take part again, in place of giving the VIPs up.
+    #[serde(default)]
+    pub resume: bool,
 }
 
 /// Body of `POST /v1/services/{service}/backends/{backend}`: at least one of them.

@@ -68,6 +68,17 @@ async fn stop_is_answered_before_the_end() {
 }
 
 #[tokio::test]
+async fn a_drain_and_its_end_arrive_and_a_refusal_is_told() {
+    let server = Server::start();
+    let client = server.client();
+    client.drain(false).await.unwrap();
+    client.drain(true).await.unwrap();
+    assert_eq!(server.seen(), ["drain false", "drain true"]);
+    server.refuse("no other node");
+    assert_eq!(client.drain(false).await.unwrap_err().to_string(), "no other node");
+}
+
+#[tokio::test]
 async fn stop_without_a_body_is_no_handover() {
     let server = Server::start();
     assert_eq!(server.request("POST", "/v1/stop", "").await.0, 202);
@@ -160,6 +171,10 @@ impl Control {
                 Command::Reload { reply } => {
                     let changes = vec!["backend cp3 added".to_owned()];
                     let _ = reply.send(refusal().map_or(Ok(changes), Err));
+                }
+                Command::Drain { resume, reply } => {
+                    say(format!("drain {resume}"));
+                    let _ = reply.send(refusal().map_or(Ok(()), Err));
                 }
                 Command::Stop { handover } => {
                     say(format!("stop {handover}"));

@@ -7,9 +7,10 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{ConfigOption, print};
-use crate::config::{self, Config, Probe, Service};
+use crate::config::{self, Config, Probe, Service, Vrrp};
 use crate::datapath::{Sizes, report};
 use crate::health::removal::{Terms, worst_case};
+use crate::vrrp::Settings;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -36,6 +37,9 @@ fn report(config: &Config) -> String {
             text += &format!("  {line}\n");
         }
     }
+    for instance in &config.vrrp {
+        text += &describe_instance(instance);
+    }
     text += "\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n";
     for line in report::memory(&Sizes::new(config)) {
         text += &format!("  {line}\n");
@@ -47,7 +51,7 @@ fn report(config: &Config) -> String {
 fn describe(service: &Service) -> String {
     let mut text = String::new();
     let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();
-    let Service { name, port, mode, backends, .. } = service;
+    let Service { name, port, mode, backends, names, .. } = service;
     let mut line = |arguments: std::fmt::Arguments<'_>| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{arguments}");
@@ -58,6 +62,9 @@ fn describe(service: &Service) -> String {
     for backend in backends {
         let (name, weight) = (&backend.name, backend.weight);
         line(format_args!("    {name:width$}  {}  weight {weight}", backend.endpoint()));
+    }
+    for config::NamedBackends { name, host, port, weight } in names {
+        line(format_args!("    {name:width$}  {host}:{port}, all its addresses  weight {weight}"));
     }
     removal(service, &mut line);
     if let Some(limit) = service.rate_limit {
@@ -71,6 +78,48 @@ fn describe(service: &Service) -> String {
         line(format_args!("  open to {}", ranges.join(", ")));
     }
     text
+}
+
+fn describe_instance(instance: &Vrrp) -> String {
+    let settings = Settings::from(instance);
+    let vips: Vec<String> = instance.vips.iter().map(ToString::to_string).collect();
+    let Vrrp { name, interface, vrid, version, priority, advert_interval, .. } = instance;
+    let mut text = format!(
+        "\nvrrp {name}: {} on {interface}, VRID {vrid}, version {version}, priority {priority}\n",
+        vips.join(", ")
+    );
+    let adverts = instance.down_timer_adverts;
+    text += &format!(
+        "  takes over {} after the last advertisement of an Active node that vanished\n",
+        milliseconds(settings.take_over())
+    );
+    text += &format!(
+        "    {adverts} x {} without one + {} that a lower priority waits longer\n",
+        milliseconds(*advert_interval),
+        milliseconds(settings.skew())
+    );
+    text += &format!(
+        "  takes over {} after one that gives up without a drain\n",
+        milliseconds(settings.skew())
+    );
+    if *advert_interval < SHORTEST_FOR_HANDOVER {
+        text += "  a restart outlasts the election at this interval: `fairlead drain` before \
+                 `fairlead stop --handover`\n";
+    }
+    if *priority < GOOD_PRIORITY && *advert_interval >= SHORTEST_FOR_HANDOVER {
+        text += "  priorities from 240 on, such as 250 and 249, shorten that wait\n";
+    }
+    text
+}
+
+/// A restarted controller resumes within an Active_Down_Interval of so long advertisement intervals.
+const SHORTEST_FOR_HANDOVER: Duration = Duration::from_secs(1);
+
+/// From here on Skew_Time is below a sixteenth of the interval.
+const GOOD_PRIORITY: u8 = 240;
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
 /// How long a lost backend stays in use, and the sums that this is.
@@ -178,6 +227,29 @@ mod tests {
             assert!(report.contains(expected), "{expected}\n{report}");
         }
         assert_eq!(report.matches("SNAT carries").count(), 2, "{report}");
+    }
+
+    #[test]
+    fn an_instance_is_reported_with_its_take_over_times() {
+        let text = "
+services: [{ name: a, vips: [10.0.0.1], port: 1, backends: [{ name: b, address: 10.0.0.9 }] }]
+vrrp:
+  - { name: v, interface: eth0, vrid: 5, vips: [10.0.0.1] }
+  - { name: w, interface: eth0, vrid: 6, vips: [10.0.0.2], advert_interval: 100ms, priority: 250 }
+";
+        let report = report(&config::parse(text, Path::new("f")).unwrap());
+        for expected in [
+            "vrrp v: 10.0.0.1 on eth0, VRID 5, version 3, priority 100",
+            "takes over 3609.4 ms after the last advertisement",
+            "3 x 1000.0 ms without one + 609.4 ms",
+            "takes over 609.4 ms after one that gives up",
+            "such as 250 and 249",
+            "takes over 302.3 ms after the last advertisement",
+            "`fairlead drain` before `fairlead stop --handover`",
+        ] {
+            assert!(report.contains(expected), "{expected}\n{report}");
+        }
+        assert_eq!(report.matches("fairlead drain").count(), 1, "{report}");
     }
 
     #[test]

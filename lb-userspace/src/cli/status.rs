@@ -47,6 +47,15 @@ fn table(status: &Status, now: Timestamp) -> String {
         text += &describe(service, now);
     }
     text += "\n";
+    for name in status.names.iter().filter(|name| name.failure.is_some()) {
+        let failure = name.failure.as_deref().unwrap_or_default();
+        let (host, family, age) = (&name.host, &name.family, age(&name.since, now));
+        let known = name.addresses.len();
+        push(
+            &mut text,
+            format_args!("name {host} ({family}): {failure}, for {age}; {known} addresses known"),
+        );
+    }
     for vip in &status.vips {
         let owner = if vip.owner { "owned" } else { "not owned" };
         let lease = vip.lease_ms.map(|lease| format!(", lease {lease} ms")).unwrap_or_default();

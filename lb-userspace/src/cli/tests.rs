@@ -24,6 +24,7 @@ fn every_command_of_the_contract_is_known() {
         "fairlead backend weight a/b 0 --socket /tmp/s",
         "fairlead reload --socket /tmp/s",
         "fairlead drain",
+        "fairlead drain --resume --socket /tmp/s",
         "fairlead stop --handover --socket /tmp/s",
         "fairlead cleanup",
     ] {
@@ -65,6 +66,7 @@ fn without_a_controller_the_error_says_what_to_do() {
     let error = parse(&format!("fairlead status --socket {}", socket.display()));
     let error = error.unwrap().run().unwrap_err().to_string();
     assert!(error.contains("is `fairlead run` running? another socket: --socket"), "{error}");
-    let error = parse("fairlead drain").unwrap().run().unwrap_err().to_string();
-    assert!(error.contains("VRRP"), "{error}");
+    let error = parse(&format!("fairlead drain --socket {}", socket.display()));
+    let error = error.unwrap().run().unwrap_err().to_string();
+    assert!(error.contains("is `fairlead run` running?"), "{error}");
 }

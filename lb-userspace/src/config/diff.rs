@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Backend, Config, Service};
+use super::{Backend, Config, Service, Vrrp};
 
 /// One line per difference; empty: the configurations are equal.
 pub fn diff(old: &Config, new: &Config) -> Vec<String> {
@@ -13,6 +13,7 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
     if old.xdp_mode != new.xdp_mode {
         lines.push(format!("xdp_mode: {:?} becomes {:?}", old.xdp_mode, new.xdp_mode));
     }
+    diff_vrrp(&old.vrrp, &new.vrrp, &mut lines);
     let (before, after) = (by_name(&old.services), by_name(&new.services));
     for name in before.keys().filter(|name| !after.contains_key(*name)) {
         lines.push(format!("service {name}: removed"));
@@ -28,6 +29,38 @@ pub fn diff(old: &Config, new: &Config) -> Vec<String> {
 
 fn by_name(services: &[Service]) -> BTreeMap<&str, &Service> {
     services.iter().map(|service| (service.name.as_str(), service)).collect()
+}
+
+fn diff_vrrp(old: &[Vrrp], new: &[Vrrp], lines: &mut Vec<String>) {
+    let by_name = |instances: &'_ [Vrrp]| -> BTreeMap<String, Vrrp> {
+        instances.iter().map(|instance| (instance.name.clone(), instance.clone())).collect()
+    };
+    let (before, after) = (by_name(old), by_name(new));
+    for name in before.keys().filter(|name| !after.contains_key(*name)) {
+        lines.push(format!("vrrp {name}: removed"));
+    }
+    for (name, instance) in &after {
+        match before.get(name) {
+            None => lines.push(format!("vrrp {name}: added")),
+            Some(previous) => diff_instance(name, previous, instance, lines),
+        }
+    }
+}
+
+fn diff_instance(name: &str, old: &Vrrp, new: &Vrrp, lines: &mut Vec<String>) {
+    if old.priority != new.priority {
+        lines.push(format!("vrrp {name}: priority {} becomes {}", old.priority, new.priority));
+    }
+    for vip in old.vips.iter().filter(|vip| !new.vips.contains(vip)) {
+        lines.push(format!("vrrp {name}: VIP {vip} removed"));
+    }
+    for vip in new.vips.iter().filter(|vip| !old.vips.contains(vip)) {
+        lines.push(format!("vrrp {name}: VIP {vip} added"));
+    }
+    let rest = Vrrp { priority: new.priority, vips: new.vips.clone(), ..old.clone() };
+    if rest != *new {
+        lines.push(format!("vrrp {name}: settings changed"));
+    }
 }
 
 fn diff_service(name: &str, old: &Service, new: &Service, lines: &mut Vec<String>) {
@@ -68,6 +101,28 @@ mod tests {
 
     use super::super::{EXAMPLE, file};
     use super::*;
+
+    #[test]
+    fn differences_of_instances_are_named() {
+        let text = "
+services: [{ name: a, vips: [10.0.0.1], port: 1, backends: [{ name: b, address: 10.0.0.9 }] }]
+vrrp: [{ name: v, interface: eth0, vrid: 5, vips: [10.0.0.1] }]
+";
+        let old = file::parse(text, Path::new("f")).unwrap();
+        let change = |change: fn(&mut Vrrp)| {
+            let mut new = old.clone();
+            change(&mut new.vrrp[0]);
+            diff(&old, &new)
+        };
+        assert_eq!(change(|_| {}), Vec::<String>::new());
+        assert_eq!(change(|it| it.priority = 7), ["vrrp v: priority 100 becomes 7"]);
+        assert_eq!(change(|it| it.vrid = 7), ["vrrp v: settings changed"]);
+        assert_eq!(change(|it| it.name = "w".to_owned()), ["vrrp v: removed", "vrrp w: added"]);
+        assert_eq!(
+            change(|it| it.vips[0] = "10.0.0.2".parse().unwrap()),
+            ["vrrp v: VIP 10.0.0.1 removed", "vrrp v: VIP 10.0.0.2 added"]
+        );
+    }
 
     #[test]
     fn differences_are_named() {

@@ -4,11 +4,10 @@
 //! Scalars are taken as text and judged by `scalar`, so that one run finds every wrong value and
 //! says what would be right; only YAML's own syntax and unknown keys end it at once.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 use super::Config;
@@ -26,9 +25,12 @@ mod scalar;
 mod service;
 mod syntax;
 mod translate;
+mod vrrp;
 
 #[cfg(test)]
 mod tests;
+
+pub(super) use vrrp::password_of;
 
 /// Reads a configuration; `name` is what its errors call the file.
 pub fn parse(text: &str, name: &Path) -> Result<Config, ConfigError> {
@@ -52,12 +54,15 @@ pub(super) struct Reference {
 }
 
 /// What a file that the configuration names must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Ca,
     ClientCertificate,
     /// The key of the certificate in that file.
     ClientKey(PathBuf),
     Token,
+    /// Of the VRRP instance with this index.
+    Password(usize),
 }
 
 /// Where in the file a value is, and its full key.
@@ -85,7 +90,7 @@ struct Document {
     xdp_mode: Field,
     limits: Option<Spanned<LimitsFile>>,
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
-    vrrp: Option<Spanned<Unavailable>>,
+    vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
     admin: Option<Spanned<AdminFile>>,
 }
 
@@ -145,6 +150,7 @@ struct RateLimitFile {
 struct BackendFile {
     name: Field,
     address: Field,
+    host: Field,
     port: Field,
     weight: Field,
 }
@@ -227,25 +233,5 @@ impl<'de> Deserialize<'de> for OneOrMany {
         }
 
         deserializer.deserialize_any(Either)
-    }
-}
-
-/// The value of a key that only has a meaning in a later release: all that matters is whether it
-/// says anything.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Unavailable {
-    List(Vec<IgnoredAny>),
-    Mapping(BTreeMap<String, IgnoredAny>),
-    Other(IgnoredAny),
-}
-
-impl Unavailable {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::List(list) => list.is_empty(),
-            Self::Mapping(mapping) => mapping.is_empty(),
-            Self::Other(IgnoredAny) => false,
-        }
     }
 }

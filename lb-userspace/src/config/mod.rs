@@ -10,11 +10,13 @@ use std::time::Duration;
 pub mod address;
 pub mod credentials;
 pub mod diff;
+pub mod elected;
 pub mod error;
 pub mod file;
 pub mod load;
 pub mod pace;
 pub mod probe;
+pub mod vrrp;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
@@ -22,6 +24,13 @@ pub use file::parse;
 pub use load::load;
 pub use pace::{Fall, Pace};
 pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
+pub use vrrp::Vrrp;
+
+/// Between the name and the address of a backend that was looked up; no name in the file has it.
+pub const RESOLVED: char = '@';
+
+/// Addresses of one family that a name may have; of more, the lowest are used.
+pub const MAX_ADDRESSES: usize = 32;
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
@@ -41,6 +50,8 @@ pub struct Config {
     pub limits: Limits,
     /// In the order given; names and (VIP, port) pairs are unique. Never empty.
     pub services: Vec<Service>,
+    /// In the order given. Each VIP of a service is in one, unless the service is standalone or there is none.
+    pub vrrp: Vec<Vrrp>,
     /// Socket and listener of the API.
     pub admin: Admin,
 }
@@ -76,6 +87,8 @@ pub struct Service {
     pub name: String,
     /// Never empty, unique. There is a backend of the family of each.
     pub vips: Vec<IpAddr>,
+    /// This node owns its VIPs whatever VRRP says.
+    pub standalone: bool,
     pub port: u16,
     pub mode: Mode,
     /// VIPs on the backends' side that requests are sent from; none of a family: the VIP that the
@@ -93,8 +106,11 @@ pub struct Service {
     /// How long a backend must be down before clients of its flows are reset.
     pub reset_delay: Duration,
     pub timeouts: Timeouts,
-    /// Unique by name and by endpoint. Never empty; there is a VIP of the family of each.
+    /// Unique by name and by endpoint; there is a VIP of the family of each. Empty only if there are
+    /// `names`.
     pub backends: Vec<Backend>,
+    /// Backends that are looked up; `resolve` makes `backends` of them.
+    pub names: Vec<NamedBackends>,
     pub health: HealthCheck,
 }
 
@@ -174,6 +190,18 @@ pub struct Backend {
     pub weight: u16,
 }
 
+/// As many backends as a DNS name has addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedBackends {
+    /// The backends are called by it and their address.
+    pub name: String,
+    /// In lower case.
+    pub host: String,
+    pub port: u16,
+    /// Of each.
+    pub weight: u16,
+}
+
 /// How a service's backends are probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
@@ -203,13 +231,21 @@ impl Default for Admin {
 }
 
 impl Config {
-    /// Every address this node must own: the services' VIPs and their SNAT addresses.
+    /// Every address this node may own: the services' VIPs, their SNAT addresses, and what VRRP elects an
+    /// owner for.
     pub fn vips(&self) -> BTreeSet<IpAddr> {
         self.services
             .iter()
             .flat_map(|service| service.vips.iter().chain(&service.snat_addresses))
             .copied()
+            .chain(self.vrrp.iter().flat_map(|instance| &instance.vips).copied())
             .collect()
+    }
+
+    /// Those that no VRRP instance has: this node owns them without an election.
+    pub fn standalone_vips(&self) -> BTreeSet<IpAddr> {
+        let elected = |vip: &IpAddr| self.vrrp.iter().any(|instance| instance.vips.contains(vip));
+        self.vips().into_iter().filter(|vip| !elected(vip)).collect()
     }
 }
 
@@ -219,9 +255,28 @@ impl Service {
         let has = |family| self.vips.iter().any(|vip| Family::of(vip) == family);
         Family::BOTH.into_iter().filter(move |family| has(*family))
     }
+
+    /// How many backends there can be, whatever the names resolve to.
+    pub fn capacity(&self) -> usize {
+        let fixed = self.backends.iter().filter(|backend| !backend.is_resolved()).count();
+        fixed + self.names.len() * self.families().count() * MAX_ADDRESSES
+    }
+}
+
+impl NamedBackends {
+    /// The one at `address`; every node gives it the same name.
+    pub fn at(&self, address: IpAddr) -> Backend {
+        let name = format!("{}{RESOLVED}{address}", self.name);
+        Backend { name, address, port: self.port, weight: self.weight }
+    }
 }
 
 impl Backend {
+    /// Whether a name was looked up for it.
+    pub fn is_resolved(&self) -> bool {
+        self.name.contains(RESOLVED)
+    }
+
     /// Where it listens.
     pub fn endpoint(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)

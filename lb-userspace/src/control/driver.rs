@@ -14,12 +14,13 @@ use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, Override, View};
 use super::doubt::Doubts;
+use super::elections::Elections;
 use super::give_up::GiveUp;
 use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::plan::{self, Installed};
 use super::standing::{self, Standing};
-use crate::admin::model::Status;
+use crate::admin::model::{self, Status};
 use crate::config::Config;
 use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::{Census, Sweep};
@@ -49,10 +50,13 @@ pub struct Controller {
     pub netlink: Netlink,
     pub snapshot: Snapshot,
     pub vips: Vips,
+    pub elections: Elections,
     pub health: HealthMonitor,
     pub health_table: watch::Receiver<HealthTable>,
     pub overrides: BTreeMap<Name, Override>,
     installed: Installed,
+    /// The VIPs and indices that VRRP's threads know leases by.
+    leased: Option<BTreeMap<IpAddr, u32>>,
     desired: Desired,
     last_up: LastUp,
     standing: Standing,
@@ -79,6 +83,7 @@ impl Controller {
         datapath: Datapath,
         netlink: Netlink,
         vips: Vips,
+        elections: Elections,
         status: Status,
     ) -> anyhow::Result<Self> {
         let (sender, health_table) = watch::channel(HealthTable::new());
@@ -91,9 +96,11 @@ impl Controller {
             netlink,
             snapshot: Snapshot::default(),
             vips,
+            elections,
             health: HealthMonitor::new(sender),
             health_table,
             overrides: BTreeMap::new(),
+            leased: None,
             desired: Desired::default(),
             last_up,
             standing: Standing::default(),
@@ -216,6 +223,11 @@ impl Controller {
                 .with_context(|| format!("writing to the maps: {operation:?}"))?;
             self.installed.apply(operation);
         }
+        if self.elections.is_running() && self.leased.as_ref() != Some(&self.installed.vips) {
+            let maps = vec![self.datapath.maps.leases().context("duplicating the leases")?];
+            self.elections.lease_in(maps, &self.installed.vips);
+            self.leased = Some(self.installed.vips.clone());
+        }
         self.last_up = desired::last_up_after(&desired, &self.last_up, now());
         self.note_changes(&desired);
         self.desired = desired;
@@ -286,6 +298,11 @@ impl Controller {
             }
         }
         self.since = since;
+    }
+
+    /// For `status`.
+    pub fn names_found(&mut self, names: Vec<model::Name>) {
+        self.status.names = names;
     }
 
     pub fn configuration_loaded(&mut self, at: String) {

@@ -14,6 +14,7 @@
 pub mod desired;
 pub mod doubt;
 pub mod driver;
+pub mod elections;
 pub mod give_up;
 pub mod idle_reset;
 pub mod links;

@@ -14,8 +14,11 @@ use crate::admin::model::{Admin, rfc3339};
 use crate::config::{Config, diff};
 use crate::control::desired;
 use crate::control::driver::Controller;
+use crate::control::elections::{Elections, Notices};
 use crate::datapath::SignalRing;
 use crate::netlink::Changes;
+use crate::resolve::Names;
+use crate::vrrp::thread::Notice;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
 const COALESCE: Duration = Duration::from_millis(50);
@@ -65,12 +68,17 @@ enum Wish {
 pub(super) struct Loop<'a> {
     pub(super) options: &'a RunOptions,
     pub(super) controller: &'a mut Controller,
+    pub(super) names: Names,
     pub(super) signals: Signals,
     pub(super) changes: Changes,
     pub(super) commands: Commands,
     pub(super) status: watch::Sender<Published>,
     /// What the datapath says against backends.
     pub(super) doubts: SignalRing,
+    /// What VRRP's thread tells, if there is one.
+    pub(super) notices: Option<Notices>,
+    /// How it ends once the VIPs are given up, and when it does at the latest.
+    pub(super) end: Option<(Ending, Instant)>,
     /// When the next backend is to be given up.
     pub(super) give_up_at: Option<std::time::Instant>,
 }
@@ -87,15 +95,22 @@ impl Loop<'_> {
         notify_ready();
         loop {
             tokio::select! {
-                wish = self.signals.next() => match wish {
-                    Wish::End(ending) => return ending,
-                    Wish::Reload => self.reload_and_say().await,
-                },
+                wish = self.signals.next() => {
+                    if let Some(ending) = self.obey(&wish).await {
+                        return ending;
+                    }
+                }
                 Some(command) = self.commands.recv() => {
                     if let Some(ending) = self.command(command).await {
                         return ending;
                     }
                 }
+                Some(notice) = next(&mut self.notices) => {
+                    if let Some(ending) = self.note(&notice) {
+                        return ending;
+                    }
+                }
+                ending = late(self.end) => return ending,
                 signals = self.doubts.next() => match signals {
                     Ok(signals) => self.controller.doubt(&signals, Instant::now().into_std()),
                     Err(error) => report("reading the datapath's signals", Err(error)),
@@ -105,6 +120,7 @@ impl Loop<'_> {
                     self.give_up();
                     self.publish();
                 },
+                () = self.names.changed() => self.follow_names().await,
                 changed = self.changes.changed(), if refresh_at.is_none() => match changed {
                     Ok(()) => refresh_at = Some(Instant::now() + COALESCE),
                     Err(error) => {
@@ -119,15 +135,10 @@ impl Loop<'_> {
                     self.publish();
                 }
                 () = sleep_until(next_slice) => {
-                    let now = Instant::now();
-                    next_slice = now + SLICE_INTERVAL;
-                    match self.controller.sweep(Ticks::from_ns(monotonic()), now.into_std()) {
-                        Ok(true) => {
-                            next_slice = next_slice.max(pass_started + PASS_INTERVAL);
-                            pass_started = next_slice;
-                        }
-                        Ok(false) => {}
-                        Err(error) => report("sweeping flows", Err(error)),
+                    next_slice = Instant::now() + SLICE_INTERVAL;
+                    if self.sweep() {
+                        next_slice = next_slice.max(pass_started + PASS_INTERVAL);
+                        pass_started = next_slice;
                     }
                 }
                 () = until(self.give_up_at) => self.give_up(),
@@ -138,11 +149,75 @@ impl Loop<'_> {
                 _ = status.tick() => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
                     self.give_up();
+                    self.bind_names();
                     self.publish();
                 }
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
             }
         }
+    }
+
+    /// What a signal asks for. `Some`: the end.
+    async fn obey(&mut self, wish: &Wish) -> Option<Ending> {
+        match wish {
+            Wish::End(ending) => self.end(*ending),
+            Wish::Reload => {
+                self.reload_and_say().await;
+                None
+            }
+        }
+    }
+
+    /// Looks at some flows. `true`: the pass is complete.
+    fn sweep(&mut self) -> bool {
+        let now = Instant::now().into_std();
+        match self.controller.sweep(Ticks::from_ns(monotonic()), now) {
+            Ok(complete) => complete,
+            Err(error) => {
+                report("sweeping flows", Err(error));
+                false
+            }
+        }
+    }
+
+    /// An end with release gives the VIPs up without a gap first; asked again, at once. `Some`: now.
+    fn end(&mut self, ending: Ending) -> Option<Ending> {
+        let elections = &mut self.controller.elections;
+        if ending == Ending::Handover || self.end.is_some() || !elections.is_running() {
+            return Some(ending);
+        }
+        elections.drain();
+        let longest = Elections::longest_drain(&self.controller.config);
+        self.end = Some((ending, Instant::now() + longest));
+        elections.is_drained().then_some(ending)
+    }
+
+    fn drain(&mut self, resume: bool) -> Result<(), String> {
+        let elections = &mut self.controller.elections;
+        if !elections.is_running() {
+            return Err(
+                "no other node could take the VIPs: there is no `vrrp` in the configuration; \
+                        to take one backend out, use `fairlead backend drain SERVICE/BACKEND`"
+                    .to_owned(),
+            );
+        }
+        if resume {
+            elections.resume()
+        } else {
+            elections.drain()
+        }
+        Ok(())
+    }
+
+    /// VRRP's thread has something to tell. `Some`: it was what the end waited for.
+    fn note(&mut self, notice: &Notice) -> Option<Ending> {
+        if let Some((instance, term)) = self.controller.elections.note(notice) {
+            let recorded = self.controller.vips.record_terms([(instance, term)].into());
+            report("writing down a term", recorded);
+            self.publish();
+        }
+        let is_drained = self.controller.elections.is_drained();
+        self.end.map(|(ending, _)| ending).filter(|_| is_drained)
     }
 
     fn give_up(&mut self) {
@@ -151,7 +226,7 @@ impl Loop<'_> {
         self.give_up_at = self.controller.give_up_deadline(now);
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         match self.controller.status() {
             Ok(status) => drop(self.status.send_replace(status)),
             Err(error) => report("reading counters", Err(error)),
@@ -162,7 +237,11 @@ impl Loop<'_> {
     async fn command(&mut self, command: Command) -> Option<Ending> {
         match command {
             Command::Stop { handover } => {
-                return Some(if handover { Ending::Handover } else { Ending::Release });
+                return self.end(if handover { Ending::Handover } else { Ending::Release });
+            }
+            Command::Drain { resume, reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.drain(resume));
             }
             Command::Reload { reply } => {
                 let outcome = self.reload().await.map_err(|error| format!("{error:#}"));
@@ -216,7 +295,8 @@ impl Loop<'_> {
 
     /// Reads the configuration again. What is wrong with it leaves everything as it was.
     async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
-        let new = self.options.load()?;
+        let file = self.options.load()?;
+        let new = self.names.effective(&file);
         let changes = diff::diff(&self.controller.config, &new);
         self.controller.check_reload(&new).await?;
         let old = std::mem::replace(&mut self.controller.config, new);
@@ -225,15 +305,33 @@ impl Loop<'_> {
             report("going back to the old configuration", self.controller.refresh().await);
             return Err(error);
         }
+        self.names.reconcile(file);
         self.controller.configuration_loaded(now());
         Ok(changes)
     }
 
-    async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
+    pub(super) async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
         self.controller.probe();
+        self.elect().await?;
         self.controller.reconcile()?;
         self.controller.drop_interfaces(&old.interfaces)?;
         self.controller.refresh().await
+    }
+}
+
+/// Waits until VIPs that are given up are given up in any case; for ever if they are not.
+async fn late(end: Option<(Ending, Instant)>) -> Ending {
+    let Some((ending, at)) = end else { return std::future::pending().await };
+    sleep_until(at).await;
+    log::warn!("nobody took the VIPs over in time");
+    ending
+}
+
+/// The next notice, if there ever is one.
+async fn next(notices: &mut Option<Notices>) -> Option<Notice> {
+    match notices {
+        Some(notices) => notices.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -257,9 +355,30 @@ fn far() -> Instant {
 }
 
 /// Something failed that will be tried again.
-fn report(when: &str, outcome: anyhow::Result<()>) {
+pub(super) fn report(when: &str, outcome: anyhow::Result<()>) {
     if let Err(error) = outcome {
         log::error!("{when}: {error:#}");
+    }
+}
+
+impl Loop<'_> {
+    /// Gives VRRP's thread the configuration: before maps lose a VIP, its instance gives it up.
+    async fn elect(&mut self) -> anyhow::Result<()> {
+        let controller = &mut *self.controller;
+        let (config, snapshot) = (&controller.config, &controller.snapshot);
+        if controller.elections.is_running() {
+            controller.elections.reconfigure(config);
+            return controller.vips.elect(&controller.netlink, snapshot, config.elected()).await;
+        }
+        if config.vrrp.is_empty() {
+            return Ok(());
+        }
+        controller.vips.elect(&controller.netlink, snapshot, config.elected()).await?;
+        let pins = controller.datapath.pins();
+        (controller.elections, self.notices) =
+            Elections::start(config, controller.vips.terms(), pins)?;
+        controller.elections.ready();
+        Ok(())
     }
 }
 

@@ -22,8 +22,6 @@ const RESET_DELAY: Duration = Duration::from_secs(3);
 
 impl Reader<'_> {
     pub(super) fn service(&mut self, scope: &Spot, file: &ServiceFile) -> Service {
-        // Without any VRRP, every service is.
-        self.boolean(&scope.field("standalone", &file.standalone), &file.standalone);
         let port = self.service_port(scope, file);
         let spot = |name, field| scope.field(name, field);
         let on_all_down = self
@@ -33,9 +31,11 @@ impl Reader<'_> {
                 &[("fail_open", OnAllDown::FailOpen), ("reject", OnAllDown::Reject)],
             )
             .unwrap_or_default();
+        let (backends, names) = self.backends(scope, file, port);
         let service = Service {
             name: self.service_name(scope, file),
             vips: self.vips(scope, file),
+            standalone: self.boolean(&spot("standalone", &file.standalone), &file.standalone),
             port,
             mode: self.mode(scope, file),
             snat_addresses: self.snat_addresses(scope, file),
@@ -56,7 +56,8 @@ impl Reader<'_> {
                 Duration::ZERO,
             ),
             timeouts: self.timeouts(scope, file.timeouts.as_ref()),
-            backends: self.backends(scope, file, port),
+            backends,
+            names,
             health: self.health(scope, file.health.as_ref()),
         };
         self.families(scope, file);
@@ -176,6 +177,12 @@ impl ServiceFile {
             }
             OneOrMany::Many(many) => readable(&spot, many),
         }
+    }
+
+    /// How many of its backends are looked up.
+    pub(super) fn named(&self) -> usize {
+        let list = self.backends.as_ref();
+        list.map_or(0, |list| list.value.iter().filter(|it| it.value.host.is_some()).count())
     }
 
     /// The backends' addresses that can be read.

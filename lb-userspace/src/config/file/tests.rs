@@ -7,12 +7,13 @@ use rstest::rstest;
 
 use super::super::{
     Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Fall, Family, HealthCheck, Identity,
-    Limits, Mode, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses, Timeouts, Tls,
-    Verify, XdpMode,
+    Limits, Mode, NamedBackends, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses,
+    Timeouts, Tls, Verify, XdpMode,
 };
 use super::parse;
 
 mod refused;
+mod vrrp;
 
 /// The least a file must say.
 const MINIMAL: &str = "\
@@ -34,6 +35,7 @@ fn minimal_file_gets_every_default() {
             services: vec![Service {
                 name: "api".to_owned(),
                 vips: vec![ip("10.0.0.100")],
+                standalone: false,
                 port: 6443,
                 mode: Mode::Nat,
                 snat_addresses: Vec::new(),
@@ -51,8 +53,10 @@ fn minimal_file_gets_every_default() {
                     closed: Duration::from_secs(2),
                 },
                 backends: vec![backend("cp1", 11, 6443)],
+                names: Vec::new(),
                 health: default_health(),
             }],
+            vrrp: Vec::new(),
             admin: Admin { socket: PathBuf::from("/run/fairlead/admin.sock"), listen: None },
         }
     );
@@ -79,6 +83,7 @@ fn every_value_can_be_other_than_the_default() {
     let service = Service {
         name: "edge_1.a-b".to_owned(),
         vips: vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")],
+        standalone: true,
         port: 443,
         mode: Mode::Nat,
         snat_addresses: vec![ip("10.0.0.1"), ip("10.0.0.2"), ip("fd00::1")],
@@ -100,6 +105,12 @@ fn every_value_can_be_other_than_the_default() {
             Backend { weight: 1000, ..backend("cp2", 12, 6444) },
             Backend { address: ip("fd00::11"), ..backend("cp1-v6", 0, 443) },
         ],
+        names: vec![NamedBackends {
+            name: "others".to_owned(),
+            host: "apiservers.example.com".to_owned(),
+            port: 6445,
+            weight: 50,
+        }],
         health: HealthCheck {
             probe: Probe::Https {
                 request: Request {
@@ -138,6 +149,7 @@ fn every_value_can_be_other_than_the_default() {
             xdp_mode: XdpMode::Generic,
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
+            vrrp: Vec::new(),
             admin: Admin { socket: PathBuf::from("/tmp/a.sock"), listen: None },
         }
     );

@@ -31,16 +31,10 @@ pub(super) fn translate(
         .unwrap_or_default();
     let limits = reader.limits(&root, document.limits.as_ref());
     let services = reader.services(&root, document);
-    if let Some(vrrp) = document.vrrp.as_ref().filter(|vrrp| !vrrp.value.is_empty()) {
-        reader.wrong(
-            &root.of("vrrp", vrrp),
-            "VRRP is not available yet; remove the section: without it this node owns its VIPs \
-             itself",
-        );
-    }
+    let vrrp = reader.vrrp(&root, document);
     let admin = reader.admin(&root, document.admin.as_ref());
     let references = reader.finish()?;
-    Ok((Config { interfaces, xdp_mode, limits, services, admin }, references))
+    Ok((Config { interfaces, xdp_mode, limits, services, vrrp, admin }, references))
 }
 
 impl Reader<'_> {

@@ -9,8 +9,9 @@ use rustls::pki_types::pem::{self, PemObject};
 
 use super::super::credentials::{self, CredentialError};
 use super::super::error::{Problem, remedy};
-use super::super::file::{Content, Reference};
+use super::super::file::{Content, Reference, password_of};
 use super::read_bounded;
+use crate::vrrp::settings::Password;
 
 /// What is wrong with the file, if anything.
 pub(super) fn check(Reference { path, spot, content }: &Reference, file: &Path) -> Option<Problem> {
@@ -37,6 +38,7 @@ const fn wanted(content: &Content) -> &'static str {
         Content::ClientCertificate => "a client certificate, a PEM file",
         Content::ClientKey(_) => "the key of the client certificate, a PEM file",
         Content::Token => "a file with one token",
+        Content::Password(_) => "a file with one password",
     }
 }
 
@@ -47,8 +49,26 @@ fn fault(content: &Content, bytes: &[u8]) -> Option<String> {
         Content::ClientCertificate => credentials::certificates(bytes).err(),
         Content::ClientKey(cert_file) => client_key(bytes, cert_file).err(),
         Content::Token => credentials::token(bytes).err(),
+        Content::Password(_) => return first_line(bytes).err(),
     };
     fault.map(|fault| fault.to_string())
+}
+
+/// The password in a file that was looked at.
+pub(super) fn password(
+    Reference { path, spot, content }: &Reference,
+    file: &Path,
+) -> Result<Password, Problem> {
+    let shown = path.display();
+    let password = read(path, content)
+        .and_then(|bytes| first_line(&bytes).map_err(|fault| format!("{shown} {fault}")));
+    password.map_err(|message| spot.problem(file, message))
+}
+
+fn first_line(bytes: &[u8]) -> Result<Password, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().next().unwrap_or_default();
+    password_of(line).map_err(|fault| format!("has a password that {fault}"))
 }
 
 fn client_key(bytes: &[u8], cert_file: &Path) -> Result<(), CredentialError> {

@@ -302,6 +302,7 @@ fn config(on_all_down: OnAllDown) -> Config {
     let service = Service {
         name: "api".to_owned(),
         vips: vec![ip("10.0.0.100")],
+        standalone: false,
         port: 6443,
         mode: Mode::Nat,
         snat_addresses: vec![ip("10.1.0.100")],
@@ -313,6 +314,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         reset_delay: Duration::ZERO,
         timeouts: ConfiguredTimeouts::default(),
         backends: (1..=3).map(backend).collect(),
+        names: Vec::new(),
         health: HealthCheck {
             probe: Probe::Tcp,
             connect_timeout: Duration::from_millis(500),
@@ -325,6 +327,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         xdp_mode: XdpMode::Auto,
         limits: Limits::default(),
         services: vec![service],
+        vrrp: Vec::new(),
         admin: config::Admin { socket: PathBuf::new(), listen: None },
     }
 }

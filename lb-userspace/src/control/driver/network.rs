@@ -100,7 +100,7 @@ impl Controller {
     }
 
     pub(super) async fn hold_vips(&mut self) -> anyhow::Result<()> {
-        let wanted = self.config.vips();
+        let wanted = self.config.standalone_vips();
         let interfaces = self.config.interfaces.clone();
         self.vips.hold(&self.netlink, &self.snapshot, &wanted, &interfaces).await
     }

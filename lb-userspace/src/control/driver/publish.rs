@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{Controller, Name};
 use crate::admin::model::{self, Status};
+use crate::control::elections;
 use crate::control::status::{self, Measured, Sources};
 use crate::netlink::snapshot::Resolution;
+use crate::vrrp::clock;
 
 impl Controller {
     /// What `status` prints now.
+    #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
     pub fn status(&mut self) -> anyhow::Result<Arc<Status>> {
         let measured = self.measure()?;
         let health = self.health_table.borrow().clone();
@@ -25,7 +29,10 @@ impl Controller {
         self.status.services = sources.services();
         let owned: BTreeSet<_> =
             self.snapshot.addresses.iter().map(|address| address.address).collect();
-        self.status.vips = status::vips(&self.desired, |vip| owned.contains(&vip));
+        let (views, now) = (self.elections.views(), clock::now());
+        self.status.vips =
+            status::vips(&self.desired, |vip| owned.contains(&vip), &self.elections.held(), now);
+        self.status.vrrp = elections::statuses(&views, now, SystemTime::now());
         self.status.xdp = self
             .datapath
             .attachments()

@@ -214,7 +214,7 @@ fn with(other: Desired, kept: &DesiredService) -> Desired {
     });
     services.push(kept.clone());
     let addresses = services.iter().flat_map(|service| service.vips.iter().chain(&service.snat));
-    Desired { vips: addresses.copied().collect(), services }
+    Desired { vips: addresses.copied().collect(), elected: BTreeSet::new(), services }
 }
 
 /// Up to four services on two ports of three VIPs, with some of five backends.
