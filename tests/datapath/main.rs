@@ -26,3 +26,4 @@ mod select;
 mod snat;
 mod states;
 mod tags;
+mod trace;

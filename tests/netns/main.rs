@@ -4,6 +4,7 @@
 
 mod attach;
 mod flood;
+mod flows;
 mod follow;
 mod give_up;
 mod idle;

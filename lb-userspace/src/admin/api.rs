@@ -19,6 +19,8 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
+use super::query::{Query, Reply};
+use super::routes::{flows, trace};
 use super::{Command, Commands, StatusReader};
 
 /// No request is larger.
@@ -41,12 +43,20 @@ pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Api {
     pub status: StatusReader,
     pub commands: Commands,
+    /// Who may read flows.
+    pub(super) turns: flows::Turns,
 }
 
-type Answer = Result<Response, Refusal>;
+impl Api {
+    pub fn new(status: StatusReader, commands: Commands) -> Self {
+        Self { status, commands, turns: flows::Turns::default() }
+    }
+}
+
+pub(super) type Answer = Result<Response, Refusal>;
 
 /// An answer that is not a success.
-struct Refusal(StatusCode, String);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -62,6 +72,10 @@ pub fn router(api: Api) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
+        .route("/v1/flows", get(flows::list))
+        .route("/v1/flows/count", get(flows::count))
+        .route("/v1/flows/purge", post(flows::purge))
+        .route("/v1/trace", get(trace::trace))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(read_body))
@@ -138,7 +152,7 @@ async fn read_body(request: Request, next: Next) -> Response {
     refusal.into_response()
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
     serde_json::from_slice(body)
         .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not a valid body: {error}")))
 }
@@ -155,6 +169,14 @@ impl Api {
             };
             Refusal(StatusCode::SERVICE_UNAVAILABLE, message.to_owned())
         })
+    }
+
+    /// Asks the controller and waits for its answer.
+    pub(super) async fn query<T>(
+        &self,
+        query: impl FnOnce(Reply<T>) -> Query,
+    ) -> Result<T, Refusal> {
+        self.ask(|reply| Command::Query(query(reply))).await
     }
 
     /// Sends a command and waits for its answer.

@@ -12,6 +12,8 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub mod api;
 pub mod client;
 pub mod model;
+pub mod query;
+mod routes;
 mod server;
 mod socket;
 
@@ -19,6 +21,7 @@ pub use server::serve;
 pub use socket::{Listener, bind};
 
 use model::{Admin, Status};
+use query::Query;
 
 /// What a client asks of the controller. Who gave up waiting has dropped the receiver of `reply`.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub enum Command {
         weight: Option<u16>,
         reply: oneshot::Sender<Result<(), String>>,
     },
+    /// What changes no decision.
+    Query(Query),
 }
 
 /// Where [`Command`]s go. Bounded: what finds it full waits, then fails.

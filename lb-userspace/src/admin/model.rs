@@ -10,6 +10,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 
+pub mod flows;
+pub mod trace;
+
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {

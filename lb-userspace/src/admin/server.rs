@@ -39,7 +39,7 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) -> Result<()> {
     let (listener, file) = listener.into_tokio()?;
-    let router = api::router(Api { status, commands });
+    let router = api::router(Api::new(status, commands));
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);

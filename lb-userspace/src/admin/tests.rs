@@ -17,6 +17,7 @@ use super::model::BackendChange;
 use super::*;
 
 mod files;
+mod flows;
 mod hostile;
 
 #[tokio::test]
@@ -89,6 +90,7 @@ pub(super) struct Server {
     status: watch::Sender<Arc<Status>>,
     log: Log,
     refusal: Arc<std::sync::Mutex<Option<String>>>,
+    flows: flows::Fake,
     task: JoinHandle<anyhow::Result<()>>,
     _directory: TempDir,
 }
@@ -110,8 +112,14 @@ impl Server {
         let (status, reader) = watch::channel(Arc::new(fixture()));
         let (commands, receiver) = mpsc::channel(8);
         let (log, refusal) = (Log::default(), Arc::default());
+        let flows = flows::Fake::some();
         let (stop, stopped) = oneshot::channel::<()>();
-        let fake = Control { log: Arc::clone(&log), refusal: Arc::clone(&refusal), stop };
+        let fake = Control {
+            log: Arc::clone(&log),
+            refusal: Arc::clone(&refusal),
+            flows: flows.clone(),
+            stop,
+        };
         control(receiver, fake);
         let shutdown = async {
             if stopped.await.is_err() {
@@ -120,7 +128,7 @@ impl Server {
         };
         let listener = bind(&path).unwrap();
         let task = tokio::spawn(serve(listener, reader, commands, shutdown));
-        Self { path, status, log, refusal, task, _directory: directory }
+        Self { path, status, log, refusal, flows, task, _directory: directory }
     }
 
     fn client(&self) -> Client {
@@ -148,6 +156,7 @@ impl Server {
 pub(super) struct Control {
     log: Log,
     refusal: Arc<std::sync::Mutex<Option<String>>>,
+    flows: flows::Fake,
     stop: oneshot::Sender<()>,
 }
 
@@ -157,6 +166,7 @@ impl Control {
         let say = |what: String| self.log.lock().unwrap().push(what);
         while let Some(command) = commands.recv().await {
             match command {
+                Command::Query(query) => self.flows.answer(query, say),
                 Command::Reload { reply } => {
                     let changes = vec!["backend cp3 added".to_owned()];
                     let _ = reply.send(refusal().map_or(Ok(changes), Err));

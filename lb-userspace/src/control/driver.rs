@@ -35,6 +35,8 @@ mod flows;
 mod idle;
 mod network;
 mod publish;
+mod query;
+mod trace;
 
 use adopt::{adopted_last_up, everything};
 

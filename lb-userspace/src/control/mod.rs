@@ -14,6 +14,7 @@
 pub mod desired;
 pub mod doubt;
 pub mod driver;
+pub mod flows;
 pub mod give_up;
 pub mod idle_reset;
 pub mod links;
@@ -21,3 +22,4 @@ pub mod maglev;
 pub mod plan;
 pub mod reset_frame;
 pub mod status;
+pub mod trace;

@@ -15,6 +15,7 @@ use crate::config::{Config, diff};
 use crate::control::desired;
 use crate::control::driver::Controller;
 use crate::datapath::SignalRing;
+use crate::datapath::clock::monotonic;
 use crate::netlink::Changes;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
@@ -164,6 +165,10 @@ impl Loop<'_> {
             Command::Stop { handover } => {
                 return Some(if handover { Ending::Handover } else { Ending::Release });
             }
+            Command::Query(query) => {
+                self.controller.answer(query);
+                return None;
+            }
             Command::Reload { reply } => {
                 let outcome = self.reload().await.map_err(|error| format!("{error:#}"));
                 // Who asked may have gone.
@@ -277,11 +282,4 @@ fn notify_ready() {
 #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
 fn now() -> String {
     rfc3339(SystemTime::now())
-}
-
-/// The clock that the datapath stamps flows with, in nanoseconds.
-fn monotonic() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
-    let now = nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -12,6 +12,8 @@ use aya::Ebpf;
 use crate::config::XdpMode;
 
 pub mod attach;
+pub mod clock;
+pub mod flows;
 pub mod maps;
 mod migrate;
 pub mod object;

@@ -1,0 +1,4 @@
+//! Routes that have files of their own; `api` names their paths. I/O.
+
+pub(super) mod flows;
+pub(super) mod trace;
