@@ -20,7 +20,7 @@ use tokio::time::timeout;
 
 use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
 use super::query::{Query, Reply};
-use super::routes::{flows, trace};
+use super::routes::{flows, openapi, trace};
 use super::{Command, Commands, StatusReader};
 
 /// No request is larger.
@@ -75,6 +75,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/flows", get(flows::list))
         .route("/v1/flows/count", get(flows::count))
         .route("/v1/flows/purge", post(flows::purge))
+        .route("/v1/openapi.json", get(openapi::document))
         .route("/v1/trace", get(trace::trace))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
@@ -153,6 +154,11 @@ async fn read_body(request: Request, next: Next) -> Response {
 }
 
 pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // Serde takes an array for a structure, by the order of its fields.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        let message = "not a valid body: it must be a JSON object";
+        return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
+    }
     serde_json::from_slice(body)
         .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not a valid body: {error}")))
 }

@@ -16,9 +16,11 @@ use super::client::Client;
 use super::model::BackendChange;
 use super::*;
 
+mod document;
 mod files;
 mod flows;
 mod hostile;
+mod openapi;
 
 #[tokio::test]
 async fn the_client_gets_status_and_version() {
@@ -144,10 +146,7 @@ impl Server {
     }
 
     async fn request(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = text(method, path, body);
         parse(&exchange(&self.path, request.as_bytes()).await)
     }
 }
@@ -166,7 +165,7 @@ impl Control {
         let say = |what: String| self.log.lock().unwrap().push(what);
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Query(query) => self.flows.answer(query, say),
+                Command::Query(query) => self.flows.answer(query, refusal(), say),
                 Command::Reload { reply } => {
                     let changes = vec!["backend cp3 added".to_owned()];
                     let _ = reply.send(refusal().map_or(Ok(changes), Err));
@@ -185,13 +184,19 @@ impl Control {
     }
 }
 
+/// A request as it is sent.
+fn text(method: &str, path: &str, body: &str) -> String {
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
 /// Sends bytes and reads until the server closes.
 async fn exchange(path: &Path, request: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(path).await.unwrap();
     // A server that refuses may close before it has read everything.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap();
+    let _ = timeout(Duration::from_secs(120), stream.read_to_end(&mut answer)).await.unwrap();
     answer
 }
 

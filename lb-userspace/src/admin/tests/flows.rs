@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use lb_common::addr::{Ipv4Be, PortBe, Ports};
@@ -27,13 +28,24 @@ const SLICE: usize = 100;
 pub(super) struct Fake {
     flows: Arc<Mutex<Vec<Record>>>,
     next: usize,
+    fails: Arc<AtomicBool>,
 }
 
 impl Fake {
     /// 600 flows of 10.0.0.1 to 10.0.0.60, to two backends, half of them in TIME-WAIT.
     pub(super) fn some() -> Self {
         let flows = (0..600).map(record).collect();
-        Self { flows: Arc::new(Mutex::new(flows)), next: 0 }
+        Self { flows: Arc::new(Mutex::new(flows)), ..Self::default() }
+    }
+
+    /// Makes so many.
+    pub(super) fn grow(&self, count: u16) {
+        *self.lock() = (0..count).map(record).collect();
+    }
+
+    /// From now on they cannot be read.
+    pub(super) fn fail(&self) {
+        self.fails.store(true, Ordering::Relaxed);
     }
 
     fn left(&self) -> usize {
@@ -52,21 +64,24 @@ impl Fake {
     }
 
     /// As the controller would.
-    pub(super) fn answer(&self, query: Query, say: impl Fn(String)) {
-        match query {
-            Query::Flows { reply } => {
+    pub(super) fn answer(&self, query: Query, refusal: Option<String>, say: impl Fn(String)) {
+        match (query, refusal) {
+            (Query::Flows { reply }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::ResetFlows { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::Trace { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::Flows { reply }, None) => {
                 // Removed flows must not shift those that are still to be read.
-                let fixed = Self { flows: Arc::clone(&self.flows), next: 0 };
+                let fixed = Self { next: 0, ..self.clone() };
                 let snapshot = fixed.lock().clone();
                 let source = Box::new(Reading { all: fixed, snapshot });
                 let _ = reply.send(Ok(FlowView { directory: directory(), source }));
             }
-            Query::ResetFlows { flows, unused, reply } => {
+            (Query::ResetFlows { flows, unused, reply }, None) => {
                 say(format!("reset {} {unused}", flows.len()));
                 let removed = flows.iter().filter(|flow| self.take(flow)).count() as u64;
                 let _ = reply.send(Ok(Purged { removed, reset: removed, truncated: false }));
             }
-            Query::Trace { question, reply } => {
+            (Query::Trace { question, reply }, None) => {
                 let answer = match question.vip {
                     Some(vip) => Ok(Traces { traces: vec![trace(question.client, vip)] }),
                     None => Err("no service has this VIP".to_owned()),
@@ -84,6 +99,9 @@ struct Reading {
 
 impl FlowSource for Reading {
     fn slice(&mut self, records: &mut Vec<Record>) -> io::Result<bool> {
+        if self.all.fails.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the maps are gone"));
+        }
         let from = self.all.next;
         let to = (from + SLICE).min(self.snapshot.len());
         records.extend(&self.snapshot[from..to]);
