@@ -15,18 +15,25 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::model::{self, Status, rfc3339};
+use crate::admin::api::Api;
+use crate::admin::model::{self, Status, What, rfc3339};
 use crate::admin::{self, Command};
 use crate::config::{self, Config};
 use crate::control::driver::Controller;
 use crate::datapath::{self, Datapath, Pins, Sizes, report};
+use crate::events::Events;
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::Snapshot;
+use crate::notify::Notifier;
+use crate::overrides::Overrides;
+use crate::overrides::store::{self, Writer};
 use crate::preflight;
 use crate::record::{self, Record};
 use crate::vips::Vips;
 
 mod events;
+mod reload;
+mod said;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -89,7 +96,11 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 
     let is_successor = pins.exists();
     let mut vips = Vips::new(Record::load()?);
-    let started = start(options, config, &pins, netlink, &mut vips).await;
+    let (events, writer) = (Events::default(), Writer::start(store::path(&config.admin)));
+    let (commands, command_receiver) = mpsc::channel(64);
+    let mut notifier = Notifier::new(events.clone(), commands.clone());
+    notifier.apply(&config.notify);
+    let started = start(options, config, &pins, netlink, &mut vips, &events).await;
     let mut controller = match started {
         Ok(controller) => controller,
         Err(error) => {
@@ -102,13 +113,13 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 
     let doubts = controller.datapath.take_signals()?;
     let (status_sender, status) = watch::channel(controller.status()?);
-    let (commands, command_receiver) = mpsc::channel(64);
     let (shutdown, stopping) = oneshot::channel::<()>();
-    let server = tokio::spawn(admin::serve(listener, status, commands, async {
+    let api = Api::new(status, commands, events.clone());
+    let server = tokio::spawn(admin::serve(listener, api, async {
         // Dropped or sent, it is the end.
         let _ = stopping.await;
     }));
-    let ending = events::Loop {
+    let (ending, writer, notifier) = events::Loop {
         options,
         controller: &mut controller,
         signals,
@@ -117,16 +128,23 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
         status: status_sender,
         doubts,
         give_up_at: None,
+        writer,
+        notifier,
+        watch: None,
+        refused: None,
     }
     .run()
     .await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    events.push(What::Stop { handover: ending == Ending::Handover });
     if ending == Ending::Release {
         release(controller).await?;
     }
     // The server ends once the answers under way are sent.
+    events.close();
     let _ = shutdown.send(());
     let _ = server.await;
+    tokio::join!(writer.finish(), notifier.finish());
     record::tidy();
     Ok(())
 }
@@ -137,8 +155,12 @@ async fn start(
     pins: &Pins,
     netlink: Netlink,
     vips: &mut Vips,
+    events: &Events,
 ) -> anyhow::Result<Controller> {
+    let successor = pins.exists();
     let datapath = Datapath::load(pins.clone(), &Sizes::new(&config))?;
+    let (version, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
+    events.push(What::Start { version, pid, successor });
     for line in report::memory(datapath.sizes()) {
         log::info!("memory: {line}");
     }
@@ -147,9 +169,27 @@ async fn start(
     }
     let vips = std::mem::replace(vips, Vips::new(Record::default()));
     let status = first_status(options);
+    let overrides = overrides(&config, events);
     let mut controller = Controller::new(config, datapath, netlink, vips, status)?;
+    controller.events = events.clone();
+    // Before anything is written: nobody is used for a moment who was drained.
+    controller.overrides = overrides;
     controller.refresh().await?;
     Ok(controller)
+}
+
+/// What operators said to controllers before this one.
+fn overrides(config: &Config, events: &Events) -> Overrides {
+    let path = store::path(&config.admin);
+    let (overrides, trouble) = store::load(&path);
+    if let Some(reason) = trouble {
+        log::error!("{reason}");
+        events.push(What::Alarm { subject: "overrides".to_owned(), reason });
+    }
+    for said in overrides.list(|_| true) {
+        log::warn!("{said}; as {} says", path.display());
+    }
+    overrides
 }
 
 /// What can be known to fail before anything is changed.

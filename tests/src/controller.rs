@@ -106,6 +106,10 @@ impl<'lab> Controller<'lab> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.lb.host.netns.command(&self.binary);
         self.lb.bpffs.show_to(&mut command);
+        // What operators say is kept in the lab's own directory.
+        if let Some(directory) = self.config.parent() {
+            command.env("STATE_DIRECTORY", directory);
+        }
         command.args(["run", "--config"]).arg(&self.config).stdout(log.try_clone()?).stderr(log);
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info");

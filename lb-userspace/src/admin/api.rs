@@ -2,6 +2,7 @@
 //! I/O: it sends commands and waits for their answers.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -11,17 +12,18 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
+use super::model::{BackendChange, BackendChanged, Failure, Peer, Reload, Stop, Version};
 use super::query::{Query, Reply};
-use super::routes::{flows, openapi, trace};
+use super::routes::{events, flows, openapi, trace};
 use super::{Command, Commands, StatusReader};
+use crate::events::Events;
 
 /// No request is larger.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -43,14 +45,11 @@ pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Api {
     pub status: StatusReader,
     pub commands: Commands,
+    pub events: Events,
+    /// For those that follow events.
+    pub(super) followers: Arc<Semaphore>,
     /// Who may read flows.
     pub(super) turns: flows::Turns,
-}
-
-impl Api {
-    pub fn new(status: StatusReader, commands: Commands) -> Self {
-        Self { status, commands, turns: flows::Turns::default() }
-    }
 }
 
 pub(super) type Answer = Result<Response, Refusal>;
@@ -71,6 +70,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
+        .route("/v1/events", get(events::events))
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
         .route("/v1/flows", get(flows::list))
         .route("/v1/flows/count", get(flows::count))
@@ -94,9 +94,16 @@ async fn status(State(api): State<Api>) -> Response {
     Json(&*status).into_response()
 }
 
-async fn reload(State(api): State<Api>) -> Answer {
-    let changes = api.ask(|reply| Command::Reload { reply }).await?;
-    Ok(Json(Reloaded { changes }).into_response())
+async fn reload(
+    State(api): State<Api>,
+    Extension(by): Extension<Option<Peer>>,
+    body: Bytes,
+) -> Answer {
+    // `()` in JSON is what earlier commands send.
+    let is_empty = body.is_empty() || &*body == b"null";
+    let wish: Reload = if is_empty { Reload::default() } else { parse(&body)? };
+    let reloaded = api.ask(|reply| Command::Reload { wish, by, reply }).await?;
+    Ok(Json(reloaded).into_response())
 }
 
 async fn stop(State(api): State<Api>, body: Bytes) -> Answer {
@@ -108,22 +115,28 @@ async fn stop(State(api): State<Api>, body: Bytes) -> Answer {
 async fn set_backend(
     State(api): State<Api>,
     path: Result<Path<(String, String)>, PathRejection>,
+    Extension(by): Extension<Option<Peer>>,
     body: Bytes,
 ) -> Answer {
     let Path((service, backend)) =
         path.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
     let change: BackendChange = parse(&body)?;
-    let BackendChange { admin, weight } = change;
-    if admin.is_none() && weight.is_none() {
-        let message = "nothing to change: give `admin`, `weight` or both";
+    let BackendChange { admin, weight, reset_weight } = change;
+    if admin.is_none() && weight.is_none() && !reset_weight {
+        let message = "nothing to change: give `admin`, `weight` or `reset_weight`";
+        return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
+    }
+    if reset_weight && weight.is_some() {
+        let message = "give either `weight` or `reset_weight`";
         return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
     }
     if weight.is_some_and(|weight| weight > MAX_WEIGHT) {
         let message = format!("the weight must be from 0 to {MAX_WEIGHT}");
         return Err(Refusal(StatusCode::BAD_REQUEST, message));
     }
-    api.ask(|reply| Command::SetBackend { service, backend, admin, weight, reply }).await?;
-    Ok(Json(change).into_response())
+    let ask = |reply| Command::SetBackend { service, backend, change, by, reply };
+    let not_kept = api.ask(ask).await?;
+    Ok(Json(BackendChanged { change, not_kept }).into_response())
 }
 
 async fn unknown_route() -> Refusal {
@@ -164,6 +177,11 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 impl Api {
+    pub fn new(status: StatusReader, commands: Commands, events: Events) -> Self {
+        let followers = Arc::new(Semaphore::new(events::MAX_FOLLOWERS));
+        Self { status, commands, events, followers, turns: flows::Turns::default() }
+    }
+
     async fn send(&self, command: Command) -> Result<(), Refusal> {
         let sent = self.commands.send_timeout(command, ACCEPT_TIMEOUT).await;
         sent.map_err(|error| {

@@ -10,8 +10,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 
+mod event;
 pub mod flows;
+mod reload;
+mod said;
 pub mod trace;
+
+pub use event::{Event, Kind, Trigger, What};
+pub use reload::{Change, Reload, Reloaded};
+pub use said::{Override, Peer, Said, StateFile};
 
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -32,6 +39,30 @@ pub struct Status {
     /// Idle clients of backends that were given up, told so by RST.
     #[serde(default)]
     pub idle_resets: u64,
+    /// What operators have said of backends, until it is undone.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
+    #[serde(default)]
+    pub state_file: StateFile,
+    /// Where events are told.
+    #[serde(default)]
+    pub notify: Vec<Notification>,
+}
+
+/// How one of the configuration's `notify` fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notification {
+    /// The program, or scheme and host of the URL: the rest of one may be secret.
+    pub target: String,
+    pub delivered: u64,
+    /// Given up, after retries.
+    pub failed: u64,
+    /// Never tried, because too many were waiting.
+    pub dropped: u64,
+    pub waiting: u64,
+    /// Why the last one failed, until one succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Which configuration applies.
@@ -220,12 +251,19 @@ pub struct BackendChange {
     pub admin: Option<Admin>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
+    /// Go back to the configured weight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset_weight: bool,
 }
 
-/// Answer to a successful `POST /v1/reload`.
+/// Answer to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
-    pub changes: Vec<String>,
+pub struct BackendChanged {
+    #[serde(flatten)]
+    pub change: BackendChange,
+    /// Why it will be forgotten at the next start; absent: it will not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// Every answer that is not a success.

@@ -11,12 +11,15 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::api::Api;
 use super::api::MAX_BODY;
 use super::client::Client;
-use super::model::BackendChange;
+use super::model::{Admin, BackendChange, Event, What};
 use super::*;
+use crate::events::Events;
 
 mod document;
+mod events;
 mod files;
 mod flows;
 mod hostile;
@@ -41,9 +44,11 @@ async fn a_newer_status_is_seen_at_once() {
 #[tokio::test]
 async fn reload_says_what_changed_or_what_is_wrong() {
     let server = Server::start();
-    assert_eq!(server.client().reload().await.unwrap(), ["backend cp3 added"]);
+    let reloaded = server.client().reload(false).await.unwrap();
+    assert_eq!((reloaded.changes, reloaded.applied), (vec!["backend cp3 added".to_owned()], true));
+    assert!(!server.client().reload(true).await.unwrap().applied);
     server.refuse("fairlead.yaml:3:1: no such key");
-    let error = server.client().reload().await.unwrap_err();
+    let error = server.client().reload(false).await.unwrap_err();
     assert_eq!(error.to_string(), "fairlead.yaml:3:1: no such key");
     let (status, body) = server.request("POST", "/v1/reload", "").await;
     assert_eq!((status, body), (422, json!({ "error": "fairlead.yaml:3:1: no such key" })));
@@ -52,9 +57,13 @@ async fn reload_says_what_changed_or_what_is_wrong() {
 #[tokio::test]
 async fn a_backend_can_be_drained_and_weighed() {
     let server = Server::start();
-    let change = BackendChange { admin: Some(Admin::Draining), weight: Some(7) };
-    server.client().set_backend("api", "cp 1/é", &change).await.unwrap();
-    assert_eq!(server.seen(), ["set api | cp 1/é | Some(Draining) | Some(7)"]);
+    let change =
+        BackendChange { admin: Some(Admin::Draining), weight: Some(7), reset_weight: false };
+    let changed = server.client().set_backend("api", "cp 1/é", &change).await.unwrap();
+    assert_eq!((changed.change, changed.not_kept.as_deref()), (change, Some("a full disk")));
+    let uid = nix::unistd::geteuid();
+    let seen = format!("set api | cp 1/é | Some(Draining) | Some(7) | {uid}");
+    assert_eq!(server.seen(), [seen]);
     server.refuse("no such backend");
     let error = server.client().set_backend("api", "cp9", &change).await.unwrap_err();
     assert_eq!(error.to_string(), "no such backend");
@@ -90,6 +99,7 @@ type Log = Arc<std::sync::Mutex<Vec<String>>>;
 pub(super) struct Server {
     path: PathBuf,
     status: watch::Sender<Arc<Status>>,
+    events: Events,
     log: Log,
     refusal: Arc<std::sync::Mutex<Option<String>>>,
     flows: flows::Fake,
@@ -106,6 +116,13 @@ impl Server {
         Self::start_with(|receiver, control| {
             tokio::spawn(control.run(receiver));
         })
+    }
+
+    /// One with an event to tell of.
+    fn eventful() -> Self {
+        let server = Self::start();
+        server.events.push(What::Vip { address: "10.0.0.100".to_owned(), gained: true });
+        server
     }
 
     fn start_with(control: impl FnOnce(mpsc::Receiver<Command>, Control)) -> Self {
@@ -129,8 +146,10 @@ impl Server {
             }
         };
         let listener = bind(&path).unwrap();
-        let task = tokio::spawn(serve(listener, reader, commands, shutdown));
-        Self { path, status, log, refusal, flows, task, _directory: directory }
+        let events = Events::default();
+        let api = Api::new(reader, commands, events.clone());
+        let task = tokio::spawn(serve(listener, api, shutdown));
+        Self { path, status, events, log, refusal, flows, task, _directory: directory }
     }
 
     fn client(&self) -> Client {
@@ -166,18 +185,24 @@ impl Control {
         while let Some(command) = commands.recv().await {
             match command {
                 Command::Query(query) => self.flows.answer(query, refusal(), say),
-                Command::Reload { reply } => {
+                Command::Reload { wish, reply, .. } => {
                     let changes = vec!["backend cp3 added".to_owned()];
-                    let _ = reply.send(refusal().map_or(Ok(changes), Err));
+                    let applied = !wish.dry_run;
+                    let reloaded = Reloaded { changes, applied, ..Reloaded::default() };
+                    let _ = reply.send(refusal().map_or(Ok(reloaded), Err));
                 }
                 Command::Stop { handover } => {
                     say(format!("stop {handover}"));
                     break;
                 }
-                Command::SetBackend { service, backend, admin, weight, reply } => {
-                    say(format!("set {service} | {backend} | {admin:?} | {weight:?}"));
-                    let _ = reply.send(refusal().map_or(Ok(()), Err));
+                Command::SetBackend { service, backend, change, by, reply } => {
+                    let BackendChange { admin, weight, .. } = change;
+                    let uid = by.unwrap().uid;
+                    say(format!("set {service} | {backend} | {admin:?} | {weight:?} | {uid}"));
+                    let why = Some("a full disk".to_owned());
+                    let _ = reply.send(refusal().map_or(Ok(why), Err));
                 }
+                Command::SourceFor { reply, .. } => drop(reply),
             }
         }
         let _ = self.stop.send(());
@@ -204,5 +229,17 @@ fn parse(answer: &[u8]) -> (u16, Value) {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.into() };
+    (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+}
+
+/// The contents of chunks (RFC 9112 section 7.1).
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((length, rest)) = chunks.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        body.push_str(&rest[..length]);
+        chunks = rest[length..].trim_start_matches("\r\n");
+    }
+    body
 }

@@ -10,6 +10,7 @@ use super::{ConfigOption, print};
 use crate::config::{self, Config, Service};
 use crate::datapath::{Sizes, report};
 use crate::health::fsm::worst_case_removal;
+use crate::overrides::store;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -24,7 +25,25 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let path = &arguments.config.path;
     let config = config::load(path)?;
-    print(&format!("{}: valid\n{}", path.display(), report(&config)))
+    print(&format!("{}: valid\n{}{}", path.display(), report(&config), overrides(&config)))
+}
+
+/// What operators said, which holds in place of the configuration.
+fn overrides(config: &Config) -> String {
+    let path = store::path(&config.admin);
+    let said = match store::read(&path) {
+        Ok(overrides) => overrides.list(|name| {
+            let mut services = config.services.iter();
+            services.any(|it| it.name == name.0 && it.backends.iter().any(|b| b.name == name.1))
+        }),
+        Err(error) => return format!("\noverrides: {error:#}\n"),
+    };
+    if said.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<String> = said.iter().map(|said| format!("  {said}\n")).collect();
+    let undo = "undo them with: fairlead backend reset SERVICE/BACKEND";
+    format!("\noverrides by operators in {}; {undo}\n{}", path.display(), lines.concat())
 }
 
 fn report(config: &Config) -> String {
@@ -117,6 +136,27 @@ mod tests {
         ] {
             assert!(report.contains(expected), "{expected}\n{report}");
         }
+    }
+
+    #[test]
+    fn overrides_of_backends_that_are_gone_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config::parse(config::EXAMPLE, Path::new("example.yaml")).unwrap();
+        let path = directory.path().join("overrides.json");
+        config.admin.state_file = Some(path.clone());
+        assert_eq!(overrides(&config), "");
+        let line = |backend: &str| {
+            format!(
+                r#"{{"service":"kube-apiserver","backend":"{backend}","weight":{{"value":7,"since":"x"}}}}"#
+            )
+        };
+        let text = format!(r#"{{"version":1,"overrides":[{},{}]}}"#, line("cp1"), line("cp9"));
+        std::fs::write(&path, text).unwrap();
+        let said = overrides(&config);
+        assert!(said.contains("  kube-apiserver/cp1: weight 7 since x\n"), "{said}");
+        assert!(said.contains("cp9: weight 7 since x (no such backend is configured)"), "{said}");
+        std::fs::write(&path, "{").unwrap();
+        assert!(overrides(&config).contains("is damaged"));
     }
 
     #[test]

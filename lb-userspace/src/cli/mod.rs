@@ -13,6 +13,7 @@ mod backend;
 mod check;
 mod cleanup;
 mod drain;
+mod events;
 mod exit;
 mod flows;
 mod reload;
@@ -44,6 +45,7 @@ enum Command {
     Flows(flows::Command),
     Trace(trace::Arguments),
     Reload(reload::Arguments),
+    Events(events::Arguments),
     Drain(drain::Arguments),
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
@@ -74,6 +76,7 @@ impl Cli {
             Command::Flows(command) => flows::run(command),
             Command::Trace(arguments) => trace::run(&arguments),
             Command::Reload(arguments) => reload::run(&arguments),
+            Command::Events(arguments) => events::run(&arguments),
             Command::Drain(arguments) => drain::run(&arguments),
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
@@ -104,6 +107,12 @@ fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says something on stderr that is not the end.
+#[expect(clippy::print_stderr, reason = "where warnings of commands belong")]
+fn warn(text: &str) {
+    eprintln!("{text}");
 }
 
 #[cfg(test)]

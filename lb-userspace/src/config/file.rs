@@ -19,6 +19,7 @@ mod backend;
 mod clash;
 mod family;
 mod health;
+mod notify;
 mod reader;
 mod scalar;
 mod service;
@@ -27,6 +28,8 @@ mod translate;
 
 #[cfg(test)]
 mod tests;
+
+pub(super) use scalar::show as show_duration;
 
 /// Reads a configuration; `name` is what its errors call the file.
 pub fn parse(text: &str, name: &Path) -> Result<Config, ConfigError> {
@@ -46,6 +49,18 @@ pub(super) fn parse_with_references(
 pub(super) struct Reference {
     pub(super) path: PathBuf,
     pub(super) spot: Spot,
+    pub(super) what: Referenced,
+}
+
+/// What a file must be that the configuration names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Referenced {
+    /// Certificates in PEM.
+    Ca,
+    /// Executable.
+    Program,
+    /// One line that is sent in a header.
+    Token,
 }
 
 /// Where in the file a value is, and its full key.
@@ -67,6 +82,7 @@ struct Document {
     limits: Option<Spanned<LimitsFile>>,
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
     vrrp: Option<Spanned<Unavailable>>,
+    notify: Option<Spanned<Vec<Spanned<NotifyFile>>>>,
     admin: Option<Spanned<AdminFile>>,
 }
 
@@ -82,6 +98,22 @@ struct LimitsFile {
 struct AdminFile {
     socket: Field,
     listen: Field,
+    state_file: Field,
+    watch_config: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotifyFile {
+    events: Option<Spanned<Vec<Spanned<String>>>>,
+    exec: Option<Spanned<Vec<Spanned<String>>>>,
+    webhook: Field,
+    token_file: Field,
+    ca_file: Field,
+    insecure_skip_verify: Field,
+    timeout: Field,
+    retries: Field,
+    queue: Field,
 }
 
 #[derive(Deserialize)]

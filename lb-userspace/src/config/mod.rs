@@ -7,11 +7,15 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
 pub mod address;
 pub mod diff;
 pub mod error;
 pub mod file;
 pub mod load;
+pub mod notify;
+pub mod watch;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
@@ -24,8 +28,8 @@ pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
 /// A file that shows every key, and says what each is for.
 pub const EXAMPLE: &str = include_str!("example.yaml");
 
-/// Everything an operator may say, validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything an operator may say, validated. Serialized for `diff`: the keys are those of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
     /// Interfaces that XDP attaches to, in the order given, without duplicates. Empty when
     /// the file has none: then the command line must name them.
@@ -36,12 +40,15 @@ pub struct Config {
     pub limits: Limits,
     /// In the order given; names and (VIP, port) pairs are unique. Never empty.
     pub services: Vec<Service>,
+    /// Where events are told.
+    pub notify: Vec<notify::Target>,
     /// Socket and listener of the API.
     pub admin: Admin,
 }
 
 /// How XDP is attached to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum XdpMode {
     /// Native where the driver can, else generic; the choice and its reason are logged.
     #[default]
@@ -51,7 +58,7 @@ pub enum XdpMode {
 }
 
 /// Capacities in flows; each takes two map entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Established flows, in a map that never evicts.
     pub flows: u32,
@@ -66,7 +73,7 @@ impl Default for Limits {
 }
 
 /// One port on one or more VIPs, and the backends behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Service {
     pub name: String,
     /// Never empty, unique. There is a backend of the family of each.
@@ -75,6 +82,7 @@ pub struct Service {
     pub mode: Mode,
     /// VIPs on the backends' side that requests are sent from; none of a family: the VIP that the
     /// client addressed.
+    #[serde(rename = "snat_address")]
     pub snat_addresses: Vec<IpAddr>,
     /// In `dnat`: replies of no flow are translated back all the same.
     pub exclusive: bool,
@@ -94,7 +102,8 @@ pub struct Service {
 }
 
 /// What XDP does with a service's packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// DNAT to the backend, SNAT to a VIP.
     #[default]
@@ -116,7 +125,7 @@ impl Mode {
 }
 
 /// A token bucket for the new connections of a source: an IPv4 address or an IPv6 /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RateLimit {
     pub connections_per_second: u32,
     /// Connections at once after a pause; at least 1.
@@ -124,7 +133,8 @@ pub struct RateLimit {
 }
 
 /// What happens to new connections when no backend is up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnAllDown {
     /// They go to the last set that was up.
     #[default]
@@ -134,7 +144,7 @@ pub enum OnAllDown {
 }
 
 /// Idle times after which a flow is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     pub established: Duration,
     pub half_open: Duration,
@@ -159,7 +169,7 @@ impl Default for Timeouts {
 }
 
 /// One apiserver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Backend {
     /// Part of what the selection hashes: the same on every node of a pair.
     pub name: String,
@@ -170,8 +180,9 @@ pub struct Backend {
 }
 
 /// How a service's backends are probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HealthCheck {
+    #[serde(flatten)]
     pub probe: Probe,
     /// Between probes of a backend whose state is settled.
     pub interval: Duration,
@@ -186,7 +197,8 @@ pub struct HealthCheck {
 }
 
 /// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Probe {
     /// Connects and closes.
     Tcp,
@@ -202,7 +214,8 @@ pub enum Probe {
 }
 
 /// Whose certificates a probe accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verify {
     /// Those signed by a CA of this PEM file.
     Ca(PathBuf),
@@ -211,11 +224,15 @@ pub enum Verify {
 }
 
 /// The administrative surfaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Admin {
     pub socket: PathBuf,
     /// TCP listener; none by default.
     pub listen: Option<SocketAddr>,
+    /// Where overrides are kept; `None`: where `overrides::store` says.
+    pub state_file: Option<PathBuf>,
+    /// The configuration is read again when its file changes.
+    pub watch_config: bool,
 }
 
 /// Where the admin socket is when the configuration does not say.
@@ -223,7 +240,12 @@ pub const DEFAULT_SOCKET: &str = "/run/fairlead/admin.sock";
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { socket: PathBuf::from(DEFAULT_SOCKET), listen: None }
+        Self {
+            socket: PathBuf::from(DEFAULT_SOCKET),
+            listen: None,
+            state_file: None,
+            watch_config: false,
+        }
     }
 }
 

@@ -12,21 +12,24 @@ use anyhow::{Context as _, bail};
 use lb_common::backend::State;
 use tokio::sync::watch;
 
-use super::desired::{self, Desired, LastUp, Override, View};
+use super::desired::{self, Desired, LastUp, View};
 use super::doubt::Doubts;
 use super::give_up::GiveUp;
 use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::plan::{self, Installed};
+use super::reload;
 use crate::admin::model::Status;
 use crate::config::Config;
+use crate::datapath::Datapath;
 use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::{Census, Sweep};
-use crate::datapath::{Datapath, Sizes};
+use crate::events::Events;
 use crate::health::{BackendKey, HealthMonitor, HealthTable, Target};
 use crate::netlink::Netlink;
 use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::{Resolution, Snapshot};
+use crate::overrides::Overrides;
 use crate::vips::Vips;
 
 mod adopt;
@@ -36,6 +39,7 @@ mod idle;
 mod network;
 mod publish;
 mod query;
+mod tell;
 mod trace;
 
 use adopt::{adopted_last_up, everything};
@@ -52,7 +56,10 @@ pub struct Controller {
     pub vips: Vips,
     pub health: HealthMonitor,
     pub health_table: watch::Receiver<HealthTable>,
-    pub overrides: BTreeMap<Name, Override>,
+    pub overrides: Overrides,
+    pub events: Events,
+    /// VIPs that the kernel had when it was last asked.
+    held: BTreeSet<IpAddr>,
     installed: Installed,
     desired: Desired,
     last_up: LastUp,
@@ -93,7 +100,9 @@ impl Controller {
             vips,
             health: HealthMonitor::new(sender),
             health_table,
-            overrides: BTreeMap::new(),
+            overrides: Overrides::default(),
+            events: Events::default(),
+            held: BTreeSet::new(),
             desired: Desired::default(),
             last_up,
             since: BTreeMap::new(),
@@ -115,6 +124,7 @@ impl Controller {
     /// Looks at the kernel's links, addresses, routes and neighbours, and acts on what changed.
     pub async fn refresh(&mut self) -> anyhow::Result<()> {
         self.snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
+        self.tell_vips();
         // What the program needs on its first packet is there before it is attached.
         self.number_links()?;
         self.resolve_backends().await;
@@ -135,17 +145,9 @@ impl Controller {
 
     /// What a running controller cannot change.
     pub async fn check_reload(&self, new: &Config) -> anyhow::Result<()> {
-        if new.limits != self.config.limits {
-            bail!("`limits` changed, which needs a restart: fairlead stop --handover, then start");
-        }
-        if let Some(what) = self.datapath.sizes().lacks(&Sizes::new(new)) {
-            bail!("the maps have no room for {what}: fairlead stop --handover, then start");
-        }
-        if new.xdp_mode != self.config.xdp_mode {
-            bail!("`xdp_mode` changed, which needs a stop and a start");
-        }
-        if new.admin != self.config.admin {
-            bail!("`admin` changed, which needs a restart: fairlead stop --handover, then start");
+        let frozen = reload::frozen(&self.config, new, self.datapath.sizes());
+        if !frozen.is_empty() {
+            bail!("{}", frozen.join("\n"));
         }
         let snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
         for name in new.interfaces.iter().filter(|name| !self.config.interfaces.contains(name)) {
@@ -164,6 +166,7 @@ impl Controller {
         for name in old.iter().filter(|name| !self.config.interfaces.contains(name)) {
             self.datapath.detach(name)?;
             log::info!("{name}: detached");
+            self.tell_detached(name);
         }
         Ok(())
     }
@@ -215,6 +218,7 @@ impl Controller {
             self.installed.apply(operation);
         }
         self.last_up = desired::last_up_after(&desired, &self.last_up);
+        self.tell_changes(&desired);
         self.note_changes(&desired);
         self.desired = desired;
         Ok(())
@@ -255,7 +259,7 @@ impl Controller {
                 | Resolution::Local => None,
             })
             .collect();
-        let (overrides, last_up) = (self.overrides.clone(), self.last_up.clone());
+        let (overrides, last_up) = (self.overrides.effective().clone(), self.last_up.clone());
         View { health, overrides, next_hops, last_up }
     }
 

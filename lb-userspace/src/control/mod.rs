@@ -20,6 +20,7 @@ pub mod idle_reset;
 pub mod links;
 pub mod maglev;
 pub mod plan;
+pub mod reload;
 pub mod reset_frame;
 pub mod status;
 pub mod trace;

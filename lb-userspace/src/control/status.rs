@@ -110,7 +110,7 @@ pub fn vips(desired: &Desired, owned: impl Fn(IpAddr) -> bool) -> Vec<model::Vip
         .collect()
 }
 
-const fn state(state: InstalledState) -> model::State {
+pub(super) const fn state(state: InstalledState) -> model::State {
     match state {
         InstalledState::Free | InstalledState::Unknown => model::State::Unknown,
         InstalledState::Up => model::State::Up,

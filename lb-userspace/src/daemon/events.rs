@@ -8,15 +8,17 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::reload::{Asked, changed};
 use super::{Commands, Ending, Published, RunOptions};
 use crate::admin::Command;
-use crate::admin::model::{Admin, rfc3339};
-use crate::config::{Config, diff};
-use crate::control::desired;
+use crate::admin::model::{Reload, Trigger, rfc3339};
+use crate::config::watch::Watch;
 use crate::control::driver::Controller;
 use crate::datapath::SignalRing;
 use crate::datapath::clock::monotonic;
 use crate::netlink::Changes;
+use crate::notify::Notifier;
+use crate::overrides::store::Writer;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
 const COALESCE: Duration = Duration::from_millis(50);
@@ -74,24 +76,40 @@ pub(super) struct Loop<'a> {
     pub(super) doubts: SignalRing,
     /// When the next backend is to be given up.
     pub(super) give_up_at: Option<std::time::Instant>,
+    pub(super) writer: Writer,
+    pub(super) notifier: Notifier,
+    /// Watches the configuration's file, if that is wanted.
+    pub(super) watch: Option<Watch>,
+    /// Why the last reload was refused, if it was.
+    pub(super) refused: Option<String>,
 }
 
 impl Loop<'_> {
-    /// Runs until something asks for the end.
-    pub(super) async fn run(mut self) -> Ending {
+    /// Runs until something asks for the end; what has still to be told and written is given back.
+    pub(super) async fn run(mut self) -> (Ending, Writer, Notifier) {
+        let ending = self.turn().await;
+        (ending, self.writer, self.notifier)
+    }
+
+    async fn turn(&mut self) -> Ending {
         let mut health = self.controller.health_table.clone();
         let mut status = ticks(STATUS_INTERVAL);
         let mut resync = ticks(RESYNC_INTERVAL);
         let mut next_slice = Instant::now();
         let mut pass_started = next_slice;
         let mut refresh_at: Option<Instant> = None;
+        self.watch_config();
         notify_ready();
         loop {
             tokio::select! {
                 wish = self.signals.next() => match wish {
                     Wish::End(ending) => return ending,
-                    Wish::Reload => self.reload_and_say().await,
+                    Wish::Reload => {
+                        // Said by then.
+                        let _ = self.reload(Asked { trigger: Trigger::Signal, by: None }).await;
+                    }
                 },
+                () = changed(&mut self.watch) => self.reload_if_changed().await,
                 Some(command) = self.commands.recv() => {
                     if let Some(ending) = self.command(command).await {
                         return ending;
@@ -152,7 +170,9 @@ impl Loop<'_> {
         self.give_up_at = self.controller.give_up_deadline(now);
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
+        let (state_file, notify) = (self.state_file(), self.notifier.status());
+        self.controller.note_daemon(state_file, notify);
         match self.controller.status() {
             Ok(status) => drop(self.status.send_replace(status)),
             Err(error) => report("reading counters", Err(error)),
@@ -169,76 +189,26 @@ impl Loop<'_> {
                 self.controller.answer(query);
                 return None;
             }
-            Command::Reload { reply } => {
-                let outcome = self.reload().await.map_err(|error| format!("{error:#}"));
+            Command::Reload { wish: Reload { dry_run: true }, reply, .. } => {
+                let outcome = self.dry_run().await.map_err(|error| format!("{error:#}"));
                 // Who asked may have gone.
                 let _ = reply.send(outcome);
             }
-            Command::SetBackend { service, backend, admin, weight, reply } => {
-                let outcome = self.set_backend((service, backend), admin, weight);
+            Command::Reload { wish: Reload { dry_run: false }, by, reply } => {
+                let outcome = self.reload(Asked { trigger: Trigger::Command, by }).await;
                 let _ = reply.send(outcome.map_err(|error| format!("{error:#}")));
+            }
+            Command::SetBackend { service, backend, change, by, reply } => {
+                self.set_backend((service, backend), change, by, reply);
+            }
+            Command::SourceFor { address, reply } => {
+                let vips = self.controller.config.vips();
+                let _ = reply.send(self.controller.snapshot.source_for(address, &vips));
+                return None;
             }
         }
         self.publish();
         None
-    }
-
-    fn set_backend(
-        &mut self,
-        name: (String, String),
-        admin: Option<Admin>,
-        weight: Option<u16>,
-    ) -> anyhow::Result<()> {
-        let known = self.controller.config.services.iter().any(|service| {
-            service.name == name.0 && service.backends.iter().any(|b| b.name == name.1)
-        });
-        anyhow::ensure!(known, "there is no backend {}/{}", name.0, name.1);
-        let change = self.controller.overrides.entry(name.clone()).or_default();
-        if let Some(admin) = admin {
-            change.admin = match admin {
-                Admin::Enabled => desired::Admin::Enabled,
-                Admin::Draining => desired::Admin::Draining,
-                Admin::Disabled => desired::Admin::Disabled,
-            };
-            log::info!("{}/{}: {} by command", name.0, name.1, admin.as_str());
-        }
-        if let Some(weight) = weight {
-            change.weight = Some(weight);
-            log::info!("{}/{}: weight {weight} by command", name.0, name.1);
-        }
-        self.controller.reconcile()
-    }
-
-    async fn reload_and_say(&mut self) {
-        match self.reload().await {
-            Ok(changes) => {
-                log::info!("reloaded: {}", summary(&changes));
-                self.publish();
-            }
-            Err(error) => log::error!("not reloaded: {error:#}"),
-        }
-    }
-
-    /// Reads the configuration again. What is wrong with it leaves everything as it was.
-    async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
-        let new = self.options.load()?;
-        let changes = diff::diff(&self.controller.config, &new);
-        self.controller.check_reload(&new).await?;
-        let old = std::mem::replace(&mut self.controller.config, new);
-        if let Err(error) = self.adopt(&old).await {
-            self.controller.config = old;
-            report("going back to the old configuration", self.controller.refresh().await);
-            return Err(error);
-        }
-        self.controller.configuration_loaded(now());
-        Ok(changes)
-    }
-
-    async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
-        self.controller.probe();
-        self.controller.reconcile()?;
-        self.controller.drop_interfaces(&old.interfaces)?;
-        self.controller.refresh().await
     }
 }
 
@@ -262,14 +232,10 @@ fn far() -> Instant {
 }
 
 /// Something failed that will be tried again.
-fn report(when: &str, outcome: anyhow::Result<()>) {
+pub(super) fn report(when: &str, outcome: anyhow::Result<()>) {
     if let Err(error) = outcome {
         log::error!("{when}: {error:#}");
     }
-}
-
-fn summary(changes: &[String]) -> String {
-    if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("; ") }
 }
 
 fn notify_ready() {
@@ -280,6 +246,6 @@ fn notify_ready() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
-fn now() -> String {
+pub(super) fn now() -> String {
     rfc3339(SystemTime::now())
 }

@@ -16,6 +16,7 @@ async fn what_is_not_a_route_is_refused_in_json() {
         ("GET", "/v1/nothing", 404),
         ("GET", "/v1/status/", 404),
         ("POST", "/v1/services/a/backends", 404),
+        ("GET", "/v1/events?since=x", 400),
         ("POST", "/v1/services/%ff/backends/b", 400),
     ] {
         let (status, body) = server.request(method, path, "").await;
@@ -48,6 +49,9 @@ async fn wrong_bodies_are_refused_everywhere() {
     let deep = "[".repeat(60_000);
     for operation in operations().iter().filter(|operation| operation.has_body()) {
         for body in ["{", "null", "[]", "7", "\"\"", "\0\u{7f}", r#"{"hangover":true}"#, &deep] {
+            if body == "null" && operation.path == "/v1/reload" {
+                continue;
+            }
             let (status, answer) =
                 server.request(&operation.method, &operation.target(), body).await;
             assert_eq!(status, 400, "{} {body:.40}", operation.path);
@@ -64,6 +68,8 @@ async fn wrong_bodies_are_refused_everywhere() {
         (backend, r#"{"weight":-1}"#),
         (backend, r#"{"weight":1001}"#),
         (backend, r#"{"weight":1e99}"#),
+        (backend, r#"{"reset_weight":false}"#),
+        (backend, r#"{"reset_weight":true,"weight":7}"#),
         (purge, ""),
         (purge, "{}"),
         (purge, r#"{"all":false}"#),
@@ -143,7 +149,7 @@ async fn slow_clients_are_cut_everywhere() {
 #[tokio::test]
 async fn a_thousand_clients_at_once_are_served_everywhere() {
     for operation in operations() {
-        let server = Server::start();
+        let server = Server::eventful();
         let request = text(&operation.method, &operation.target(), &operation.body());
         if operation.path == "/v1/stop" {
             assert_eq!(parse(&exchange(&server.path, request.as_bytes()).await).0, 202);
@@ -174,7 +180,7 @@ async fn clients_that_never_read_are_cut_and_only_so_many_are_served_at_once() {
     let start = tokio::time::Instant::now();
     server.request("GET", "/v1/version", "").await;
     let waited = start.elapsed();
-    assert!(waited >= Duration::from_secs(40) && waited < Duration::from_secs(60), "{waited:?}");
+    assert!(waited >= Duration::from_secs(25) && waited < Duration::from_secs(60), "{waited:?}");
     let mut answer = Vec::new();
     let read = stubborn[0].read_to_end(&mut answer).await;
     assert!(read.is_err() || answer.len() < 1_500_000, "{}", answer.len());

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::document::{Operation, document, operations};
+use super::super::model::{Kind, Peer, State, Trigger};
+use super::super::routes::events::MAX_FOLLOWERS;
+use super::document::{Operation, document, errors, operations};
 use super::*;
 
 /// Where routes are declared.
@@ -76,7 +78,7 @@ async fn the_document_is_served() {
 async fn provoke(operation: &Operation, status: u16) -> (u16, Value) {
     let Operation { method, .. } = operation;
     let (target, body) = (operation.target(), operation.body());
-    let mut server = Server::start();
+    let mut server = Server::eventful();
     match status {
         200 | 202 => {}
         400 if operation.has_query() => {
@@ -91,6 +93,10 @@ async fn provoke(operation: &Operation, status: u16) -> (u16, Value) {
         413 => return server.request(method, &target, &" ".repeat(MAX_BODY + 1)).await,
         422 => server.refuse("it cannot be"),
         500 => server.flows.fail(),
+        503 if operation.path == "/v1/events" => {
+            let _followers = follow(&server).await;
+            return server.request(method, &(operation.plain_path() + "?follow=true"), "").await;
+        }
         503 => server = Server::start_with(|receiver, _| drop(receiver)),
         504 => server = Server::start_with(|receiver, _| drop(tokio::spawn(never(receiver)))),
         other => panic!("{} {other}: nobody knows how to bring it about", name(operation)),
@@ -109,6 +115,66 @@ async fn send_raw(
     let target = operation.target();
     let request = format!("{method} {target} HTTP/1.1\r\nhost: x\r\n{header}\r\n\r\n{body}\r\n");
     parse(&exchange(&server.path, request.as_bytes()).await)
+}
+
+/// As many as there may be.
+async fn follow(server: &Server) -> Vec<UnixStream> {
+    let mut followers = Vec::new();
+    for _ in 0..MAX_FOLLOWERS {
+        let mut stream = UnixStream::connect(&server.path).await.unwrap();
+        stream.write_all(text("GET", "/v1/events?follow=true", "").as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0; 12]).await.unwrap();
+        followers.push(stream);
+    }
+    followers
+}
+
+/// Every kind, with everything that it may say.
+#[test]
+fn events_are_as_documented() {
+    let by = Some(Peer { uid: 0, login_uid: Some(1000) });
+    let (service, backend) = ("api".to_owned(), "cp1".to_owned());
+    let some = || Some("x".to_owned());
+    let from = "init".to_owned();
+    let all = [
+        What::Start { version: "1".to_owned(), pid: 1, successor: true },
+        What::Stop { handover: true },
+        What::Backend {
+            service: service.clone(),
+            backend: backend.clone(),
+            from: State::Up,
+            to: State::Down,
+            reason: "refused".to_owned(),
+        },
+        What::Admin {
+            service: service.clone(),
+            backend,
+            admin: Some(Admin::Disabled),
+            weight: Some(7),
+            reset_weight: false,
+            by,
+        },
+        What::Reload { applied: true, trigger: Trigger::File, changes: vec![], error: some(), by },
+        What::Panic { service, family: "IPv4".to_owned(), entered: true },
+        What::Vip { address: "10.0.0.1".to_owned(), gained: false },
+        What::Datapath {
+            interface: "eth0".to_owned(),
+            attached: true,
+            mode: Some("native".to_owned()),
+        },
+        What::Vrrp { instance: from.clone(), to: from.clone(), reason: from.clone(), from },
+        What::Alarm { subject: "a".to_owned(), reason: "b".to_owned() },
+        What::Gap { from: 1, to: 2 },
+    ];
+    let mut kinds = BTreeSet::new();
+    for what in all {
+        kinds.insert(what.kind());
+        let event = Event { sequence: 1, time: String::new(), message: what.to_string(), what };
+        let event = serde_json::to_value(event).unwrap();
+        let errors = errors(&json!({ "$ref": "#/components/schemas/Event" }), &event);
+        assert!(errors.is_empty(), "{event}: {errors:?}");
+    }
+    assert_eq!(kinds.len(), Kind::CHOICES.len() + 1);
 }
 
 /// Takes commands and answers none.

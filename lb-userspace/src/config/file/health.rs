@@ -10,7 +10,7 @@ use serde_saphyr::Spanned;
 use super::super::{HealthCheck, Probe, Verify};
 use super::reader::Reader;
 use super::scalar::{quoted, show};
-use super::{Field, HealthFile, Reference, Spot};
+use super::{Field, HealthFile, Reference, Referenced, Spot};
 
 /// Where kubeadm puts the cluster's CA.
 const DEFAULT_CA: &str = "/etc/kubernetes/pki/ca.crt";
@@ -110,7 +110,7 @@ impl Reader<'_> {
     fn ca(&mut self, spot: Spot, text: &str) -> Verify {
         let path = PathBuf::from(text);
         if path.is_absolute() {
-            self.references.push(Reference { path: path.clone(), spot });
+            self.references.push(Reference { path: path.clone(), spot, what: Referenced::Ca });
         } else {
             self.wrong(
                 &spot,

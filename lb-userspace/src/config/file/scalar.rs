@@ -233,7 +233,7 @@ const fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
 }
 
 /// As an operator would write it.
-pub(super) fn show(duration: Duration) -> String {
+pub(in super::super) fn show(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }

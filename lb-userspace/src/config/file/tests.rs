@@ -11,7 +11,10 @@ use super::super::{
 };
 use super::parse;
 
+mod notify;
 mod refused;
+
+use notify::notifications;
 
 /// The least a file must say.
 const MINIMAL: &str = "\
@@ -52,7 +55,13 @@ fn minimal_file_gets_every_default() {
                 backends: vec![backend("cp1", 11, 6443)],
                 health: default_health(),
             }],
-            admin: Admin { socket: PathBuf::from("/run/fairlead/admin.sock"), listen: None },
+            notify: Vec::new(),
+            admin: Admin {
+                socket: PathBuf::from("/run/fairlead/admin.sock"),
+                listen: None,
+                state_file: None,
+                watch_config: false,
+            },
         }
     );
 }
@@ -119,7 +128,13 @@ fn every_value_can_be_other_than_the_default() {
             xdp_mode: XdpMode::Generic,
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
-            admin: Admin { socket: PathBuf::from("/tmp/a.sock"), listen: None },
+            notify: notifications(),
+            admin: Admin {
+                socket: PathBuf::from("/tmp/a.sock"),
+                listen: None,
+                state_file: Some(PathBuf::from("/tmp/a.json")),
+                watch_config: true,
+            },
         }
     );
 }

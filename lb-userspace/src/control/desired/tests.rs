@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use rstest::rstest;
 
 use super::*;
@@ -242,6 +240,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         xdp_mode: XdpMode::Auto,
         limits: Limits::default(),
         services: vec![service],
-        admin: config::Admin { socket: PathBuf::new(), listen: None },
+        notify: Vec::new(),
+        admin: config::Admin::default(),
     }
 }

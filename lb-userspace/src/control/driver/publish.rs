@@ -17,7 +17,7 @@ impl Controller {
         let sources = Sources {
             desired: &self.desired,
             health: &health,
-            overrides: &self.overrides,
+            overrides: self.overrides.effective(),
             measured: &measured,
             since: &self.since,
         };
@@ -35,6 +35,7 @@ impl Controller {
                 reason: attachment.reason.clone(),
             })
             .collect();
+        self.status.overrides = self.overrides_listed();
         let counters = self.datapath.maps.counters()?;
         self.status.counters =
             counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -47,6 +48,22 @@ impl Controller {
             },
         };
         Ok(Arc::new(self.status.clone()))
+    }
+
+    /// What the daemon knows of itself.
+    pub fn note_daemon(&mut self, state_file: model::StateFile, notify: Vec<model::Notification>) {
+        (self.status.state_file, self.status.notify) = (state_file, notify);
+    }
+
+    fn overrides_listed(&self) -> Vec<model::Override> {
+        if self.overrides.is_empty() {
+            return Vec::new();
+        }
+        let backends = self.config.services.iter().flat_map(|service| {
+            service.backends.iter().map(move |backend| (&*service.name, &*backend.name))
+        });
+        let configured: BTreeSet<(&str, &str)> = backends.collect();
+        self.overrides.list(|name| configured.contains(&(&*name.0, &*name.1)))
     }
 
     fn measure(&self) -> anyhow::Result<BTreeMap<Name, Measured>> {

@@ -16,7 +16,7 @@ use crate::config::{HealthCheck, Probe};
 
 mod http;
 mod https;
-mod insecure;
+pub(crate) mod insecure;
 mod tcp;
 mod tls_cache;
 

@@ -50,7 +50,7 @@ const NO_KEY: &str = "";
     "tls: 1\n",
     "1:1",
     "tls",
-    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, admin"
+    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, notify, admin"
 )]
 #[case::misspelt_within("admin: { sock: /a }\n", "1:10", "admin.sock", "did you mean `socket`?")]
 fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {
@@ -208,7 +208,7 @@ fn deep_nesting_is_refused(#[case] text: String) {
     assert_eq!(refusal(&text).problems().len(), 1);
 }
 
-fn assert_refused(text: &str, place: &str, key: &str, remedy: &str) {
+pub(super) fn assert_refused(text: &str, place: &str, key: &str, remedy: &str) {
     let error = refusal(text);
     let [problem] = error.problems() else { panic!("not one problem:\n{error}") };
     let found = format!("{}:{}", problem.line, problem.column);
