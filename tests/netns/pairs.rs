@@ -21,6 +21,7 @@ const SEED: u64 = 20_260_102;
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
+#[expect(clippy::disallowed_methods, reason = "measures how long reloads take")]
 fn no_connection_of_an_unchanged_service_is_lost_over_a_thousand_pairs() -> Result<()> {
     let scene = Scene::build()?;
     let mut controller = scene.controller(&Settings::default())?;
