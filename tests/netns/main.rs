@@ -6,6 +6,7 @@ mod apiservers;
 mod attach;
 mod certificates;
 mod flood;
+mod flows;
 mod follow;
 mod give_up;
 mod health;

@@ -20,7 +20,8 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
 use super::model::{BackendChange, BackendChanged, Drain, Failure, Peer, Reload, Stop, Version};
-use super::routes::events;
+use super::query::{Query, Reply};
+use super::routes::{events, flows, openapi, trace};
 use super::{Command, Commands, StatusReader};
 use crate::events::Events;
 
@@ -47,6 +48,8 @@ pub struct Api {
     pub events: Events,
     /// For those that follow events.
     pub(super) followers: Arc<Semaphore>,
+    /// Who may read flows.
+    pub(super) turns: flows::Turns,
 }
 
 pub(super) type Answer = Result<Response, Refusal>;
@@ -70,6 +73,11 @@ pub fn router(api: Api) -> Router {
         .route("/v1/drain", post(drain))
         .route("/v1/events", get(events::events))
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
+        .route("/v1/flows", get(flows::list))
+        .route("/v1/flows/count", get(flows::count))
+        .route("/v1/flows/purge", post(flows::purge))
+        .route("/v1/openapi.json", get(openapi::document))
+        .route("/v1/trace", get(trace::trace))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(read_body))
@@ -165,7 +173,12 @@ async fn read_body(request: Request, next: Next) -> Response {
     refusal.into_response()
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // Serde takes an array for a structure, by the order of its fields.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        let message = "not a valid body: it must be a JSON object";
+        return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
+    }
     serde_json::from_slice(body)
         .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not a valid body: {error}")))
 }
@@ -173,7 +186,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 impl Api {
     pub fn new(status: StatusReader, commands: Commands, events: Events) -> Self {
         let followers = Arc::new(Semaphore::new(events::MAX_FOLLOWERS));
-        Self { status, commands, events, followers }
+        Self { status, commands, events, followers, turns: flows::Turns::default() }
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {
@@ -187,6 +200,14 @@ impl Api {
             };
             Refusal(StatusCode::SERVICE_UNAVAILABLE, message.to_owned())
         })
+    }
+
+    /// Asks the controller and waits for its answer.
+    pub(super) async fn query<T>(
+        &self,
+        query: impl FnOnce(Reply<T>) -> Query,
+    ) -> Result<T, Refusal> {
+        self.ask(|reply| Command::Query(query(reply))).await
     }
 
     /// Sends a command and waits for its answer.

@@ -18,6 +18,8 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+mod queries;
+
 use super::model::{
     BackendChange, BackendChanged, Drain, Event, Failure, Reload, Reloaded, Stop, Version,
 };
@@ -27,6 +29,11 @@ const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A thousand services with their backends are a tenth of it.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// No controller is there to be asked, or this user may not ask it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreachable(pub String);
 
 /// Asks the controller that listens on one socket.
 #[derive(Clone, Debug)]
@@ -189,14 +196,14 @@ impl Client {
         let shown = self.socket.display();
         let kind = error.kind();
         if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
-            return anyhow!(
+            return Error::new(Unreachable(format!(
                 "no controller answers at {shown}: is `fairlead run` running? another socket: --socket"
-            );
+            )));
         }
         if kind == io::ErrorKind::PermissionDenied {
-            return anyhow!(
+            return Error::new(Unreachable(format!(
                 "not allowed to use {shown}: run as the controller's user, mostly root"
-            );
+            )));
         }
         Error::new(error).context(format!("connecting to {shown}"))
     }

@@ -14,6 +14,7 @@ pub mod api;
 pub mod client;
 mod connection;
 pub mod model;
+pub mod query;
 mod routes;
 mod server;
 mod socket;
@@ -22,6 +23,7 @@ pub use server::serve;
 pub use socket::{Listener, bind};
 
 use model::{BackendChange, Peer, Reload, Reloaded, Status};
+use query::Query;
 
 /// What a client asks of the controller. Who gave up waiting has dropped the receiver of `reply`.
 #[derive(Debug)]
@@ -41,6 +43,8 @@ pub enum Command {
         by: Option<Peer>,
         reply: oneshot::Sender<Result<Option<String>, String>>,
     },
+    /// What changes no decision.
+    Query(Query),
     /// The address that this node's own connections to some other come from; `None`: any.
     SourceFor { address: IpAddr, reply: oneshot::Sender<Option<IpAddr>> },
 }

@@ -11,9 +11,11 @@ use serde::{Deserialize, Serialize};
 use crate::health::Health;
 
 mod event;
+pub mod flows;
 mod name;
 mod reload;
 mod said;
+pub mod trace;
 
 pub use event::{Event, Kind, Trigger, What};
 pub use name::Name;

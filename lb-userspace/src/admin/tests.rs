@@ -18,9 +18,12 @@ use super::model::{Admin, BackendChange, Event, What};
 use super::*;
 use crate::events::Events;
 
+mod document;
 mod events;
 mod files;
+mod flows;
 mod hostile;
+mod openapi;
 
 #[tokio::test]
 async fn the_client_gets_status_and_version() {
@@ -110,6 +113,7 @@ pub(super) struct Server {
     events: Events,
     log: Log,
     refusal: Arc<std::sync::Mutex<Option<String>>>,
+    flows: flows::Fake,
     task: JoinHandle<anyhow::Result<()>>,
     _directory: TempDir,
 }
@@ -125,14 +129,27 @@ impl Server {
         })
     }
 
+    /// One with an event to tell of.
+    fn eventful() -> Self {
+        let server = Self::start();
+        server.events.push(What::Vip { address: "10.0.0.100".to_owned(), gained: true });
+        server
+    }
+
     fn start_with(control: impl FnOnce(mpsc::Receiver<Command>, Control)) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("run/admin.sock");
         let (status, reader) = watch::channel(Arc::new(fixture()));
         let (commands, receiver) = mpsc::channel(8);
         let (log, refusal) = (Log::default(), Arc::default());
+        let flows = flows::Fake::some();
         let (stop, stopped) = oneshot::channel::<()>();
-        let fake = Control { log: Arc::clone(&log), refusal: Arc::clone(&refusal), stop };
+        let fake = Control {
+            log: Arc::clone(&log),
+            refusal: Arc::clone(&refusal),
+            flows: flows.clone(),
+            stop,
+        };
         control(receiver, fake);
         let shutdown = async {
             if stopped.await.is_err() {
@@ -143,7 +160,7 @@ impl Server {
         let events = Events::default();
         let api = Api::new(reader, commands, events.clone());
         let task = tokio::spawn(serve(listener, api, shutdown));
-        Self { path, status, events, log, refusal, task, _directory: directory }
+        Self { path, status, events, log, refusal, flows, task, _directory: directory }
     }
 
     fn client(&self) -> Client {
@@ -159,10 +176,7 @@ impl Server {
     }
 
     async fn request(&self, method: &str, path: &str, body: &str) -> (u16, Value) {
-        let request = format!(
-            "{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}",
-            body.len()
-        );
+        let request = text(method, path, body);
         parse(&exchange(&self.path, request.as_bytes()).await)
     }
 }
@@ -171,6 +185,7 @@ impl Server {
 pub(super) struct Control {
     log: Log,
     refusal: Arc<std::sync::Mutex<Option<String>>>,
+    flows: flows::Fake,
     stop: oneshot::Sender<()>,
 }
 
@@ -180,6 +195,7 @@ impl Control {
         let say = |what: String| self.log.lock().unwrap().push(what);
         while let Some(command) = commands.recv().await {
             match command {
+                Command::Query(query) => self.flows.answer(query, refusal(), say),
                 Command::Reload { wish, reply, .. } => {
                     let changes = vec!["backend cp3 added".to_owned()];
                     let applied = !wish.dry_run;
@@ -208,13 +224,19 @@ impl Control {
     }
 }
 
+/// A request as it is sent.
+fn text(method: &str, path: &str, body: &str) -> String {
+    let length = body.len();
+    format!("{method} {path} HTTP/1.1\r\nhost: x\r\ncontent-length: {length}\r\n\r\n{body}")
+}
+
 /// Sends bytes and reads until the server closes.
 async fn exchange(path: &Path, request: &[u8]) -> Vec<u8> {
     let mut stream = UnixStream::connect(path).await.unwrap();
     // A server that refuses may close before it has read everything.
     let _ = stream.write_all(request).await;
     let mut answer = Vec::new();
-    let _ = timeout(Duration::from_secs(20), stream.read_to_end(&mut answer)).await.unwrap();
+    let _ = timeout(Duration::from_secs(120), stream.read_to_end(&mut answer)).await.unwrap();
     answer
 }
 
@@ -222,5 +244,17 @@ fn parse(answer: &[u8]) -> (u16, Value) {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, serde_json::from_str(body).unwrap_or(Value::Null))
+    let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.into() };
+    (status, serde_json::from_str(&body).unwrap_or(Value::Null))
+}
+
+/// The contents of chunks (RFC 9112 section 7.1).
+fn joined(mut chunks: &str) -> String {
+    let mut body = String::new();
+    while let Some((length, rest)) = chunks.split_once("\r\n") {
+        let length = usize::from_str_radix(length, 16).unwrap();
+        body.push_str(&rest[..length]);
+        chunks = rest[length..].trim_start_matches("\r\n");
+    }
+    body
 }

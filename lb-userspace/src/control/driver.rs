@@ -40,7 +40,9 @@ mod flows;
 mod idle;
 mod network;
 mod publish;
+mod query;
 mod tell;
+mod trace;
 
 use adopt::{adopted_last_up, everything};
 

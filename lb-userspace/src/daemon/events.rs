@@ -16,6 +16,7 @@ use crate::config::watch::Watch;
 use crate::control::driver::Controller;
 use crate::control::elections::{Elections, Notices};
 use crate::datapath::SignalRing;
+use crate::datapath::clock::monotonic;
 use crate::netlink::Changes;
 use crate::notify::Notifier;
 use crate::overrides::store::Writer;
@@ -261,6 +262,10 @@ impl Loop<'_> {
                 // Who asked may have gone.
                 let _ = reply.send(self.drain(resume));
             }
+            Command::Query(query) => {
+                self.controller.answer(query);
+                return None;
+            }
             Command::Reload { wish: Reload { dry_run: true }, reply, .. } => {
                 let outcome = self.dry_run().await.map_err(|error| format!("{error:#}"));
                 // Who asked may have gone.
@@ -357,11 +362,4 @@ fn notify_ready() {
 #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
 pub(super) fn now() -> String {
     rfc3339(SystemTime::now())
-}
-
-/// The clock that the datapath stamps flows with, in nanoseconds.
-fn monotonic() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
-    let now = nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }
