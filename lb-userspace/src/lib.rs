@@ -7,6 +7,7 @@ pub mod control;
 pub mod daemon;
 pub mod datapath;
 pub mod health;
+pub mod import;
 pub mod netlink;
 pub mod preflight;
 #[cfg(test)]

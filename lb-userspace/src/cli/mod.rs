@@ -13,6 +13,7 @@ mod backend;
 mod check;
 mod cleanup;
 mod drain;
+mod import;
 mod reload;
 mod run;
 mod status;
@@ -37,6 +38,7 @@ enum Command {
     Drain(drain::Arguments),
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
+    Import(import::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -65,6 +67,7 @@ impl Cli {
             Command::Drain(arguments) => drain::run(&arguments),
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
+            Command::Import(arguments) => import::run(&arguments),
         }
     }
 }
