@@ -5,6 +5,7 @@
 //! admin  ──┤ Command          ┌─► maps, links (datapath)
 //! netlink ─┼────────► main loop (Controller) ─► addresses (vips)
 //! health ──┤                  └─► watch<Status> ─► admin
+//! names  ──┤
 //! ticks  ──┘
 //! ```
 
@@ -24,9 +25,11 @@ use crate::netlink::Netlink;
 use crate::netlink::snapshot::Snapshot;
 use crate::preflight;
 use crate::record::{self, Record};
+use crate::resolve::Names;
 use crate::vips::Vips;
 
 mod events;
+mod names;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -89,7 +92,9 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 
     let is_successor = pins.exists();
     let mut vips = Vips::new(Record::load()?);
-    let started = start(options, config, &pins, netlink, &mut vips).await;
+    let own = config.vips();
+    let names = Names::new(config, vips.names(), |server| snapshot.source_for(server, &own));
+    let started = start(options, names.current(), &pins, netlink, &mut vips).await;
     let mut controller = match started {
         Ok(controller) => controller,
         Err(error) => {
@@ -111,6 +116,7 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
     let ending = events::Loop {
         options,
         controller: &mut controller,
+        names,
         signals,
         changes,
         commands: command_receiver,

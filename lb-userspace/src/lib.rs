@@ -13,5 +13,6 @@ pub mod preflight;
 #[cfg(test)]
 mod readme;
 pub mod record;
+pub mod resolve;
 pub mod vips;
 pub mod vrrp;

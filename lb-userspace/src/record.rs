@@ -28,6 +28,8 @@ pub struct Record {
     pub rxvlan_off: BTreeSet<String>,
     /// The numbers that flows know interfaces by.
     pub links: BTreeMap<String, LinkId>,
+    /// What DNS last said of the names in the configuration.
+    pub names: BTreeMap<String, Vec<IpAddr>>,
 }
 
 /// The file of this network namespace.

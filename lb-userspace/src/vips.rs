@@ -40,6 +40,20 @@ impl Vips {
         self.record.save()
     }
 
+    /// What DNS said of the configured names, as a predecessor wrote it down.
+    pub fn names(&self) -> &BTreeMap<String, Vec<IpAddr>> {
+        &self.record.names
+    }
+
+    /// Writes it down, if it is new.
+    pub fn record_names(&mut self, names: BTreeMap<String, Vec<IpAddr>>) -> anyhow::Result<()> {
+        if self.record.names == names {
+            return Ok(());
+        }
+        self.record.names = names;
+        self.record.save()
+    }
+
     /// Switches GRO off for generic XDP, which would see merged frames.
     pub fn switch_gro_off(&mut self, interface: &str) -> anyhow::Result<()> {
         if !offload::gro(interface)? {
@@ -75,6 +89,7 @@ impl Vips {
     /// Switches on again what was switched off, once there is no datapath.
     pub fn restore_offloads(&mut self) -> anyhow::Result<()> {
         self.record.links.clear();
+        self.record.names.clear();
         for interface in std::mem::take(&mut self.record.rxvlan_off) {
             if let Err(error) = offload::set_rxvlan(&interface, true) {
                 log::warn!("{interface}: rx-vlan-offload stays off: {error:#}");

@@ -82,6 +82,18 @@ impl Drop for Bpffs {
     }
 }
 
+/// Lets `command`, which was shown a bpffs and so has mounts of its own, see a file in place of another.
+pub fn replace_for(command: &mut Command, file: &Path, of: &'static str) {
+    let file = file.to_owned();
+    // SAFETY: a system call only, but for the C strings that nix makes of paths on the stack.
+    unsafe {
+        command.pre_exec(move || {
+            const NONE: Option<&str> = None;
+            mount(Some(&file), of, NONE, MsFlags::MS_BIND, NONE).map_err(io::Error::from)
+        });
+    }
+}
+
 /// Unmounts what [`Bpffs::keep`] left.
 pub fn unmount(path: &Path) {
     // Detached, so that a process that has not ended yet cannot keep the lab's directory busy.

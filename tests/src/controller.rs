@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
+use crate::bpffs;
 use crate::command::{Process, Signal, run};
 use crate::eventually::{Seen, eventually};
 use crate::family::Family;
@@ -29,6 +30,8 @@ pub struct Controller<'lab> {
     socket: PathBuf,
     log: PathBuf,
     process: Option<Process>,
+    /// In place of the machine's, if any.
+    resolv_conf: Option<PathBuf>,
 }
 
 /// The lab's configuration, `lab.yaml`, with this lab's addresses and files.
@@ -59,7 +62,16 @@ impl<'lab> Controller<'lab> {
             socket: file("sock"),
             log: file("log"),
             process: None,
+            resolv_conf: None,
         }
+    }
+
+    /// Has it see this text as `/etc/resolv.conf`.
+    pub fn set_resolv_conf(&mut self, text: &str) -> Result<()> {
+        let path = self.config.with_extension("resolv.conf");
+        fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
+        self.resolv_conf = Some(path);
+        Ok(())
     }
 
     /// Where the configuration must put the admin socket.
@@ -106,6 +118,9 @@ impl<'lab> Controller<'lab> {
         let log = File::options().create(true).append(true).open(&self.log)?;
         let mut command = self.lb.host.netns.command(&self.binary);
         self.lb.bpffs.show_to(&mut command);
+        if let Some(path) = &self.resolv_conf {
+            bpffs::replace_for(&mut command, path, "/etc/resolv.conf");
+        }
         command.args(["run", "--config"]).arg(&self.config).stdout(log.try_clone()?).stderr(log);
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info");

@@ -10,6 +10,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 
+mod name;
+
+pub use name::Name;
+
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -20,6 +24,9 @@ pub struct Status {
     pub configuration: Configuration,
     pub xdp: Vec<Xdp>,
     pub services: Vec<Service>,
+    /// DNS names of backends.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub names: Vec<Name>,
     pub vips: Vec<Vip>,
     /// VRRP instances. Empty: there is no VRRP.
     pub vrrp: Vec<serde_json::Value>,
@@ -59,6 +66,9 @@ pub struct Service {
     pub mode: String,
     /// No backend is up, and new connections go to those that last were.
     pub panic: bool,
+    /// What operators must know of its backends.
+    #[serde(default)]
+    pub alarms: Vec<String>,
     pub backends: Vec<Backend>,
 }
 
@@ -102,7 +112,7 @@ pub enum State {
     /// Too few probes to tell.
     Unknown,
     Up,
-    /// Up, but its probes have begun to fail.
+    /// Ready but for etcd: gets connections when nobody is up.
     Degraded,
     /// Keeps its connections, gets no new ones.
     Draining,
@@ -150,6 +160,9 @@ impl Admin {
 enum HealthName {
     Unknown,
     Up,
+    Unverified,
+    Degraded,
+    Draining,
     Down,
 }
 

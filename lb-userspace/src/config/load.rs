@@ -5,13 +5,11 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject};
-
 use super::Config;
-use super::error::{ConfigError, Problem, remedy};
-use super::file::{Reference, parse_with_references};
+use super::error::{ConfigError, Problem};
+use super::file::parse_with_references;
+
+mod references;
 
 /// 256 services with 1,024 backends each have less; what is larger was named by mistake.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -21,7 +19,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = read(path)?;
     let (config, references) = parse_with_references(&text, path)?;
     let problems: Vec<Problem> =
-        references.iter().filter_map(|reference| check_ca(reference, path)).collect();
+        references.iter().filter_map(|reference| references::check(reference, path)).collect();
     if problems.is_empty() {
         Ok(config)
     } else {
@@ -61,37 +59,6 @@ fn not_utf8(file: &Path, valid: &[u8]) -> Problem {
         key: String::new(),
         message: "this byte is not UTF-8; save the file as UTF-8 text".to_owned(),
     }
-}
-
-/// A CA that cannot be read now would make every probe fail later, which looks like an outage.
-fn check_ca(Reference { path, spot }: &Reference, file: &Path) -> Option<Problem> {
-    let shown = path.display();
-    let bytes = match read_bounded(path) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => {
-            let message = format!("{shown} is too large; name the cluster's CA, a PEM file");
-            return Some(spot.problem(file, message));
-        }
-        Err(error) => {
-            let message = format!("cannot read {shown}: {error}; {}", remedy(&error));
-            return Some(spot.problem(file, message));
-        }
-    };
-    let certificates: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let message = match certificates {
-        Err(error) => format!("{shown} is broken PEM: {error}; copy the cluster's CA there again"),
-        Ok(certificates) if certificates.is_empty() => {
-            format!("{shown} has no PEM certificate; name the cluster's CA, such as ca.crt")
-        }
-        Ok(certificates) => {
-            let mut store = RootCertStore::empty();
-            let error = certificates.into_iter().find_map(|it| store.add(it).err())?;
-            format!(
-                "{shown} has an unusable certificate: {error}; copy the cluster's CA there again"
-            )
-        }
-    };
-    Some(spot.problem(file, message))
 }
 
 #[cfg(test)]

@@ -8,15 +8,26 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub mod address;
+pub mod credentials;
 pub mod diff;
 pub mod error;
 pub mod file;
 pub mod load;
+pub mod pace;
+pub mod probe;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
+pub use pace::{Fall, Pace};
+pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
+
+/// Between the name and the address of a backend that was looked up; no name in the file has it.
+pub const RESOLVED: char = '@';
+
+/// Addresses of one family that a name may have; of more, the lowest are used.
+pub const MAX_ADDRESSES: usize = 32;
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
@@ -88,8 +99,11 @@ pub struct Service {
     /// How long a backend must be down before clients of its flows are reset.
     pub reset_delay: Duration,
     pub timeouts: Timeouts,
-    /// Unique by name and by endpoint. Never empty; there is a VIP of the family of each.
+    /// Unique by name and by endpoint; there is a VIP of the family of each. Empty only if there are
+    /// `names`.
     pub backends: Vec<Backend>,
+    /// Backends that are looked up; `resolve` makes `backends` of them.
+    pub names: Vec<NamedBackends>,
     pub health: HealthCheck,
 }
 
@@ -169,45 +183,27 @@ pub struct Backend {
     pub weight: u16,
 }
 
+/// As many backends as a DNS name has addresses.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedBackends {
+    /// The backends are called by it and their address.
+    pub name: String,
+    /// In lower case.
+    pub host: String,
+    pub port: u16,
+    /// Of each.
+    pub weight: u16,
+}
+
 /// How a service's backends are probed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     pub probe: Probe,
-    /// Between probes of a backend whose state is settled.
-    pub interval: Duration,
-    /// Between probes while successes or failures are being counted.
-    pub fast_interval: Duration,
-    /// For a whole probe, connecting included.
+    /// For the TCP connection alone; at most `timeout`.
+    pub connect_timeout: Duration,
+    /// For a whole probe, connecting and every request of it included.
     pub timeout: Duration,
-    /// Successes in a row that make a backend up.
-    pub rise: u32,
-    /// Failures in a row that make it down.
-    pub fall: u32,
-}
-
-/// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Probe {
-    /// Connects and closes.
-    Tcp,
-    Http {
-        path: String,
-    },
-    Https {
-        path: String,
-        /// Name for SNI and for the certificate.
-        server_name: String,
-        verify: Verify,
-    },
-}
-
-/// Whose certificates a probe accepts.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verify {
-    /// Those signed by a CA of this PEM file.
-    Ca(PathBuf),
-    /// Any: `insecure_skip_verify: true`.
-    Skip,
+    pub pace: Pace,
 }
 
 /// The administrative surfaces.
@@ -244,9 +240,28 @@ impl Service {
         let has = |family| self.vips.iter().any(|vip| Family::of(vip) == family);
         Family::BOTH.into_iter().filter(move |family| has(*family))
     }
+
+    /// How many backends there can be, whatever the names resolve to.
+    pub fn capacity(&self) -> usize {
+        let fixed = self.backends.iter().filter(|backend| !backend.is_resolved()).count();
+        fixed + self.names.len() * self.families().count() * MAX_ADDRESSES
+    }
+}
+
+impl NamedBackends {
+    /// The one at `address`; every node gives it the same name.
+    pub fn at(&self, address: IpAddr) -> Backend {
+        let name = format!("{}{RESOLVED}{address}", self.name);
+        Backend { name, address, port: self.port, weight: self.weight }
+    }
 }
 
 impl Backend {
+    /// Whether a name was looked up for it.
+    pub fn is_resolved(&self) -> bool {
+        self.name.contains(RESOLVED)
+    }
+
     /// Where it listens.
     pub fn endpoint(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)

@@ -16,6 +16,7 @@ use crate::control::desired;
 use crate::control::driver::Controller;
 use crate::datapath::SignalRing;
 use crate::netlink::Changes;
+use crate::resolve::Names;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
 const COALESCE: Duration = Duration::from_millis(50);
@@ -65,6 +66,7 @@ enum Wish {
 pub(super) struct Loop<'a> {
     pub(super) options: &'a RunOptions,
     pub(super) controller: &'a mut Controller,
+    pub(super) names: Names,
     pub(super) signals: Signals,
     pub(super) changes: Changes,
     pub(super) commands: Commands,
@@ -105,6 +107,7 @@ impl Loop<'_> {
                     self.give_up();
                     self.publish();
                 },
+                () = self.names.changed() => self.follow_names().await,
                 changed = self.changes.changed(), if refresh_at.is_none() => match changed {
                     Ok(()) => refresh_at = Some(Instant::now() + COALESCE),
                     Err(error) => {
@@ -138,6 +141,7 @@ impl Loop<'_> {
                 _ = status.tick() => {
                     let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
                     self.give_up();
+                    self.bind_names();
                     self.publish();
                 }
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
@@ -151,7 +155,7 @@ impl Loop<'_> {
         self.give_up_at = self.controller.give_up_deadline(now);
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         match self.controller.status() {
             Ok(status) => drop(self.status.send_replace(status)),
             Err(error) => report("reading counters", Err(error)),
@@ -216,7 +220,8 @@ impl Loop<'_> {
 
     /// Reads the configuration again. What is wrong with it leaves everything as it was.
     async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
-        let new = self.options.load()?;
+        let file = self.options.load()?;
+        let new = self.names.effective(&file);
         let changes = diff::diff(&self.controller.config, &new);
         self.controller.check_reload(&new).await?;
         let old = std::mem::replace(&mut self.controller.config, new);
@@ -225,11 +230,12 @@ impl Loop<'_> {
             report("going back to the old configuration", self.controller.refresh().await);
             return Err(error);
         }
+        self.names.reconcile(file);
         self.controller.configuration_loaded(now());
         Ok(changes)
     }
 
-    async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
+    pub(super) async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
         self.controller.probe();
         self.controller.reconcile()?;
         self.controller.drop_interfaces(&old.interfaces)?;
@@ -257,7 +263,7 @@ fn far() -> Instant {
 }
 
 /// Something failed that will be tried again.
-fn report(when: &str, outcome: anyhow::Result<()>) {
+pub(super) fn report(when: &str, outcome: anyhow::Result<()>) {
     if let Err(error) = outcome {
         log::error!("{when}: {error:#}");
     }

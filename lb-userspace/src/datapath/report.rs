@@ -56,7 +56,9 @@ pub fn snat(config: &Config) -> Vec<(String, String)> {
 
 fn snat_of(service: &Service, family: Family) -> String {
     let of_family = |address: &&IpAddr| Family::of(address) == family;
-    let backends = service.backends.iter().filter(|it| of_family(&&it.address)).count() as u64;
+    let fixed = service.backends.iter().filter(|it| of_family(&&it.address)).count();
+    // At least one address each.
+    let backends = (fixed + service.names.len()) as u64;
     let own = service.snat_addresses.iter().filter(of_family).count() as u64;
     let sources = own.max(1);
     let closing = service.timeouts.closing;

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use lb_common::{MAX_BACKENDS, MAX_SERVICES, MAX_VIPS};
 use serde_saphyr::Spanned;
 
+use super::super::{Family, MAX_ADDRESSES};
 use super::reader::Reader;
 use super::scalar::quoted;
 use super::{ServiceFile, Spot, scalar};
@@ -76,7 +77,9 @@ impl Reader<'_> {
             let spot = scope.element(index, file);
             let own = file.value.vips(&spot);
             pairs += own.len();
-            backends += file.value.backends.as_ref().map_or(0, |list| list.value.len());
+            let named = file.value.named();
+            backends += file.value.backends.as_ref().map_or(0, |list| list.value.len() - named);
+            backends += named * MAX_ADDRESSES * Family::BOTH.len();
             vips.extend(own.into_iter().chain(file.value.snat(&spot)).map(|(vip, _)| vip));
         }
         for (count, limit, what) in [
@@ -95,6 +98,7 @@ impl Reader<'_> {
 
     /// A reply of no flow is translated back to the VIP of its endpoint's only service.
     fn exclusive_endpoints(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        self.no_names_where_exclusive(scope, files);
         let mut owners: BTreeMap<SocketAddr, (Spot, bool)> = BTreeMap::new();
         for (index, file) in files.iter().enumerate() {
             if !file.value.is_dnat() {
@@ -116,6 +120,25 @@ impl Reader<'_> {
                         ),
                     );
                 }
+            }
+        }
+    }
+
+    /// A name could resolve to the endpoint of an exclusive service.
+    fn no_names_where_exclusive(&mut self, scope: &Spot, files: &[Spanned<ServiceFile>]) {
+        if !files.iter().any(|file| file.value.is_dnat() && file.value.is_exclusive()) {
+            return;
+        }
+        for (index, file) in files.iter().enumerate().filter(|(_, file)| file.value.is_dnat()) {
+            let Some(list) = &file.value.backends else { continue };
+            let spot = scope.element(index, file).of("backends", list);
+            for (index, backend) in list.value.iter().enumerate() {
+                let Some(host) = &backend.value.host else { continue };
+                self.wrong(
+                    &spot.element(index, backend).of("host", host),
+                    "where a service is `exclusive`, no dnat service can have a name: its addresses \
+                     could be those of the other; write `address`",
+                );
             }
         }
     }

@@ -11,9 +11,10 @@ impl Reader<'_> {
     /// Each VIP is served by the backends of its family.
     pub(super) fn families(&mut self, scope: &Spot, file: &ServiceFile) {
         let (vips, backends) = (file.vips(scope), file.backend_addresses(scope));
+        let named = file.named();
         let all = |list: Option<usize>, read: usize| read > 0 && list == Some(read);
         if !all(file.vips.as_ref().map(|list| list.value.len()), vips.len())
-            || !all(file.backends.as_ref().map(|list| list.value.len()), backends.len())
+            || !all(file.backends.as_ref().map(|list| list.value.len()), backends.len() + named)
         {
             // What cannot be read is refused already, and may be of any family.
             return;
@@ -31,7 +32,8 @@ impl Reader<'_> {
                 is_right = false;
             }
         }
-        for family in Family::BOTH.into_iter().filter(|_| is_right) {
+        // What a name has addresses of is not known here.
+        for family in Family::BOTH.into_iter().filter(|_| is_right && named == 0) {
             if let (Some((vip, at)), None) = (first(&vips, family), first(&backends, family)) {
                 self.wrong(
                     at,

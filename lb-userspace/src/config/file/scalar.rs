@@ -12,6 +12,8 @@ use thiserror::Error;
 use super::super::{Cidr, Family};
 
 const MAX_NAME: usize = 63;
+/// RFC 1035, without the trailing dot.
+const MAX_HOST: usize = 253;
 /// `IFNAMSIZ` less its terminating zero.
 const MAX_INTERFACE: usize = 15;
 
@@ -53,10 +55,18 @@ pub(super) enum Fault {
     #[error("{} has a port; write {} here and {} under `port`", quoted(.0), .1.ip(), .1.port())]
     HasPort(String, SocketAddr),
     #[error(
-        "{} is no IP address; write one such as {example} (names are not looked up)",
+        "{} is no IP address; write one such as {example}",
         quoted(.text)
     )]
     Address { text: String, example: &'static str },
+    #[error("this is an address; write `address: {0}` in place of `host`")]
+    NoHost(IpAddr),
+    #[error(
+        "{} is no DNS name; write one such as apiservers.example.com: at most 253 letters, digits, \
+         hyphens, underscores and dots",
+        quoted(.0)
+    )]
+    Host(String),
     #[error("{address} is {kind}; write an address that other hosts can reach")]
     Special { address: IpAddr, kind: &'static str },
     #[error("{} is an IPv4 address in IPv6 form; write {address}", quoted(.text))]
@@ -138,7 +148,7 @@ pub(super) fn vip(text: &str) -> Result<IpAddr, Fault> {
         Some((address, prefix)) => (address, Some(prefix)),
         None => (text, None),
     };
-    let address = ip(address, text, "10.0.0.100 or fd00::100")?;
+    let address = ip(address, text, "10.0.0.100 or fd00::100 (names are not looked up)")?;
     if prefix.is_some_and(|prefix| prefix != Family::of(&address).bits().to_string()) {
         return Err(Fault::Prefix { text: text.to_owned(), address });
     }
@@ -147,7 +157,24 @@ pub(super) fn vip(text: &str) -> Result<IpAddr, Fault> {
 
 /// An address of a backend.
 pub(super) fn backend_address(text: &str) -> Result<IpAddr, Fault> {
-    unicast(ip(text, text, "10.0.0.11 or fd00::11")?, text)
+    unicast(ip(text, text, "10.0.0.11 or fd00::11, or a name under `host`")?, text)
+}
+
+/// A DNS name, in lower case.
+pub(super) fn host(text: &str) -> Result<String, Fault> {
+    if let Ok(address) = text.parse() {
+        return Err(Fault::NoHost(address));
+    }
+    let is_allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_');
+    let is_label =
+        |label: &str| (1..=MAX_NAME).contains(&label.len()) && label.chars().all(is_allowed);
+    let labels = text.strip_suffix('.').unwrap_or(text);
+    // What ends in a number was meant as an address.
+    let ends_in_number = labels.rsplit('.').next().is_some_and(|it| it.parse::<u64>().is_ok());
+    if labels.len() > MAX_HOST || ends_in_number || !labels.split('.').all(is_label) {
+        return Err(Fault::Host(text.to_owned()));
+    }
+    Ok(text.to_ascii_lowercase())
 }
 
 /// A range of addresses; a single one is a range of its own.

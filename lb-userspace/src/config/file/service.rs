@@ -33,6 +33,7 @@ impl Reader<'_> {
                 &[("fail_open", OnAllDown::FailOpen), ("reject", OnAllDown::Reject)],
             )
             .unwrap_or_default();
+        let (backends, names) = self.backends(scope, file, port);
         let service = Service {
             name: self.service_name(scope, file),
             vips: self.vips(scope, file),
@@ -56,7 +57,8 @@ impl Reader<'_> {
                 Duration::ZERO,
             ),
             timeouts: self.timeouts(scope, file.timeouts.as_ref()),
-            backends: self.backends(scope, file, port),
+            backends,
+            names,
             health: self.health(scope, file.health.as_ref()),
         };
         self.families(scope, file);
@@ -176,6 +178,12 @@ impl ServiceFile {
             }
             OneOrMany::Many(many) => readable(&spot, many),
         }
+    }
+
+    /// How many of its backends are looked up.
+    pub(super) fn named(&self) -> usize {
+        let list = self.backends.as_ref();
+        list.map_or(0, |list| list.value.iter().filter(|it| it.value.host.is_some()).count())
     }
 
     /// The backends' addresses that can be read.

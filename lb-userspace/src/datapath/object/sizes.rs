@@ -44,7 +44,7 @@ const UNUSED: u32 = 64;
 impl Sizes {
     pub fn new(config: &Config) -> Self {
         let services = || config.services.iter();
-        let backends: usize = services().map(|service| service.backends.len()).sum();
+        let backends: usize = services().map(|service| service.capacity()).sum();
         let pairs: usize = services().map(|service| service.vips.len()).sum();
         let allowed: usize = services().map(|service| service.allow.len()).sum();
         let has = |family| services().any(|service| service.families().any(|it| it == family));

@@ -84,7 +84,56 @@ use super::assert_refused;
     "cp1.example",
     "5:38",
     "backends[0].address",
-    "names are not looked up"
+    "or a name under `host`"
+)]
+#[case::backend_has_both(
+    "address: 10.0.0.11",
+    "address: 10.0.0.11, host: cp.example",
+    "5:55",
+    "backends[0].host",
+    "remove one of the two"
+)]
+#[case::host_is_an_address(
+    "address: 10.0.0.11",
+    "host: fd00::1",
+    "5:35",
+    "backends[0].host",
+    "write `address: fd00::1` in place of `host`"
+)]
+#[case::host_is_nearly_an_address(
+    "address: 10.0.0.11",
+    "host: 10.0.0.256",
+    "5:35",
+    "backends[0].host",
+    "write one such as apiservers.example.com"
+)]
+#[case::host_is_no_name(
+    "address: 10.0.0.11",
+    "host: a..b",
+    "5:35",
+    "backends[0].host",
+    "letters, digits, hyphens"
+)]
+#[case::host_twice(
+    "}]",
+    "}, { name: a, host: cp.example }, { name: b, host: CP.example }]",
+    "5:99",
+    "backends[2].host",
+    "backends[1] is at cp.example:6443 too; remove one of the two"
+)]
+#[case::host_has_the_name_of_another(
+    "}]",
+    "}, { name: cp1, host: cp.example }]",
+    "5:59",
+    "backends[1].name",
+    "give each its own name"
+)]
+#[case::host_of_an_exclusive_service(
+    "address: 10.0.0.11 }]",
+    "host: cp.example }]\n    mode: dnat\n    exclusive: true",
+    "5:35",
+    "backends[0].host",
+    "its addresses could be those of the other; write `address`"
 )]
 #[case::backend_is_loopback(
     "10.0.0.11",
@@ -120,7 +169,7 @@ use super::assert_refused;
     "adress",
     "5:29",
     "backends[0].adress",
-    "did you mean `address`? Keys known here: name, address, port, weight"
+    "did you mean `address`? Keys known here: name, address, host, port, weight"
 )]
 #[case::backend_name_twice(
     "}]",
