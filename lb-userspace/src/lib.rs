@@ -8,6 +8,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod events;
 pub mod health;
+pub mod import;
 pub mod netlink;
 pub mod notify;
 pub mod overrides;

@@ -16,6 +16,7 @@ mod drain;
 mod events;
 mod exit;
 mod flows;
+mod import;
 mod reload;
 mod run;
 mod status;
@@ -49,6 +50,7 @@ enum Command {
     Drain(drain::Arguments),
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
+    Import(import::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -80,6 +82,7 @@ impl Cli {
             Command::Drain(arguments) => drain::run(&arguments),
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
+            Command::Import(arguments) => import::run(&arguments),
         }
     }
 }

@@ -34,6 +34,9 @@ fn every_command_of_the_contract_is_known() {
         "fairlead drain --resume --socket /tmp/s",
         "fairlead stop --handover --socket /tmp/s",
         "fairlead cleanup",
+        "fairlead import --haproxy h --keepalived k --output o --force --json --config-id a",
+        "fairlead import --haproxy h",
+        "fairlead import --keepalived k",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
@@ -53,6 +56,9 @@ fn mistakes_are_usage_errors() {
         "fairlead events --since x",
         "fairlead backend weight a/b",
         "fairlead run --interface eth0",
+        "fairlead import",
+        "fairlead import --haproxy h --force",
+        "fairlead import --haproxy h --config-id a",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
