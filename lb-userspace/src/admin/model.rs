@@ -66,6 +66,9 @@ pub struct Service {
     pub mode: String,
     /// No backend is up, and new connections go to those that last were.
     pub panic: bool,
+    /// What operators must know of its backends.
+    #[serde(default)]
+    pub alarms: Vec<String>,
     pub backends: Vec<Backend>,
 }
 
@@ -109,7 +112,7 @@ pub enum State {
     /// Too few probes to tell.
     Unknown,
     Up,
-    /// Up, but its probes have begun to fail.
+    /// Ready but for etcd: gets connections when nobody is up.
     Degraded,
     /// Keeps its connections, gets no new ones.
     Draining,
@@ -157,6 +160,9 @@ impl Admin {
 enum HealthName {
     Unknown,
     Up,
+    Unverified,
+    Degraded,
+    Draining,
     Down,
 }
 

@@ -19,6 +19,7 @@ mod backend;
 mod clash;
 mod family;
 mod health;
+mod pace;
 mod probe;
 mod reader;
 mod scalar;
@@ -169,10 +170,14 @@ struct HealthFile {
     token_file: Field,
     interval: Field,
     fast_interval: Field,
+    down_interval: Field,
     connect_timeout: Field,
     timeout: Field,
     rise: Field,
-    fall: Field,
+    fall: Option<Spanned<pace::FallFile>>,
+    damping: Field,
+    slow_start: Field,
+    shutdown_delay: Field,
 }
 
 /// Not `#[serde(untagged)]`, which would lose the locations.

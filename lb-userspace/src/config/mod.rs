@@ -13,12 +13,14 @@ pub mod diff;
 pub mod error;
 pub mod file;
 pub mod load;
+pub mod pace;
 pub mod probe;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
+pub use pace::{Fall, Pace};
 pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
 
 /// Between the name and the address of a backend that was looked up; no name in the file has it.
@@ -197,18 +199,11 @@ pub struct NamedBackends {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct HealthCheck {
     pub probe: Probe,
-    /// Between probes of a backend whose state is settled.
-    pub interval: Duration,
-    /// Between probes while successes or failures are being counted.
-    pub fast_interval: Duration,
     /// For the TCP connection alone; at most `timeout`.
     pub connect_timeout: Duration,
     /// For a whole probe, connecting and every request of it included.
     pub timeout: Duration,
-    /// Successes in a row that make a backend up.
-    pub rise: u32,
-    /// Failures in a row that make it down.
-    pub fall: u32,
+    pub pace: Pace,
 }
 
 /// The administrative surfaces.

@@ -60,8 +60,10 @@ impl From<Reason> for Finding {
             Reason::Tls(_) | Reason::Closed | Reason::BadResponse => {
                 Verdict::Failed(Class::Protocol)
             }
-            // The first two are no probe's.
-            Reason::NotProbed | Reason::Adopted | Reason::Local(_) => Verdict::Failed(Class::Local),
+            // No probe finds the others.
+            Reason::Local(_) | Reason::NotProbed | Reason::Adopted | Reason::Held(_) => {
+                Verdict::Failed(Class::Local)
+            }
         };
         Self { verdict, reason }
     }

@@ -1,6 +1,5 @@
 //! How a service's backends are probed. Pure.
 
-use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use serde_saphyr::Spanned;
@@ -11,15 +10,9 @@ use super::scalar::show;
 use super::{HealthFile, Spot};
 
 const SHORTEST: Duration = Duration::from_millis(10);
-const INTERVAL: Duration = Duration::from_secs(1);
-const FAST_INTERVAL: Duration = Duration::from_millis(250);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
-const COUNT: RangeInclusive<u32> = 1..=100;
-const RISE: u32 = 2;
-const FALL: u32 = 3;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -38,7 +31,7 @@ impl Reader<'_> {
             let scope = service.key("health");
             let file = HealthFile::default();
             let probe = self.https(&scope, &file);
-            return self.pace(&scope, &file, probe);
+            return self.timed(&scope, &file, probe);
         };
         let scope = service.of("health", file);
         let file = &file.value;
@@ -61,31 +54,15 @@ impl Reader<'_> {
             // Which keys belong here is not known; the type is refused already.
             None => Probe::Tcp,
         };
-        self.pace(&scope, file, probe)
+        self.timed(&scope, file, probe)
     }
 
-    fn pace(&mut self, scope: &Spot, file: &HealthFile, probe: Probe) -> HealthCheck {
-        let interval = self.duration(
-            &scope.field("interval", &file.interval),
-            &file.interval,
-            &(SHORTEST..=LONGEST_INTERVAL),
-            INTERVAL,
-        );
-        let timeout = self.duration(
-            &scope.field("timeout", &file.timeout),
-            &file.timeout,
-            &(SHORTEST..=LONGEST_TIMEOUT),
-            TIMEOUT,
-        );
-        HealthCheck {
-            probe,
-            interval,
-            fast_interval: self.fast_interval(scope, file, interval),
-            connect_timeout: self.connect_timeout(scope, file, timeout),
-            timeout,
-            rise: self.number(&scope.field("rise", &file.rise), &file.rise, &COUNT, RISE),
-            fall: self.number(&scope.field("fall", &file.fall), &file.fall, &COUNT, FALL),
-        }
+    fn timed(&mut self, scope: &Spot, file: &HealthFile, probe: Probe) -> HealthCheck {
+        let spot = scope.field("timeout", &file.timeout);
+        let range = SHORTEST..=LONGEST_TIMEOUT;
+        let timeout = self.duration(&spot, &file.timeout, &range, TIMEOUT);
+        let connect_timeout = self.connect_timeout(scope, file, timeout);
+        HealthCheck { probe, connect_timeout, timeout, pace: self.pace(scope, file) }
     }
 
     fn connect_timeout(&mut self, scope: &Spot, file: &HealthFile, timeout: Duration) -> Duration {
@@ -103,22 +80,5 @@ impl Reader<'_> {
             );
         }
         connect
-    }
-
-    fn fast_interval(&mut self, scope: &Spot, file: &HealthFile, interval: Duration) -> Duration {
-        let default = FAST_INTERVAL.min(interval);
-        let spot = scope.field("fast_interval", &file.fast_interval);
-        let range = SHORTEST..=LONGEST_INTERVAL;
-        let fast = self.duration(&spot, &file.fast_interval, &range, default);
-        if fast > interval {
-            let (fast, interval) = (show(fast), show(interval));
-            self.wrong(
-                &spot,
-                format_args!(
-                    "{fast} is longer than `interval`; write at most {interval}, or remove the key"
-                ),
-            );
-        }
-        fast
     }
 }

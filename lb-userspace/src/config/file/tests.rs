@@ -6,9 +6,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
-    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Family, HealthCheck, Identity, Limits,
-    Mode, NamedBackends, OnAllDown, Probe, RateLimit, Request, Service, Statuses, Timeouts, Tls,
-    Verify, XdpMode,
+    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Fall, Family, HealthCheck, Identity,
+    Limits, Mode, NamedBackends, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses,
+    Timeouts, Tls, Verify, XdpMode,
 };
 use super::parse;
 
@@ -101,12 +101,7 @@ fn every_value_can_be_other_than_the_default() {
             Backend { weight: 1000, ..backend("cp2", 12, 6444) },
             Backend { address: ip("fd00::11"), ..backend("cp1-v6", 0, 443) },
         ],
-        names: vec![NamedBackends {
-            name: "others".to_owned(),
-            host: "apiservers.example.com".to_owned(),
-            port: 6445,
-            weight: 50,
-        }],
+        names: vec![others()],
         health: HealthCheck {
             probe: Probe::Https {
                 request: Request {
@@ -124,12 +119,18 @@ fn every_value_can_be_other_than_the_default() {
                     ..Tls::new("10.96.0.1", Verify::Skip)
                 },
             },
-            interval: Duration::from_millis(1500),
-            fast_interval: Duration::from_millis(100),
             connect_timeout: Duration::from_millis(300),
             timeout: Duration::from_millis(700),
-            rise: 1,
-            fall: 5,
+            pace: Pace {
+                interval: Duration::from_millis(1500),
+                fast_interval: Duration::from_millis(100),
+                down_interval: Duration::from_secs(3),
+                rise: 1,
+                fall: Fall { refused: 1, timeout: 5, status: 4, certificate: 1, protocol: 7 },
+                damping: Duration::ZERO,
+                slow_start: Duration::from_secs(20),
+                shutdown_delay: Some(Duration::from_secs(5)),
+            },
         },
     };
     assert_eq!(
@@ -176,7 +177,7 @@ fn durations_have_units(#[case] text: &str, #[case] millis: u64) {
 #[test]
 fn fast_interval_follows_a_shorter_interval() {
     let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, interval: 100ms }}\n"));
-    assert_eq!(config.services[0].health.fast_interval, Duration::from_millis(100));
+    assert_eq!(config.services[0].health.pace.fast_interval, Duration::from_millis(100));
 }
 
 #[test]
@@ -297,19 +298,51 @@ fn backend(name: &str, host: u8, port: u16) -> Backend {
     Backend { name: name.to_owned(), address, port, weight: 100 }
 }
 
+fn others() -> NamedBackends {
+    NamedBackends {
+        name: "others".to_owned(),
+        host: "apiservers.example.com".to_owned(),
+        port: 6445,
+        weight: 50,
+    }
+}
+
 fn default_health() -> HealthCheck {
     HealthCheck {
         probe: Probe::Https {
             request: default_request(),
             tls: Tls::new("kubernetes", default_ca()),
         },
-        interval: Duration::from_secs(1),
-        fast_interval: Duration::from_millis(250),
         connect_timeout: Duration::from_millis(500),
         timeout: Duration::from_secs(1),
-        rise: 2,
-        fall: 3,
+        pace: Pace {
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(250),
+            down_interval: Duration::from_secs(2),
+            rise: 2,
+            fall: Fall { refused: 2, timeout: 3, status: 3, certificate: 3, protocol: 3 },
+            damping: Duration::from_secs(10),
+            slow_start: Duration::ZERO,
+            shutdown_delay: None,
+        },
     }
+}
+
+#[rstest]
+#[case::more("5", Fall { refused: 2, timeout: 5, status: 5, certificate: 5, protocol: 5 })]
+#[case::one("1", Fall { refused: 1, timeout: 1, status: 1, certificate: 1, protocol: 1 })]
+#[case::some("{ refused: 1, status: 4 }", Fall { refused: 1, status: 4, ..Fall::default() })]
+#[case::none("{}", Fall::default())]
+fn fall_is_a_number_or_one_for_each_class(#[case] text: &str, #[case] fall: Fall) {
+    let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, fall: {text} }}\n"));
+    assert_eq!(config.services[0].health.pace.fall, fall);
+}
+
+/// A backend that is down is not probed more often than one that is up, unless the file says so.
+#[test]
+fn the_down_interval_follows_a_long_interval() {
+    let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, interval: 5s }}\n"));
+    assert_eq!(config.services[0].health.pace.down_interval, Duration::from_secs(5));
 }
 
 fn default_request() -> Request {

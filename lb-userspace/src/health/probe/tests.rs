@@ -3,7 +3,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use super::*;
-use crate::config::{Request, Tls, Verify};
+use crate::config::{Pace, Request, Tls, Verify};
 use crate::health::testing::{Authority, Behaviour, OK, Server};
 use crate::health::{Class, Verdict};
 
@@ -170,16 +170,7 @@ fn errors_of_a_broken_path_are_unreachable() {
 }
 
 fn check(probe: Probe, timeout: Duration) -> HealthCheck {
-    let interval = Duration::from_secs(1);
-    HealthCheck {
-        probe,
-        interval,
-        fast_interval: interval,
-        connect_timeout: timeout,
-        timeout,
-        rise: 2,
-        fall: 3,
-    }
+    HealthCheck { probe, connect_timeout: timeout, timeout, pace: Pace::default() }
 }
 
 fn http() -> Probe {

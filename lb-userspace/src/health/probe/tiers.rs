@@ -101,7 +101,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::config::{HealthCheck, Probe};
+    use crate::config::{HealthCheck, Pace, Probe};
     use tokio::time::{Instant, sleep_until};
 
     /// What a path is answered with, and when: milliseconds from the request.
@@ -212,12 +212,9 @@ mod tests {
         let second = Duration::from_secs(1);
         let check = HealthCheck {
             probe: Probe::Tcp,
-            interval: second,
-            fast_interval: second,
             connect_timeout: second,
             timeout: second,
-            rise: 1,
-            fall: 1,
+            pace: Pace::default(),
         };
         let budget = Budget::new(&check);
         let asked = RefCell::new(Vec::new());

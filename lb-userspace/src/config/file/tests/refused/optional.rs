@@ -171,6 +171,40 @@ use super::assert_refused;
 )]
 #[case::rise("health: { type: tcp, rise: 0 }", "6:32", "health.rise", "from 1 to 100")]
 #[case::fall("health: { type: tcp, fall: 101 }", "6:32", "health.fall", "from 1 to 100")]
+#[case::fall_text("health: { type: tcp, fall: no }", "6:32", "health.fall", "from 1 to 100")]
+#[case::fall_part("health: { type: tcp, fall: 1.5 }", "6:32", "health.fall", "from 1 to 100")]
+#[case::fall_of_a_class(
+    "health: { type: tcp, fall: { timeout: 0 } }",
+    "6:43",
+    "health.fall.timeout",
+    "from 1 to 100"
+)]
+#[case::fall_of_no_class(
+    "health: { type: tcp, fall: { time: 1 } }",
+    "6:34",
+    "health.fall.time",
+    "did you mean `timeout`?"
+)]
+#[case::fall_list("health: { type: tcp, fall: [1] }", "6:26", "health.fall", "write a number")]
+#[case::down(
+    "health: { type: tcp, down_interval: 2h }",
+    "6:41",
+    "health.down_interval",
+    "from 10ms to 1h"
+)]
+#[case::damping("health: { type: tcp, damping: 2h }", "6:35", "health.damping", "from 0s to 1h")]
+#[case::slow_start(
+    "health: { type: tcp, slow_start: 9 }",
+    "6:38",
+    "health.slow_start",
+    "write 9s or 9ms"
+)]
+#[case::shutdown_delay(
+    "health: { type: tcp, shutdown_delay: soon }",
+    "6:42",
+    "health.shutdown_delay",
+    "write a number and a unit"
+)]
 fn more_of_services(
     #[case] line: &str,
     #[case] place: &str,
