@@ -114,12 +114,7 @@ fn every_value_can_be_other_than_the_default() {
             Backend { weight: 1000, ..backend("cp2", 12, 6444) },
             Backend { address: ip("fd00::11"), ..backend("cp1-v6", 0, 443) },
         ],
-        names: vec![NamedBackends {
-            name: "others".to_owned(),
-            host: "apiservers.example.com".to_owned(),
-            port: 6445,
-            weight: 50,
-        }],
+        names: vec![others()],
         health: HealthCheck {
             probe: Probe::Https {
                 request: Request {
@@ -321,6 +316,15 @@ fn refusal(text: &str) -> ConfigError {
 fn backend(name: &str, host: u8, port: u16) -> Backend {
     let address = Ipv4Addr::new(10, 0, 0, host).into();
     Backend { name: name.to_owned(), address, port, weight: 100 }
+}
+
+fn others() -> NamedBackends {
+    NamedBackends {
+        name: "others".to_owned(),
+        host: "apiservers.example.com".to_owned(),
+        port: 6445,
+        weight: 50,
+    }
 }
 
 fn default_health() -> HealthCheck {
