@@ -34,6 +34,8 @@ pub mod fsm;
 pub mod group;
 pub mod packet;
 pub mod settings;
+#[cfg(test)]
+mod sim;
 pub mod timers;
 pub mod tracking;
 
