@@ -91,6 +91,9 @@ pub struct Service {
     pub mode: String,
     /// No backend is up, and new connections go to those that last were.
     pub panic: bool,
+    /// What operators must know of its backends.
+    #[serde(default)]
+    pub alarms: Vec<String>,
     pub backends: Vec<Backend>,
 }
 
@@ -134,7 +137,7 @@ pub enum State {
     /// Too few probes to tell.
     Unknown,
     Up,
-    /// Up, but its probes have begun to fail.
+    /// Ready but for etcd: gets connections when nobody is up.
     Degraded,
     /// Keeps its connections, gets no new ones.
     Draining,
@@ -182,6 +185,9 @@ impl Admin {
 enum HealthName {
     Unknown,
     Up,
+    Unverified,
+    Degraded,
+    Draining,
     Down,
 }
 
