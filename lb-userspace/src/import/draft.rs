@@ -63,11 +63,17 @@ pub(crate) enum Target {
     Host(String),
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct HealthDraft {
     pub(crate) probe: Noted<ProbeDraft>,
+    /// The Host header.
+    pub(crate) host: Option<String>,
+    /// Statuses and ranges of them that are well; empty: the default.
+    pub(crate) expect_status: Noted<Vec<String>>,
     pub(crate) interval: Option<Noted<Duration>>,
     pub(crate) fast_interval: Option<Noted<Duration>>,
+    pub(crate) down_interval: Option<Noted<Duration>>,
+    pub(crate) slow_start: Option<Noted<Duration>>,
     pub(crate) timeout: Option<Noted<Duration>>,
     pub(crate) rise: Option<Noted<u32>>,
     pub(crate) fall: Option<Noted<u32>>,

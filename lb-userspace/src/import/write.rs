@@ -193,9 +193,19 @@ impl Writer {
                 }
             }
         }
+        if let Some(host) = &health.host {
+            self.line(6, &format!("host: {}", scalar(host)));
+        }
+        let statuses = &health.expect_status;
+        self.notes(6, &statuses.notes);
+        if !statuses.value.is_empty() {
+            self.line(6, &format!("expect_status: [{}]", statuses.value.join(", ")));
+        }
         let times = [
             ("interval", &health.interval),
             ("fast_interval", &health.fast_interval),
+            ("down_interval", &health.down_interval),
+            ("slow_start", &health.slow_start),
             ("timeout", &health.timeout),
         ];
         for (key, value) in times {
@@ -307,7 +317,7 @@ fn quoted(text: &str) -> String {
 }
 
 /// As an operator would write it.
-fn time(time: Duration) -> String {
+pub(crate) fn time(time: Duration) -> String {
     SignedDuration::try_from(time)
         .map_or_else(|_| format!("{}s", time.as_secs()), |it| format!("{it:#}"))
 }

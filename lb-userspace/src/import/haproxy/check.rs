@@ -16,6 +16,8 @@ pub(crate) struct Check {
     pub(crate) connect_port: Option<Word>,
     pub(crate) connect_sni: Option<Word>,
     pub(crate) expect_status: Option<Word>,
+    /// The Host header.
+    pub(crate) host: Option<Word>,
     /// Whether the directives are a `defaults` section's, which the first own one replaces.
     pub(crate) is_inherited: bool,
 }
@@ -72,13 +74,25 @@ impl Check {
                 self.http_method = Some(method.clone());
                 self.path = Some(uri.clone());
                 // Headers used to be hidden in the version.
-                let hidden =
-                    rest.iter().find(|word| word.text.contains('\n')).or_else(|| rest.get(1));
-                if let Some(word) = hidden {
-                    headers(word, findings);
+                for word in rest {
+                    for line in word.text.split('\n').skip(1).filter(|line| !line.trim().is_empty())
+                    {
+                        let (name, value) = line.split_once(':').unwrap_or((line, ""));
+                        self.header(name, Word::new(value.trim(), word.at.clone()), findings);
+                    }
                 }
             }
         }
+    }
+
+    fn header(&mut self, name: &str, value: Word, findings: &mut Findings) {
+        if name.trim().eq_ignore_ascii_case("host") {
+            self.host = Some(value);
+            return;
+        }
+        let message = "of all headers Fairlead's probe can be told the Host alone";
+        let remedy = "nothing to do for an apiserver, which looks at none of them";
+        findings.add(Kind::NotCarriedOver, &value.at, name.trim(), message, remedy);
     }
 
     fn own(&mut self) {
@@ -140,8 +154,8 @@ impl Check {
                     1
                 }
                 "hdr" => {
-                    value(1)?;
-                    headers(word, findings);
+                    let (name, text) = (value(0)?, value(1)?);
+                    self.header(&name.text, text.clone(), findings);
                     2
                 }
                 "uri-lf" | "body" | "body-lf" => {
@@ -239,9 +253,3 @@ impl Check {
 }
 
 const OWN_ADDRESS: &str = "see that the backend's own address answers";
-
-fn headers(word: &Word, findings: &mut Findings) {
-    let message = "Fairlead's probe sends its own headers";
-    let remedy = "nothing to do for an apiserver, which looks at none of them";
-    findings.add(Kind::NotCarriedOver, &word.at, "headers of the check", message, remedy);
-}

@@ -38,6 +38,7 @@ pub(crate) struct Options {
     pub(crate) inter: Option<Sited<Duration>>,
     pub(crate) fast_inter: Option<Sited<Duration>>,
     pub(crate) down_inter: Option<Sited<Duration>>,
+    pub(crate) slow_start: Option<Sited<Duration>>,
     pub(crate) rise: Option<Sited<u32>>,
     pub(crate) fall: Option<Sited<u32>>,
     pub(crate) weight: Option<Sited<u32>>,
@@ -87,7 +88,7 @@ const WITHOUT_VALUE: [&str; 32] = [
 ];
 
 /// Options with one value and no counterpart, and what to do about them.
-const WITH_VALUE: [(&str, Kind, &str); 50] = [
+const WITH_VALUE: [(&str, Kind, &str); 49] = [
     ("addr", Kind::NotCarriedOver, "Fairlead probes the address that it sends connections to"),
     ("agent-addr", Kind::NotCarriedOver, AGENT),
     ("agent-inter", Kind::NotCarriedOver, AGENT),
@@ -132,7 +133,6 @@ const WITH_VALUE: [(&str, Kind, &str); 50] = [
     ("resolve-opts", Kind::NotCarriedOver, "all addresses of the name become backends"),
     ("resolve-prefer", Kind::NotCarriedOver, "all addresses of the name become backends"),
     ("sigalgs", Kind::Needless, TLS),
-    ("slowstart", Kind::NotCarriedOver, "set a low weight by hand where a cold server matters"),
     ("sni", Kind::Needless, "it is for TLS to the server, which Fairlead leaves to the client"),
     ("socks4", Kind::NotCarriedOver, "Fairlead reaches backends directly: route to them"),
     ("ssl-max-ver", Kind::Needless, TLS),
@@ -251,6 +251,7 @@ impl Options {
             "resolvers" => self.resolvers = Some(value()?.clone()),
             "inter" => self.inter = Some(duration(value()?)?),
             "fastinter" => self.fast_inter = Some(duration(value()?)?),
+            "slowstart" => self.slow_start = Some(duration(value()?)?),
             "downinter" => self.down_inter = Some(duration(value()?)?),
             "rise" => self.rise = Some(Sited::new(value()?.number(&COUNT)?, &word.at)),
             "fall" => self.fall = Some(Sited::new(value()?.number(&COUNT)?, &word.at)),

@@ -49,6 +49,8 @@ pub(crate) struct Checker {
     pub(crate) at: Place,
     pub(crate) kind: CheckerKind,
     pub(crate) path: Option<Word>,
+    /// `status_code`
+    pub(crate) statuses: Vec<Word>,
     pub(crate) connect_timeout: Option<Sited<Duration>>,
     pub(crate) retry: Option<Sited<u32>>,
 }
@@ -191,6 +193,7 @@ fn checker(
 ) -> Read<Checker> {
     let mut checks = defaults.clone();
     let mut path = None;
+    let mut statuses = Vec::new();
     for line in &node.children {
         match line.name() {
             _ if kind == CheckerKind::Other => {}
@@ -203,6 +206,8 @@ fn checker(
                 }
                 let asked = line.child("path").and_then(|it| it.words.get(1)).cloned();
                 path = Some(asked.unwrap_or_else(|| Word::new("/", line.keyword().at.clone())));
+                statuses =
+                    line.child("status_code").map(|it| it.words[1..].to_vec()).unwrap_or_default();
                 url(line, findings);
             }
             _ if checks.line(line)? => {}
@@ -210,7 +215,8 @@ fn checker(
         }
     }
     let Checks { connect_timeout, retry } = checks;
-    Ok(Checker { at: node.keyword().at.clone(), kind, path, connect_timeout, retry })
+    let at = node.keyword().at.clone();
+    Ok(Checker { at, kind, path, statuses, connect_timeout, retry })
 }
 
 /// What is asked of the answer.
@@ -218,11 +224,9 @@ fn url(node: &Node, findings: &mut Findings) {
     for line in &node.children {
         let at = &line.keyword().at;
         match line.name() {
-            "path" => {}
-            "status_code" if line.text(1) == "200" && line.words.len() == 2 => {}
-            "status_code" | "digest" | "regex" | "regex_no_match" | "regex_options"
-            | "regex_min_offset" | "regex_max_offset" | "regex_stack" | "tls_compliant"
-            | "virtualhost" => {
+            "path" | "status_code" => {}
+            "digest" | "regex" | "regex_no_match" | "regex_options" | "regex_min_offset"
+            | "regex_max_offset" | "regex_stack" | "tls_compliant" | "virtualhost" => {
                 let message = "Fairlead judges an answer by its status alone: 200 is up";
                 let remedy = "see that the path answers 200 exactly when the server is well";
                 findings.add(Kind::NotCarriedOver, at, line.name(), message, remedy);

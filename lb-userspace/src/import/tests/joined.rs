@@ -201,6 +201,65 @@ fn short_idle_timeouts_are_not() {
 }
 
 #[test]
+fn families_are_not_translated() {
+    let v6 = HAPROXY.replace("10.0.0.11", "[fd00::11]");
+    let imported = with(&v6);
+    assert!(has(&imported, Kind::ToDo, "none of its VIPs is of a family"), "{}", imported.yaml);
+    let both = KEEPALIVED.replace(
+        "    }\n}",
+        "    }\n    virtual_ipaddress_excluded {\n        fd00::100\n    }\n}",
+    );
+    let imported = texts(&HAPROXY.replace("*:6443", ":::6443 v4v6"), &both).unwrap();
+    assert!(imported.is_complete(), "{:?}", imported.findings);
+    assert!(has(&imported, Kind::NotCarriedOver, "fd00::100 is left out: no backend has an IPv6"));
+    assert!(imported.yaml.contains("name: api-v6"), "{}", imported.yaml);
+    let imported = texts(&v6.replace("*:6443", ":::6443"), &both).unwrap();
+    assert!(imported.is_complete(), "{:?}", imported.findings);
+    assert!(imported.yaml.contains("    vips: [\"fd00::100\"]"), "{}", imported.yaml);
+}
+
+#[rstest]
+#[case("cp.example.com:6443", "{ name: cp1, host: cp.example.com }")]
+#[case("CP.Example.com:443", "{ name: cp1, host: cp.example.com, port: 443 }")]
+#[case("cp.example.com", "{ name: cp1, host: cp.example.com }")]
+fn names_are_followed(#[case] address: &str, #[case] expected: &str) {
+    let imported = with(&HAPROXY.replace("10.0.0.11:6443", address));
+    assert!(imported.is_complete(), "{:?}", imported.findings);
+    assert!(imported.yaml.contains(expected), "{}", imported.yaml);
+}
+
+#[test]
+fn names_that_stand_for_no_server_are_to_do() {
+    for name in ["localhost:6443", "_https._tcp.example.com:6443", "cp.300:6443"] {
+        let imported = with(&HAPROXY.replace("10.0.0.11:6443", name));
+        assert!(has(&imported, Kind::ToDo, "none of the servers"), "{name}: {}", imported.yaml);
+    }
+}
+
+#[rstest]
+#[case("200", "type: https\n      path: /readyz\n      insecure_skip_verify: true\n\n")]
+#[case("200,401", "expect_status: [200, 401]")]
+#[case("200-299", "expect_status: [200-299]")]
+fn statuses_are_carried_over(#[case] status: &str, #[case] expected: &str) {
+    let line = format!("    http-check expect status {status}\n    server");
+    let imported = with(&HAPROXY.replace("    server", &line));
+    assert!(imported.yaml.contains(expected), "{}", imported.yaml);
+}
+
+#[test]
+fn passwords_are_carried_over_for_version_2_only() {
+    let auth = "    authentication {\n auth_type PASS\n auth_pass 123456789\n }\n    virtual_ip";
+    let text = KEEPALIVED.replace("    virtual_ip", auth);
+    let imported = texts(HAPROXY, &text).unwrap();
+    assert!(imported.yaml.contains("authentication: { type: pass, password: \"12345678\" }"));
+    let imported = texts(HAPROXY, &text.replace("interface", "version 3\n interface")).unwrap();
+    assert!(!imported.yaml.contains("12345678"), "{}", imported.yaml);
+    assert!(has(&imported, Kind::Needless, "version 3 has none"));
+    let imported = texts(HAPROXY, &text.replace("PASS", "AH")).unwrap();
+    assert!(has(&imported, Kind::NotCarriedOver, "AH is not available"));
+}
+
+#[test]
 fn what_is_unknown_is_never_ignored() {
     let haproxy =
         HAPROXY.replace("    bind *:6443", "    frob x\n    bind *:6443 frob\n    option frob");

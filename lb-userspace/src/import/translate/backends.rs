@@ -11,6 +11,8 @@ use super::Translator;
 use super::name::Names;
 use super::services::Pair;
 
+const NOTHING: &str = "nothing to do";
+const RESOLVERS: &str = "see that they know the backends' names";
 /// HAProxy's.
 const DEFAULT_WEIGHT: u32 = 1;
 
@@ -80,11 +82,14 @@ impl Translator<'_> {
                 left_out.get_or_insert(note);
                 Target::Ip(*address)
             }
-            Host::Ip(address) => Target::Ip(*address),
+            Host::Ip(address) => {
+                self.same_address(server);
+                Target::Ip(*address)
+            }
             Host::Name(host) => {
                 let note = self.host(server, host);
-                left_out.get_or_insert(note);
-                Target::Host(host.clone())
+                left_out = left_out.or(note);
+                Target::Host(host.to_ascii_lowercase())
             }
             Host::Any | Host::Local => {
                 let message = "it is no TCP address of another host";
@@ -98,17 +103,40 @@ impl Translator<'_> {
         Some(BackendDraft { name, target, port, weight: None, left_out })
     }
 
-    /// Why a server with a name instead of an address is left out.
-    fn host(&mut self, server: &Server, host: &str) -> String {
+    /// A name that Fairlead looks up: why it is left out, if it is.
+    fn host(&mut self, server: &Server, host: &str) -> Option<String> {
+        let (at, subject) = (&server.endpoint.at, &server.name.text);
+        if is_local(host) || !is_host(host) {
+            let message = format!("{host} is not the name of another host");
+            let remedy = "write the apiserver's address";
+            return Some(self.note(Kind::NotCarriedOver, at, subject, message, remedy));
+        }
+        if host.starts_with('_') {
+            let message = format!("{host} is an SRV record, and Fairlead looks up addresses");
+            let remedy = "write a backend for each server, or a name that has their addresses";
+            return Some(self.note(Kind::NotCarriedOver, at, subject, message, remedy));
+        }
         let message = match server.count {
-            None => format!("{host} is a name, and backends have addresses"),
-            Some(count) => {
-                format!("{host} stands for up to {count} servers, and backends have addresses")
-            }
+            None => format!("each address of {host} is a backend, and followed as DNS changes"),
+            Some(count) => format!(
+                "each address of {host} is a backend, however many: HAProxy took {count} at most"
+            ),
         };
-        let remedy = "write a backend for each address that it has";
-        let subject = &server.name.text;
-        self.note(Kind::NotCarriedOver, &server.endpoint.at, subject, message, remedy)
+        self.findings.add(Kind::Changed, at, subject, message, NOTHING);
+        if let Some(resolvers) = &server.options.resolvers {
+            let message = "Fairlead asks the servers of /etc/resolv.conf";
+            let subject = format!("resolvers {}", resolvers.text);
+            self.findings.add(Kind::Changed, &resolvers.at, &subject, message, RESOLVERS);
+        }
+        None
+    }
+
+    /// A template of one address is one server.
+    fn same_address(&mut self, server: &Server) {
+        let Some(count) = server.count else { return };
+        let message = format!("{count} servers with one address are one backend");
+        let (at, subject) = (&server.endpoint.at, &server.name.text);
+        self.findings.add(Kind::Changed, at, subject, message, NOTHING);
     }
 
     fn disabled(&mut self, server: &Server) -> Option<String> {
@@ -162,4 +190,16 @@ fn shown(target: &Target) -> String {
         Target::Ip(address) => address.to_string(),
         Target::Host(host) => host.clone(),
     }
+}
+
+fn is_local(host: &str) -> bool {
+    host.eq_ignore_ascii_case("localhost") || host.eq_ignore_ascii_case("localhost.")
+}
+
+/// What Fairlead takes for a DNS name.
+fn is_host(host: &str) -> bool {
+    let labels = host.strip_suffix('.').unwrap_or(host);
+    let is_label = |label: &str| (1..=63).contains(&label.len());
+    let ends_in_number = labels.rsplit('.').next().is_some_and(|it| it.parse::<u64>().is_ok());
+    labels.len() <= 253 && !ends_in_number && labels.split('.').all(is_label)
 }

@@ -9,6 +9,7 @@ use super::super::haproxy::check::Method;
 use super::super::haproxy::server::{Options, Server};
 use super::super::haproxy::value::Port;
 use super::super::source::{Place, Sited, Word};
+use super::super::write::time;
 use super::Translator;
 use super::services::Pair;
 
@@ -23,7 +24,9 @@ pub(super) const INTERVAL: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(3600);
 pub(super) const TIMEOUT: RangeInclusive<Duration> =
     Duration::from_millis(10)..=Duration::from_secs(60);
+const SLOW_START: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(3600);
 const COUNT: RangeInclusive<u32> = 1..=100;
+const MAX_HOST: usize = 255;
 
 impl Translator<'_> {
     pub(super) fn health(&mut self, pair: &Pair<'_>, port: u16) -> HealthDraft {
@@ -35,6 +38,7 @@ impl Translator<'_> {
         };
         let probe = self.probe(pair, port, &checked.options);
         let mut health = HealthDraft::of(probe);
+        self.request(pair, &mut health);
         self.pace(pair, &checked.options, &mut health);
         self.odd_ones(servers, checked);
         health
@@ -63,7 +67,6 @@ impl Translator<'_> {
             Some(Method::Http) => {
                 let mut probe = Noted::default();
                 let path = self.path(pair, port, at, &mut probe.notes);
-                self.expectations(pair);
                 if !is_tls {
                     return Noted { value: ProbeDraft::Http { path }, notes: probe.notes };
                 }
@@ -127,7 +130,7 @@ impl Translator<'_> {
             notes.push(self.note(Kind::Changed, at, path, message, NOTHING));
             return READYZ.to_owned();
         }
-        if !path.starts_with('/') || path.contains(|c: char| !c.is_ascii_graphic()) {
+        if !path.starts_with('/') || path.contains(|c: char| !c.is_ascii_graphic() || c == '#') {
             let message = "it is no path that the probe can ask for, so / is written";
             let remedy = "write one that starts with / and has no spaces";
             notes.push(self.note(Kind::Changed, at, path, message, remedy));
@@ -136,16 +139,40 @@ impl Translator<'_> {
         path.to_owned()
     }
 
-    fn expectations(&mut self, pair: &Pair<'_>) {
+    /// What else the probe asks and wants.
+    fn request(&mut self, pair: &Pair<'_>, health: &mut HealthDraft) {
         let check = &pair.backend.settings.check;
-        let Some(status) = check.expect_status.as_ref().filter(|status| status.text != "200")
-        else {
+        if check.method.as_ref().is_none_or(|method| method.value != Method::Http) {
+            return;
+        }
+        if let Some(host) = &check.host {
+            let is_refused = |c: char| !c.is_ascii_graphic() || matches!(c, '/' | '@' | '?' | '#');
+            let text = &host.text;
+            if text.is_empty() || text.len() > MAX_HOST || text.contains(is_refused) {
+                let message = "it cannot be a Host header";
+                let remedy = "write `host:` with a name, and perhaps a port";
+                self.findings.add(Kind::NotCarriedOver, &host.at, text, message, remedy);
+            } else {
+                health.host = Some(text.clone());
+            }
+        }
+        let Some(status) = &check.expect_status else {
+            // HAProxy takes what is no error; of an apiserver's /readyz only 200 is well.
+            if health.probe.value.path() != Some(READYZ) {
+                health.expect_status = Noted::plain(vec!["200-399".to_owned()]);
+            }
             return;
         };
-        let subject = format!("http-check expect status {}", status.text);
-        let message = "200 is up, 401 and 403 are taken for up as well, anything else is a failure";
-        let remedy = "see that the path answers one of them when the server is well";
-        self.findings.add(Kind::Changed, &status.at, &subject, message, remedy);
+        match statuses(status.text.split(',')) {
+            Some(list) if list == ["200"] => {}
+            Some(list) => health.expect_status = Noted::plain(list),
+            None => {
+                let message = "these are not statuses from 200 to 599, and ranges of them";
+                let remedy = "write `expect_status:` by hand: 200 alone is well meanwhile";
+                let subject = format!("http-check expect status {}", status.text);
+                self.findings.add(Kind::NotCarriedOver, &status.at, &subject, message, remedy);
+            }
+        }
     }
 
     /// The CA that signs the certificates; `None`: any certificate will do.
@@ -216,10 +243,8 @@ impl Translator<'_> {
             let note = self.note(Kind::Changed, &given.at, "fastinter", message, NOTHING);
             health.fast_interval = Some(Noted::new(interval, note));
         }
-        if let Some(down) = &options.down_inter {
-            let message = "a backend that is down is probed as often as one that is up";
-            self.findings.add(Kind::NotCarriedOver, &down.at, "downinter", message, NOTHING);
-        }
+        health.down_interval = self.within(options.down_inter.as_ref(), &INTERVAL, "downinter");
+        health.slow_start = self.within(options.slow_start.as_ref(), &SLOW_START, "slowstart");
         if let Some(at) = &options.shutdown_sessions {
             let message = "connections of a backend that is down are reset after `reset_delay`, 3s";
             let remedy = "write `reset_delay: 0s` to have it at once";
@@ -242,7 +267,7 @@ impl Translator<'_> {
         if value == given.value {
             return Some(Noted::plain(value));
         }
-        let message = format!("{:?} is not possible", given.value);
+        let message = format!("{} is not possible", time(given.value));
         Some(Noted::new(value, self.note(Kind::Changed, &given.at, subject, message, NOTHING)))
     }
 
@@ -304,12 +329,33 @@ impl Translator<'_> {
 }
 
 impl HealthDraft {
-    pub(super) const fn of(probe: Noted<ProbeDraft>) -> Self {
-        Self { probe, interval: None, fast_interval: None, timeout: None, rise: None, fall: None }
+    pub(super) fn of(probe: Noted<ProbeDraft>) -> Self {
+        Self { probe, ..Self::default() }
     }
 }
 
+/// Statuses and ranges of them as Fairlead writes them; nothing if one is neither.
+pub(super) fn statuses<'a>(words: impl Iterator<Item = &'a str>) -> Option<Vec<String>> {
+    let number = |text: &str| text.parse().ok().filter(|status: &u16| (200..=599).contains(status));
+    words
+        .map(|word| {
+            let (first, last) = word.split_once('-').unwrap_or((word, word));
+            let (first, last) = (number(first)?, number(last)?);
+            let text = if first == last { first.to_string() } else { format!("{first}-{last}") };
+            (first <= last).then_some(text)
+        })
+        .collect::<Option<Vec<String>>>()
+        .filter(|list| (1..=32).contains(&list.len()))
+}
+
 impl ProbeDraft {
+    pub(super) fn path(&self) -> Option<&str> {
+        match self {
+            Self::Tcp => None,
+            Self::Http { path } | Self::Https { path, .. } => Some(path),
+        }
+    }
+
     pub(super) fn readyz() -> Self {
         Self::Https { path: READYZ.to_owned(), ca_file: None, server_name: None }
     }

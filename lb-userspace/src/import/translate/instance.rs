@@ -7,6 +7,7 @@ use super::super::draft::{Noted, TrackedDraft};
 use super::super::findings::Kind;
 use super::super::keepalived::instance::Address;
 use super::super::keepalived::{Instance, Keepalived};
+use super::super::write::time;
 use super::Translator;
 
 const NOTHING: &str = "nothing to do";
@@ -148,7 +149,7 @@ impl Translator<'_> {
         if possible == given.value {
             return Noted::plain(possible);
         }
-        let message = format!("version {version} cannot say {:?}", given.value);
+        let message = format!("version {version} cannot say {}", time(given.value));
         let remedy = "see that all nodes have the same";
         Noted::new(possible, self.note(Kind::Changed, &given.at, "advert_int", message, remedy))
     }

@@ -7,7 +7,7 @@ use super::super::findings::Kind;
 use super::super::keepalived::Keepalived;
 use super::super::keepalived::server::{CheckerKind, Forwarding, VirtualServer};
 use super::Translator;
-use super::health::verify_remedy;
+use super::health::{statuses, verify_remedy};
 use super::name::Names;
 
 const NOTHING: &str = "nothing to do";
@@ -157,6 +157,21 @@ impl Translator<'_> {
             }
         };
         let mut health = HealthDraft::of(probe);
+        if matches!(checker.kind, CheckerKind::Http | CheckerKind::Https) {
+            let words: Vec<&str> = checker.statuses.iter().map(|word| word.text.as_str()).collect();
+            let default = vec!["200-299".to_owned()];
+            health.expect_status = match statuses(words.iter().copied()) {
+                Some(list) if list == ["200"] => Noted::default(),
+                Some(list) => Noted::plain(list),
+                None if words.is_empty() => Noted::plain(default),
+                None => {
+                    let message = "these are not statuses from 200 to 599, and ranges of them";
+                    let remedy = "write `expect_status:` by hand";
+                    let note = self.note(Kind::Changed, at, "status_code", message, remedy);
+                    Noted::new(default, note)
+                }
+            };
+        }
         health.interval =
             self.within(server.delay_loop.as_ref(), &super::health::INTERVAL, "delay_loop");
         let timeout = checker.connect_timeout.as_ref();

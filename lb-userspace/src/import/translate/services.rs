@@ -6,8 +6,10 @@ use std::time::Duration;
 
 use super::super::draft::{Noted, ServiceDraft};
 use super::super::findings::Kind;
+use super::super::haproxy::server::Server;
 use super::super::haproxy::{Haproxy, Proxy};
 use super::super::source::{MAX_ENTRIES, Read, Sited, Word, quoted};
+use super::super::write::time;
 use super::Translator;
 use super::listeners::Listener;
 
@@ -222,9 +224,9 @@ impl Translator<'_> {
         }
         if idle.value < SHORTEST_IDLE {
             let message = format!(
-                "HAProxy cuts connections that are idle for {:?}, such as watches and `kubectl \
+                "HAProxy cuts connections that are idle for {}, such as watches and `kubectl \
                  exec`; Fairlead forgets them after 24h",
-                idle.value
+                time(idle.value)
             );
             let remedy = "write `timeouts: { established: ... }` to have them cut";
             let note = self.note(Kind::Changed, &idle.at, "timeout", message, remedy);
@@ -234,8 +236,17 @@ impl Translator<'_> {
     }
 
     fn snat(&mut self, pair: &Pair<'_>) -> Option<Noted<IpAddr>> {
-        let of_server = pair.backend.servers.iter().find_map(|it| it.options.source.as_ref());
+        let servers = &pair.backend.servers;
+        let of_server = servers.iter().find_map(|it| it.options.source.as_ref());
         let source = of_server.or(pair.backend.settings.source.as_ref())?;
+        let is_same =
+            |it: &Server| it.options.source.as_ref().is_some_and(|own| own.text == source.text);
+        if of_server.is_some() && !servers.iter().all(is_same) {
+            let message = "the servers of a service are reached from one address";
+            let remedy = "write a VIP as `snat_address` if it is for all of them";
+            self.findings.add(Kind::NotCarriedOver, &source.at, "source", message, remedy);
+            return None;
+        }
         let host = source.text.rsplit_once(':').map_or(source.text.as_str(), |(host, _)| host);
         let address: Option<IpAddr> = host.parse().ok();
         let subject = format!("source {}", source.text);
@@ -281,6 +292,11 @@ impl Translator<'_> {
             service.vips.notes.push(note);
         }
         if service.vips.value.is_empty() {
+            let message = "none of its VIPs is of a family that the backends have";
+            let remedy = "write a VIP of their family";
+            let name = &pair.frontend.name;
+            let note = self.note(Kind::ToDo, &name.at, &name.text, message, remedy);
+            service.vips.notes.push(note);
             return;
         }
         for backend in &mut service.backends.value {
