@@ -11,11 +11,14 @@ use tokio::net::UnixStream;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::api::Api;
 use super::api::MAX_BODY;
 use super::client::Client;
-use super::model::BackendChange;
+use super::model::{Admin, BackendChange, Event, What};
 use super::*;
+use crate::events::Events;
 
+mod events;
 mod files;
 mod hostile;
 
@@ -38,9 +41,11 @@ async fn a_newer_status_is_seen_at_once() {
 #[tokio::test]
 async fn reload_says_what_changed_or_what_is_wrong() {
     let server = Server::start();
-    assert_eq!(server.client().reload().await.unwrap(), ["backend cp3 added"]);
+    let reloaded = server.client().reload(false).await.unwrap();
+    assert_eq!((reloaded.changes, reloaded.applied), (vec!["backend cp3 added".to_owned()], true));
+    assert!(!server.client().reload(true).await.unwrap().applied);
     server.refuse("fairlead.yaml:3:1: no such key");
-    let error = server.client().reload().await.unwrap_err();
+    let error = server.client().reload(false).await.unwrap_err();
     assert_eq!(error.to_string(), "fairlead.yaml:3:1: no such key");
     let (status, body) = server.request("POST", "/v1/reload", "").await;
     assert_eq!((status, body), (422, json!({ "error": "fairlead.yaml:3:1: no such key" })));
@@ -49,9 +54,13 @@ async fn reload_says_what_changed_or_what_is_wrong() {
 #[tokio::test]
 async fn a_backend_can_be_drained_and_weighed() {
     let server = Server::start();
-    let change = BackendChange { admin: Some(Admin::Draining), weight: Some(7) };
-    server.client().set_backend("api", "cp 1/é", &change).await.unwrap();
-    assert_eq!(server.seen(), ["set api | cp 1/é | Some(Draining) | Some(7)"]);
+    let change =
+        BackendChange { admin: Some(Admin::Draining), weight: Some(7), reset_weight: false };
+    let changed = server.client().set_backend("api", "cp 1/é", &change).await.unwrap();
+    assert_eq!((changed.change, changed.not_kept.as_deref()), (change, Some("a full disk")));
+    let uid = nix::unistd::geteuid();
+    let seen = format!("set api | cp 1/é | Some(Draining) | Some(7) | {uid}");
+    assert_eq!(server.seen(), [seen]);
     server.refuse("no such backend");
     let error = server.client().set_backend("api", "cp9", &change).await.unwrap_err();
     assert_eq!(error.to_string(), "no such backend");
@@ -65,6 +74,17 @@ async fn stop_is_answered_before_the_end() {
     timeout(Duration::from_secs(5), &mut server.task).await.unwrap().unwrap().unwrap();
     assert!(!server.path.exists());
     assert_eq!(server.seen(), ["stop true"]);
+}
+
+#[tokio::test]
+async fn a_drain_and_its_end_arrive_and_a_refusal_is_told() {
+    let server = Server::start();
+    let client = server.client();
+    client.drain(false).await.unwrap();
+    client.drain(true).await.unwrap();
+    assert_eq!(server.seen(), ["drain false", "drain true"]);
+    server.refuse("no other node");
+    assert_eq!(client.drain(false).await.unwrap_err().to_string(), "no other node");
 }
 
 #[tokio::test]
@@ -87,6 +107,7 @@ type Log = Arc<std::sync::Mutex<Vec<String>>>;
 pub(super) struct Server {
     path: PathBuf,
     status: watch::Sender<Arc<Status>>,
+    events: Events,
     log: Log,
     refusal: Arc<std::sync::Mutex<Option<String>>>,
     task: JoinHandle<anyhow::Result<()>>,
@@ -119,8 +140,10 @@ impl Server {
             }
         };
         let listener = bind(&path).unwrap();
-        let task = tokio::spawn(serve(listener, reader, commands, shutdown));
-        Self { path, status, log, refusal, task, _directory: directory }
+        let events = Events::default();
+        let api = Api::new(reader, commands, events.clone());
+        let task = tokio::spawn(serve(listener, api, shutdown));
+        Self { path, status, events, log, refusal, task, _directory: directory }
     }
 
     fn client(&self) -> Client {
@@ -157,18 +180,28 @@ impl Control {
         let say = |what: String| self.log.lock().unwrap().push(what);
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Reload { reply } => {
+                Command::Reload { wish, reply, .. } => {
                     let changes = vec!["backend cp3 added".to_owned()];
-                    let _ = reply.send(refusal().map_or(Ok(changes), Err));
+                    let applied = !wish.dry_run;
+                    let reloaded = Reloaded { changes, applied, ..Reloaded::default() };
+                    let _ = reply.send(refusal().map_or(Ok(reloaded), Err));
+                }
+                Command::Drain { resume, reply } => {
+                    say(format!("drain {resume}"));
+                    let _ = reply.send(refusal().map_or(Ok(()), Err));
                 }
                 Command::Stop { handover } => {
                     say(format!("stop {handover}"));
                     break;
                 }
-                Command::SetBackend { service, backend, admin, weight, reply } => {
-                    say(format!("set {service} | {backend} | {admin:?} | {weight:?}"));
-                    let _ = reply.send(refusal().map_or(Ok(()), Err));
+                Command::SetBackend { service, backend, change, by, reply } => {
+                    let BackendChange { admin, weight, .. } = change;
+                    let uid = by.unwrap().uid;
+                    say(format!("set {service} | {backend} | {admin:?} | {weight:?} | {uid}"));
+                    let why = Some("a full disk".to_owned());
+                    let _ = reply.send(refusal().map_or(Ok(why), Err));
                 }
+                Command::SourceFor { reply, .. } => drop(reply),
             }
         }
         let _ = self.stop.send(());

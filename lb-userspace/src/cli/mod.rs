@@ -13,6 +13,7 @@ mod backend;
 mod check;
 mod cleanup;
 mod drain;
+mod events;
 mod reload;
 mod run;
 mod status;
@@ -34,6 +35,7 @@ enum Command {
     #[command(subcommand)]
     Backend(backend::Command),
     Reload(reload::Arguments),
+    Events(events::Arguments),
     Drain(drain::Arguments),
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
@@ -62,6 +64,7 @@ impl Cli {
             Command::Status(arguments) => status::run(&arguments),
             Command::Backend(command) => backend::run(command),
             Command::Reload(arguments) => reload::run(&arguments),
+            Command::Events(arguments) => events::run(&arguments),
             Command::Drain(arguments) => drain::run(&arguments),
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
@@ -87,6 +90,12 @@ fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says something on stderr that is not the end.
+#[expect(clippy::print_stderr, reason = "where warnings of commands belong")]
+fn warn(text: &str) {
+    eprintln!("{text}");
 }
 
 #[cfg(test)]

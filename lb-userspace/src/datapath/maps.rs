@@ -1,7 +1,7 @@
 //! The controller's side of the maps: reads what is installed, carries out operations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -113,12 +113,18 @@ impl Maps {
     pub fn installed(&self) -> anyhow::Result<Installed> {
         let services: BTreeMap<_, _> =
             self.services.iter().collect::<Result<_, _>>().context("reading the services")?;
-        let vips = self
+        let vips: BTreeMap<_, _> = self
             .vips
             .iter()
             .map(|entry| entry.map(|(address, index)| (address.get(), index)))
             .collect::<Result<_, _>>()
             .context("reading the VIPs")?;
+        let mut leased = BTreeSet::new();
+        for index in vips.values() {
+            if self.leases.get(index, 0).context("reading the leases")? != Lease::FOREVER {
+                leased.insert(*index);
+            }
+        }
         let mut tables = BTreeMap::new();
         for id in services.values().map(|service| service.id).collect::<BTreeSet<_>>() {
             if let Ok(table) = self.tables.get(&id, 0) {
@@ -133,6 +139,7 @@ impl Maps {
             .context("reading the allowed sources")?;
         Ok(Installed {
             vips,
+            leased,
             services,
             allowed,
             tables,
@@ -193,6 +200,11 @@ impl Maps {
             }
         }
         Ok(())
+    }
+
+    /// The leases, for the thread that renews those of VRRP.
+    pub fn leases(&self) -> std::io::Result<OwnedFd> {
+        self.leases.map().fd().as_fd().try_clone_to_owned()
     }
 
     /// Whether this node may still send in a VIP's name, at a moment of CLOCK_MONOTONIC.

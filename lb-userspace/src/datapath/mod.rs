@@ -12,6 +12,7 @@ use aya::Ebpf;
 use crate::config::XdpMode;
 
 pub mod attach;
+pub mod clock;
 pub mod maps;
 mod migrate;
 pub mod object;

@@ -1,0 +1,3 @@
+//! Routes that have files of their own.
+
+pub(super) mod events;
