@@ -162,15 +162,17 @@ impl Loop<'_> {
                     let told = self.controller.tell_idle(Instant::now().into_std(), monotonic());
                     report("telling idle clients", told);
                 }
-                _ = status.tick() => {
-                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-                    self.give_up();
-                    self.bind_names();
-                    self.publish();
-                }
+                _ = status.tick() => self.each_second(),
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
             }
         }
+    }
+
+    fn each_second(&mut self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        self.give_up();
+        self.bind_names();
+        self.publish();
     }
 
     /// What a signal asks for. `Some`: the end.

@@ -116,22 +116,7 @@ fn every_value_can_be_other_than_the_default() {
         ],
         names: vec![others()],
         health: HealthCheck {
-            probe: Probe::Https {
-                request: Request {
-                    path: "/k8s/readyz?verbose".to_owned(),
-                    degraded_path: None,
-                    live_path: Some("/live".to_owned()),
-                    host: Some("api.example.com".to_owned()),
-                    expect_status: Statuses::new([204..=204, 300..=302]),
-                },
-                tls: Tls {
-                    identity: Some(Identity {
-                        cert_file: PathBuf::from("/etc/fairlead/client.crt"),
-                        key_file: PathBuf::from("/etc/fairlead/client.key"),
-                    }),
-                    ..Tls::new("10.96.0.1", Verify::Skip)
-                },
-            },
+            probe: other_probe(),
             connect_timeout: Duration::from_millis(300),
             timeout: Duration::from_millis(700),
             pace: Pace {
@@ -316,6 +301,25 @@ fn refusal(text: &str) -> ConfigError {
 fn backend(name: &str, host: u8, port: u16) -> Backend {
     let address = Ipv4Addr::new(10, 0, 0, host).into();
     Backend { name: name.to_owned(), address, port, weight: 100 }
+}
+
+fn other_probe() -> Probe {
+    Probe::Https {
+        request: Request {
+            path: "/k8s/readyz?verbose".to_owned(),
+            degraded_path: None,
+            live_path: Some("/live".to_owned()),
+            host: Some("api.example.com".to_owned()),
+            expect_status: Statuses::new([204..=204, 300..=302]),
+        },
+        tls: Tls {
+            identity: Some(Identity {
+                cert_file: PathBuf::from("/etc/fairlead/client.crt"),
+                key_file: PathBuf::from("/etc/fairlead/client.key"),
+            }),
+            ..Tls::new("10.96.0.1", Verify::Skip)
+        },
+    }
 }
 
 fn others() -> NamedBackends {
