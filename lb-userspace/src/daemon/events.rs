@@ -223,6 +223,7 @@ impl Loop<'_> {
     }
 
     fn publish(&mut self) {
+        self.controller.track();
         match self.controller.status() {
             Ok(status) => drop(self.status.send_replace(status)),
             Err(error) => report("reading counters", Err(error)),
