@@ -16,13 +16,19 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail};
 use tokio::sync::{mpsc, oneshot, watch};
 
-use crate::admin::model::{self, Status, rfc3339};
+use crate::admin::api::Api;
+use crate::admin::model::{self, Status, What, rfc3339};
 use crate::admin::{self, Command};
 use crate::config::{self, Config};
 use crate::control::driver::Controller;
+use crate::control::elections::{Elections, leases_in};
 use crate::datapath::{self, Datapath, Pins, Sizes, report};
+use crate::events::Events;
 use crate::netlink::Netlink;
-use crate::netlink::snapshot::Snapshot;
+use crate::netlink::snapshot::{Address, Snapshot};
+use crate::notify::Notifier;
+use crate::overrides::Overrides;
+use crate::overrides::store::{self, Writer};
 use crate::preflight;
 use crate::record::{self, Record};
 use crate::resolve::Names;
@@ -30,6 +36,8 @@ use crate::vips::Vips;
 
 mod events;
 mod names;
+mod reload;
+mod said;
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -55,6 +63,9 @@ impl RunOptions {
         Ok(config)
     }
 }
+
+/// How much longer leases are after a handover.
+const RESTART_GRACE: std::time::Duration = std::time::Duration::ZERO;
 
 /// How a controller ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,12 +103,23 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 
     let is_successor = pins.exists();
     let mut vips = Vips::new(Record::load()?);
+    vips.elect(&netlink, &snapshot, config.elected()).await?;
+    // First of all: a predecessor's term goes on only for so long without an advertisement.
+    let (mut elections, notices) = Elections::start(&config, vips.terms(), &pins)?;
+    let (events, writer) = (Events::default(), Writer::start(store::path(&config.admin)));
+    let (commands, command_receiver) = mpsc::channel(64);
+    let mut notifier = Notifier::new(events.clone(), commands.clone());
+    notifier.apply(&config.notify);
     let own = config.vips();
     let names = Names::new(config, vips.names(), |server| snapshot.source_for(server, &own));
-    let started = start(options, names.current(), &pins, netlink, &mut vips).await;
+    let config = names.current();
+    let started = start(options, config, &pins, netlink, &mut vips, &mut elections, &events).await;
     let mut controller = match started {
         Ok(controller) => controller,
         Err(error) => {
+            if let Err(error) = elections.shutdown().await {
+                log::error!("{error:#}");
+            }
             if !is_successor {
                 undo(&pins, &snapshot).await;
             }
@@ -107,13 +129,13 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 
     let doubts = controller.datapath.take_signals()?;
     let (status_sender, status) = watch::channel(controller.status()?);
-    let (commands, command_receiver) = mpsc::channel(64);
     let (shutdown, stopping) = oneshot::channel::<()>();
-    let server = tokio::spawn(admin::serve(listener, status, commands, async {
+    let api = Api::new(status, commands, events.clone());
+    let server = tokio::spawn(admin::serve(listener, api, async {
         // Dropped or sent, it is the end.
         let _ = stopping.await;
     }));
-    let ending = events::Loop {
+    let (ending, writer, notifier) = events::Loop {
         options,
         controller: &mut controller,
         names,
@@ -122,17 +144,27 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
         commands: command_receiver,
         status: status_sender,
         doubts,
+        notices,
         give_up_at: None,
+        end: None,
+        writer,
+        notifier,
+        watch: None,
+        refused: None,
     }
     .run()
     .await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
-    if ending == Ending::Release {
-        release(controller).await?;
+    events.push(What::Stop { handover: ending == Ending::Handover });
+    match ending {
+        Ending::Release => release(controller).await?,
+        Ending::Handover => hand_over(controller).await?,
     }
     // The server ends once the answers under way are sent.
+    events.close();
     let _ = shutdown.send(());
     let _ = server.await;
+    tokio::join!(writer.finish(), notifier.finish());
     record::tidy();
     Ok(())
 }
@@ -143,8 +175,14 @@ async fn start(
     pins: &Pins,
     netlink: Netlink,
     vips: &mut Vips,
+    elections: &mut Elections,
+    events: &Events,
 ) -> anyhow::Result<Controller> {
+    let successor = pins.exists();
     let datapath = Datapath::load(pins.clone(), &Sizes::new(&config))?;
+    lease_in_both(elections, pins, &datapath)?;
+    let (version, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
+    events.push(What::Start { version, pid, successor });
     for line in report::memory(datapath.sizes()) {
         log::info!("memory: {line}");
     }
@@ -153,9 +191,47 @@ async fn start(
     }
     let vips = std::mem::replace(vips, Vips::new(Record::default()));
     let status = first_status(options);
-    let mut controller = Controller::new(config, datapath, netlink, vips, status)?;
-    controller.refresh().await?;
+    let overrides = overrides(&config, events);
+    let elections = std::mem::take(elections);
+    let mut controller = Controller::new(config, datapath, netlink, vips, elections, status)?;
+    controller.events = events.clone();
+    // Before anything is written: nobody is used for a moment who was drained.
+    controller.overrides = overrides;
+    if let Err(error) = controller.refresh().await {
+        if let Err(error) = controller.elections.shutdown().await {
+            log::error!("{error:#}");
+        }
+        return Err(error);
+    }
+    controller.elections.ready();
     Ok(controller)
+}
+
+/// While the attached program may still be a predecessor's, with maps of its own.
+fn lease_in_both(elections: &Elections, pins: &Pins, datapath: &Datapath) -> anyhow::Result<()> {
+    if !elections.is_running() {
+        return Ok(());
+    }
+    let mut maps = vec![datapath.maps.leases().context("duplicating the leases")?];
+    if let Some(dir) = pins.current()? {
+        maps.push(leases_in(&dir.path)?);
+    }
+    elections.lease_in(maps, &datapath.maps.installed()?.vips);
+    Ok(())
+}
+
+/// What operators said to controllers before this one.
+fn overrides(config: &Config, events: &Events) -> Overrides {
+    let path = store::path(&config.admin);
+    let (overrides, trouble) = store::load(&path);
+    if let Some(reason) = trouble {
+        log::error!("{reason}");
+        events.push(What::Alarm { subject: "overrides".to_owned(), reason });
+    }
+    for said in overrides.list(|_| true) {
+        log::warn!("{said}; as {} says", path.display());
+    }
+    overrides
 }
 
 /// What can be known to fail before anything is changed.
@@ -204,11 +280,21 @@ fn first_status(options: &RunOptions) -> Status {
 /// Gives up what this node holds: addresses first, so that the kernel answers for none of them when
 /// the program is gone.
 async fn release(mut controller: Controller) -> anyhow::Result<()> {
+    controller.elections.shutdown().await?;
     controller.snapshot = controller.netlink.snapshot().await?;
     controller.vips.release(&controller.netlink, &controller.snapshot).await?;
     controller.datapath.remove()?;
     controller.vips.restore_offloads()?;
     log::info!("released everything");
+    Ok(())
+}
+
+/// Leaves everything to a successor.
+async fn hand_over(mut controller: Controller) -> anyhow::Result<()> {
+    let terms = controller.elections.hand_over(RESTART_GRACE).await?;
+    if !terms.is_empty() {
+        controller.vips.record_terms(terms)?;
+    }
     Ok(())
 }
 
@@ -238,13 +324,19 @@ pub fn cleanup() -> anyhow::Result<Vec<String>> {
         .context("starting the runtime")?;
     runtime.block_on(async {
         let record = Record::load()?;
+        let netlink = Netlink::open()?;
+        let snapshot = netlink.snapshot().await?;
+        let is_there = |(interface, vip): &&(String, std::net::IpAddr)| {
+            let ifindex = snapshot.link_by_name(interface).map(|link| link.index);
+            let there = |found: &Address| Some(found.ifindex) == ifindex && found.address == *vip;
+            snapshot.addresses.iter().any(there)
+        };
         let mut removed: Vec<String> = record
             .vips
             .iter()
+            .chain(record.elected.iter().filter(is_there))
             .map(|(interface, vip)| format!("VIP {vip} on {interface}"))
             .collect();
-        let netlink = Netlink::open()?;
-        let snapshot = netlink.snapshot().await?;
         let mut vips = Vips::new(record);
         vips.release(&netlink, &snapshot).await?;
         vips.restore_offloads()?;

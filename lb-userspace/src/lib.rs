@@ -6,9 +6,12 @@ pub mod config;
 pub mod control;
 pub mod daemon;
 pub mod datapath;
+pub mod events;
 pub mod health;
 pub mod import;
 pub mod netlink;
+pub mod notify;
+pub mod overrides;
 pub mod preflight;
 #[cfg(test)]
 mod readme;

@@ -16,8 +16,11 @@ fn main() -> ExitCode {
     match cli.run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error:#}");
-            ExitCode::FAILURE
+            let (code, is_said) = fairlead::cli::code(&error);
+            if is_said {
+                eprintln!("{error:#}");
+            }
+            ExitCode::from(code)
         }
     }
 }

@@ -26,10 +26,25 @@ pub struct Record {
     pub gro_off: BTreeSet<String>,
     /// Interfaces that took VLAN tags out of received frames, and no longer do.
     pub rxvlan_off: BTreeSet<String>,
+    /// Addresses that VRRP adds and removes, likewise: each may be there or not.
+    pub elected: BTreeSet<(String, IpAddr)>,
+    /// By instance, what a successor has to know of VRRP.
+    pub terms: BTreeMap<String, Term>,
     /// The numbers that flows know interfaces by.
     pub links: BTreeMap<String, LinkId>,
     /// What DNS last said of the names in the configuration.
     pub names: BTreeMap<String, Vec<IpAddr>>,
+}
+
+/// An instance of VRRP as its last controller left it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Term {
+    /// How many times it has become Active.
+    pub term: u64,
+    /// When its last advertisement was sent, in nanoseconds of CLOCK_MONOTONIC, if it was Active and
+    /// was handed over.
+    pub advertised: Option<u64>,
 }
 
 /// The file of this network namespace.

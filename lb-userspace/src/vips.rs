@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use lb_common::link::{LinkId, Mac};
 
 use crate::netlink::{Netlink, garp, offload, snapshot::Snapshot};
-use crate::record::Record;
+use crate::record::{Record, Term};
 use crate::vrrp::announce;
 
 /// When a VIP is announced after it was added: switches and neighbours lose frames.
@@ -113,6 +113,9 @@ impl Vips {
         wanted: &BTreeSet<IpAddr>,
         interfaces: &[String],
     ) -> anyhow::Result<()> {
+        // What became VRRP's is for its thread to remove.
+        let elected = &self.record.elected;
+        self.record.vips.retain(|vip| !elected.contains(vip));
         let stale: Vec<_> =
             self.record.vips.iter().filter(|(_, vip)| !wanted.contains(vip)).cloned().collect();
         for (interface, vip) in stale {
@@ -172,7 +175,43 @@ impl Vips {
 
     /// Removes every VIP that was added.
     pub async fn release(&mut self, netlink: &Netlink, snapshot: &Snapshot) -> anyhow::Result<()> {
+        self.elect(netlink, snapshot, BTreeSet::new()).await?;
+        self.record.terms.clear();
         self.hold(netlink, snapshot, &BTreeSet::new(), &[]).await
+    }
+
+    /// Leaves the VIPs in `elected`, each with its interface, to VRRP's threads. Removes those that were left
+    /// to them before, by a predecessor too.
+    pub async fn elect(
+        &mut self,
+        netlink: &Netlink,
+        snapshot: &Snapshot,
+        elected: BTreeSet<(String, IpAddr)>,
+    ) -> anyhow::Result<()> {
+        let stale: Vec<_> = self.record.elected.difference(&elected).cloned().collect();
+        for (interface, vip) in stale {
+            let Some(link) = snapshot.link_by_name(&interface) else { continue };
+            netlink
+                .remove_vip(link.index, vip)
+                .await
+                .with_context(|| format!("removing VIP {vip} from {interface}"))?;
+        }
+        if self.record.elected == elected {
+            return Ok(());
+        }
+        self.record.elected = elected;
+        self.record.save()
+    }
+
+    /// What a predecessor left of VRRP's instances.
+    pub fn terms(&self) -> &BTreeMap<String, Term> {
+        &self.record.terms
+    }
+
+    /// Writes down what a successor has to know of them.
+    pub fn record_terms(&mut self, terms: BTreeMap<String, Term>) -> anyhow::Result<()> {
+        self.record.terms.extend(terms);
+        self.record.save()
     }
 }
 

@@ -28,3 +28,4 @@ mod select;
 mod snat;
 mod states;
 mod tags;
+mod trace;

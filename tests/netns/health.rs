@@ -200,3 +200,32 @@ fn a_flapping_backend_is_held_until_it_stays_well() {
     assert!(took >= WINDOW - Duration::from_millis(1500), "{took:?}");
     assert_eq!(changes() - before, 4);
 }
+
+/// Killed or asked to end, it leaves what it knew to its successor.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_successor_adopts_every_state() {
+    let scene = Apiservers::build().unwrap();
+    let mut controller = scene.balanced(&[]).unwrap();
+    scene.control("cp1").set(Mode::Drain);
+    scene.control("cp2").set(Mode::WithoutEtcd);
+    let states = ["draining", "degraded", "up"];
+    wait_each(&controller, "state", states, PATIENCE).unwrap();
+    controller.cli(&["backend", "drain", "kube-apiserver/cp2"]).unwrap();
+    for kill in [true, false] {
+        if kill {
+            controller.kill9().unwrap();
+        } else {
+            assert!(controller.stop(true).unwrap().success());
+        }
+        // Nobody answers: what is said is what was known.
+        scene.control("cp1").set(Mode::SlowHandshake);
+        scene.control("cp2").set(Mode::SlowHandshake);
+        controller.start().unwrap();
+        assert_eq!(of_each(&controller, "health").unwrap()["cp1"], "draining");
+        assert_eq!(of_each(&controller, "health").unwrap()["cp2"], "degraded");
+        scene.control("cp1").set(Mode::Drain);
+        scene.control("cp2").set(Mode::WithoutEtcd);
+        wait_each(&controller, "health", states, PATIENCE).unwrap();
+    }
+}

@@ -6,22 +6,27 @@ mod apiservers;
 mod attach;
 mod certificates;
 mod flood;
+mod flows;
 mod follow;
 mod give_up;
 mod health;
 mod idle;
 mod modes;
 mod names;
+mod overrides;
+mod pairs;
 mod pmtu;
 mod probes;
 mod provoked;
 mod refusal;
+mod reload;
 mod restart;
 mod retry;
 mod scene;
 mod shutdown;
 mod sources;
 mod traffic;
+mod vrrp;
 
 /// Shows a figure that a test found; the assertions have bounds that hold on a busy machine.
 #[expect(clippy::print_stderr, reason = "what --nocapture is for")]

@@ -25,7 +25,7 @@ fn traffic_follows_a_name_and_stays_when_dns_dies() {
     let _servers = plain::echo_servers(&lab).unwrap();
     let [cp1, cp2] = ["cp1", "cp2"].map(|name| lab.backend(name).unwrap());
     let dns = Dns::start(cp2).unwrap();
-    dns.say(&[cp1.address.into()]);
+    dns.say(&[cp1.address]);
     let mut controller = Controller::new(&lab.lbs[0], &plain::binary().unwrap(), lab.directory());
     let resolv_conf = format!("nameserver {}\noptions timeout:1 attempts:1\n", cp2.address);
     controller.set_resolv_conf(&resolv_conf).unwrap();
@@ -39,7 +39,7 @@ fn traffic_follows_a_name_and_stays_when_dns_dies() {
     wait_backends(&controller, &[cp1]).unwrap();
     let mut held = connect(&lab).unwrap();
     assert_eq!(held.server, "cp1");
-    dns.say(&[cp2.address.into()]);
+    dns.say(&[cp2.address]);
     wait_backends(&controller, &[cp2]).unwrap();
     assert_eq!(connect(&lab).unwrap().server, "cp2");
     held.exchange("what is there stays").unwrap();
@@ -53,7 +53,7 @@ fn traffic_follows_a_name_and_stays_when_dns_dies() {
     controller.stop(true).unwrap();
     controller.start().unwrap();
     assert_eq!(connect(&lab).unwrap().server, "cp2");
-    dns.say(&[cp1.address.into(), cp2.address.into()]);
+    dns.say(&[cp1.address, cp2.address]);
     dns.is_mute.store(false, Ordering::Relaxed);
     wait_backends(&controller, &[cp1, cp2]).unwrap();
     held.exchange("all the time").unwrap();

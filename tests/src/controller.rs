@@ -121,6 +121,10 @@ impl<'lab> Controller<'lab> {
         if let Some(path) = &self.resolv_conf {
             bpffs::replace_for(&mut command, path, "/etc/resolv.conf");
         }
+        // What operators say is kept in the lab's own directory.
+        if let Some(directory) = self.config.parent() {
+            command.env("STATE_DIRECTORY", directory);
+        }
         command.args(["run", "--config"]).arg(&self.config).stdout(log.try_clone()?).stderr(log);
         if std::env::var_os("RUST_LOG").is_none() {
             command.env("RUST_LOG", "info");

@@ -20,12 +20,13 @@ const RUST: [[&str; 2]; 2] =
     [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// Programs that the tests and the lab call, and their Debian packages.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 9] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
+    ("keepalived", "keepalived"),
     ("openssl", "openssl"),
     ("sysctl", "procps"),
     ("tcpdump", "tcpdump"),

@@ -2,6 +2,7 @@
 //! I/O: it sends commands and waits for their answers.
 
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
@@ -11,15 +12,18 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use bytes::Bytes;
 use http_body_util::LengthLimitError;
 use serde::de::DeserializeOwned;
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
+use super::model::{BackendChange, BackendChanged, Drain, Failure, Peer, Reload, Stop, Version};
+use super::query::{Query, Reply};
+use super::routes::{events, flows, openapi, trace};
 use super::{Command, Commands, StatusReader};
+use crate::events::Events;
 
 /// No request is larger.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -41,12 +45,17 @@ pub(super) const REPLY_TIMEOUT: Duration = Duration::from_secs(30);
 pub struct Api {
     pub status: StatusReader,
     pub commands: Commands,
+    pub events: Events,
+    /// For those that follow events.
+    pub(super) followers: Arc<Semaphore>,
+    /// Who may read flows.
+    pub(super) turns: flows::Turns,
 }
 
-type Answer = Result<Response, Refusal>;
+pub(super) type Answer = Result<Response, Refusal>;
 
 /// An answer that is not a success.
-struct Refusal(StatusCode, String);
+pub(super) struct Refusal(pub(super) StatusCode, pub(super) String);
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
@@ -61,7 +70,14 @@ pub fn router(api: Api) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
+        .route("/v1/drain", post(drain))
+        .route("/v1/events", get(events::events))
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
+        .route("/v1/flows", get(flows::list))
+        .route("/v1/flows/count", get(flows::count))
+        .route("/v1/flows/purge", post(flows::purge))
+        .route("/v1/openapi.json", get(openapi::document))
+        .route("/v1/trace", get(trace::trace))
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(read_body))
@@ -79,9 +95,16 @@ async fn status(State(api): State<Api>) -> Response {
     Json(&*status).into_response()
 }
 
-async fn reload(State(api): State<Api>) -> Answer {
-    let changes = api.ask(|reply| Command::Reload { reply }).await?;
-    Ok(Json(Reloaded { changes }).into_response())
+async fn reload(
+    State(api): State<Api>,
+    Extension(by): Extension<Option<Peer>>,
+    body: Bytes,
+) -> Answer {
+    // `()` in JSON is what earlier commands send.
+    let is_empty = body.is_empty() || &*body == b"null";
+    let wish: Reload = if is_empty { Reload::default() } else { parse(&body)? };
+    let reloaded = api.ask(|reply| Command::Reload { wish, by, reply }).await?;
+    Ok(Json(reloaded).into_response())
 }
 
 async fn stop(State(api): State<Api>, body: Bytes) -> Answer {
@@ -90,25 +113,37 @@ async fn stop(State(api): State<Api>, body: Bytes) -> Answer {
     Ok((StatusCode::ACCEPTED, Json(Stop { handover })).into_response())
 }
 
+async fn drain(State(api): State<Api>, body: Bytes) -> Answer {
+    let Drain { resume } = if body.is_empty() { Drain::default() } else { parse(&body)? };
+    api.ask(|reply| Command::Drain { resume, reply }).await?;
+    Ok((StatusCode::ACCEPTED, Json(Drain { resume })).into_response())
+}
+
 async fn set_backend(
     State(api): State<Api>,
     path: Result<Path<(String, String)>, PathRejection>,
+    Extension(by): Extension<Option<Peer>>,
     body: Bytes,
 ) -> Answer {
     let Path((service, backend)) =
         path.map_err(|error| Refusal(StatusCode::BAD_REQUEST, error.body_text()))?;
     let change: BackendChange = parse(&body)?;
-    let BackendChange { admin, weight } = change;
-    if admin.is_none() && weight.is_none() {
-        let message = "nothing to change: give `admin`, `weight` or both";
+    let BackendChange { admin, weight, reset_weight } = change;
+    if admin.is_none() && weight.is_none() && !reset_weight {
+        let message = "nothing to change: give `admin`, `weight` or `reset_weight`";
+        return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
+    }
+    if reset_weight && weight.is_some() {
+        let message = "give either `weight` or `reset_weight`";
         return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
     }
     if weight.is_some_and(|weight| weight > MAX_WEIGHT) {
         let message = format!("the weight must be from 0 to {MAX_WEIGHT}");
         return Err(Refusal(StatusCode::BAD_REQUEST, message));
     }
-    api.ask(|reply| Command::SetBackend { service, backend, admin, weight, reply }).await?;
-    Ok(Json(change).into_response())
+    let ask = |reply| Command::SetBackend { service, backend, change, by, reply };
+    let not_kept = api.ask(ask).await?;
+    Ok(Json(BackendChanged { change, not_kept }).into_response())
 }
 
 async fn unknown_route() -> Refusal {
@@ -138,12 +173,22 @@ async fn read_body(request: Request, next: Next) -> Response {
     refusal.into_response()
 }
 
-fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
+    // Serde takes an array for a structure, by the order of its fields.
+    if body.trim_ascii_start().first() != Some(&b'{') {
+        let message = "not a valid body: it must be a JSON object";
+        return Err(Refusal(StatusCode::BAD_REQUEST, message.to_owned()));
+    }
     serde_json::from_slice(body)
         .map_err(|error| Refusal(StatusCode::BAD_REQUEST, format!("not a valid body: {error}")))
 }
 
 impl Api {
+    pub fn new(status: StatusReader, commands: Commands, events: Events) -> Self {
+        let followers = Arc::new(Semaphore::new(events::MAX_FOLLOWERS));
+        Self { status, commands, events, followers, turns: flows::Turns::default() }
+    }
+
     async fn send(&self, command: Command) -> Result<(), Refusal> {
         let sent = self.commands.send_timeout(command, ACCEPT_TIMEOUT).await;
         sent.map_err(|error| {
@@ -155,6 +200,14 @@ impl Api {
             };
             Refusal(StatusCode::SERVICE_UNAVAILABLE, message.to_owned())
         })
+    }
+
+    /// Asks the controller and waits for its answer.
+    pub(super) async fn query<T>(
+        &self,
+        query: impl FnOnce(Reply<T>) -> Query,
+    ) -> Result<T, Refusal> {
+        self.ask(|reply| Command::Query(query(reply))).await
     }
 
     /// Sends a command and waits for its answer.

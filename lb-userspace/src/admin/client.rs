@@ -7,22 +7,33 @@ use std::time::Duration;
 use anyhow::{Context, Error, Result, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::{Method, Request, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::net::UnixStream;
+use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::model::{BackendChange, Failure, Reloaded, Stop, Version};
+mod queries;
+
+use super::model::{
+    BackendChange, BackendChanged, Drain, Event, Failure, Reload, Reloaded, Stop, Version,
+};
 
 /// Longer than the server takes to give up, so that its explanation arrives.
 const TIMEOUT: Duration = Duration::from_secs(45);
 
 /// A thousand services with their backends are a tenth of it.
 const MAX_ANSWER: usize = 16 * 1024 * 1024;
+
+/// No controller is there to be asked, or this user may not ask it.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Unreachable(pub String);
 
 /// Asks the controller that listens on one socket.
 #[derive(Clone, Debug)]
@@ -44,9 +55,44 @@ impl Client {
         self.get("/v1/status").await
     }
 
-    /// What has changed.
-    pub async fn reload(&self) -> Result<Vec<String>> {
-        Ok(self.post::<Reloaded>("/v1/reload", &()).await?.changes)
+    /// What has changed, or would.
+    pub async fn reload(&self, dry_run: bool) -> Result<Reloaded> {
+        self.post("/v1/reload", &Reload { dry_run }).await
+    }
+
+    /// What happened; `question` is that of the path. Calls `see` for each event, until `see` fails or,
+    /// unless it asks to follow, there are no more.
+    pub async fn events(
+        &self,
+        question: &str,
+        mut see: impl FnMut(&str, Event) -> Result<()>,
+    ) -> Result<()> {
+        let (answer, connection) = timeout(TIMEOUT, self.open(&format!("/v1/events?{question}")))
+            .await
+            .map_err(|_| self.hangs())??;
+        let status = answer.status();
+        let mut body = answer.into_body();
+        let mut text = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context("the controller has gone")?;
+            let Ok(data) = frame.into_data() else { continue };
+            text.extend_from_slice(&data);
+            if text.len() > MAX_ANSWER {
+                bail!("the controller says one endless line");
+            }
+            if !status.is_success() {
+                continue;
+            }
+            while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = text.drain(..=end).collect();
+                let line = str::from_utf8(line.trim_ascii()).context("reading an event")?;
+                if !line.is_empty() {
+                    see(line, serde_json::from_str(line).context("reading an event")?)?;
+                }
+            }
+        }
+        connection.abort();
+        if status.is_success() { Ok(()) } else { Err(self.refused(status, &text)) }
     }
 
     /// Returns when the controller knows, not when it has ended.
@@ -54,14 +100,19 @@ impl Client {
         self.post::<Value>("/v1/stop", &Stop { handover }).await.map(drop)
     }
 
+    /// Returns when the controller has begun.
+    pub async fn drain(&self, resume: bool) -> Result<()> {
+        self.post::<Value>("/v1/drain", &Drain { resume }).await.map(drop)
+    }
+
     pub async fn set_backend(
         &self,
         service: &str,
         backend: &str,
         change: &BackendChange,
-    ) -> Result<()> {
+    ) -> Result<BackendChanged> {
         let path = format!("/v1/services/{}/backends/{}", encode(service), encode(backend));
-        self.post::<Value>(&path, change).await.map(drop)
+        self.post(&path, change).await
     }
 
     async fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T> {
@@ -79,19 +130,43 @@ impl Client {
         body: Bytes,
     ) -> Result<T> {
         let shown = self.socket.display();
-        let (status, body) =
-            timeout(TIMEOUT, self.exchange(method, path, body)).await.map_err(|_| {
-                anyhow!("the controller at {shown} does not answer: it hangs; see its log")
-            })??;
+        let (status, body) = timeout(TIMEOUT, self.exchange(method, path, body))
+            .await
+            .map_err(|_| self.hangs())??;
         if !status.is_success() {
-            match serde_json::from_slice::<Failure>(&body) {
-                Ok(failure) => bail!("{}", failure.error),
-                Err(_) => bail!("the controller at {shown} answers {status}: is it Fairlead?"),
-            }
+            return Err(self.refused(status, &body));
         }
         serde_json::from_slice(&body).with_context(|| {
             format!("the answer at {shown} makes no sense: is it a controller of this version?")
         })
+    }
+
+    fn hangs(&self) -> Error {
+        let shown = self.socket.display();
+        anyhow!("the controller at {shown} does not answer: it hangs; see its log")
+    }
+
+    fn refused(&self, status: StatusCode, body: &[u8]) -> Error {
+        let shown = self.socket.display();
+        match serde_json::from_slice::<Failure>(body) {
+            Ok(failure) => anyhow!("{}", failure.error),
+            Err(_) => anyhow!("the controller at {shown} answers {status}: is it Fairlead?"),
+        }
+    }
+
+    /// The head of an answer, and what moves its bytes.
+    async fn open(
+        &self,
+        path: &str,
+    ) -> Result<(Response<Incoming>, JoinHandle<hyper::Result<()>>)> {
+        let stream =
+            UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(error))?;
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        // The connection moves the bytes; how it ends is seen by the answer.
+        let connection = tokio::spawn(connection);
+        let request = request(Method::GET, path, Bytes::new())?;
+        let answer = sender.send_request(request).await.context("asking the controller")?;
+        Ok((answer, connection))
     }
 
     async fn exchange(
@@ -104,12 +179,7 @@ impl Client {
         let stream =
             UnixStream::connect(&self.socket).await.map_err(|error| self.unreachable(error))?;
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "fairlead")
-            .header(header::CONTENT_TYPE, "application/json")
-            .body(Full::new(body))?;
+        let request = request(method, path, body)?;
         let exchange = async move {
             let answer = sender.send_request(request).await?;
             let status = answer.status();
@@ -126,17 +196,27 @@ impl Client {
         let shown = self.socket.display();
         let kind = error.kind();
         if matches!(kind, io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) {
-            return anyhow!(
+            return Error::new(Unreachable(format!(
                 "no controller answers at {shown}: is `fairlead run` running? another socket: --socket"
-            );
+            )));
         }
         if kind == io::ErrorKind::PermissionDenied {
-            return anyhow!(
+            return Error::new(Unreachable(format!(
                 "not allowed to use {shown}: run as the controller's user, mostly root"
-            );
+            )));
         }
         Error::new(error).context(format!("connecting to {shown}"))
     }
+}
+
+fn request(method: Method, path: &str, body: Bytes) -> Result<Request<Full<Bytes>>> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "fairlead")
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
+        .context("making a request")
 }
 
 /// A name as one segment of a path.

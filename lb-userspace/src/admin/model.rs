@@ -10,9 +10,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
 
+mod event;
+pub mod flows;
 mod name;
+mod reload;
+mod said;
+pub mod trace;
 
+pub use event::{Event, Kind, Trigger, What};
 pub use name::Name;
+pub use reload::{Change, Reload, Reloaded};
+pub use said::{Override, Peer, Said, StateFile};
 
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -29,13 +37,37 @@ pub struct Status {
     pub names: Vec<Name>,
     pub vips: Vec<Vip>,
     /// VRRP instances. Empty: there is no VRRP.
-    pub vrrp: Vec<serde_json::Value>,
+    pub vrrp: Vec<Vrrp>,
     /// Packets by verdict, under the names of `lb_common::counters`.
     pub counters: BTreeMap<String, u64>,
     pub flows: Flows,
     /// Idle clients of backends that were given up, told so by RST.
     #[serde(default)]
     pub idle_resets: u64,
+    /// What operators have said of backends, until it is undone.
+    #[serde(default)]
+    pub overrides: Vec<Override>,
+    #[serde(default)]
+    pub state_file: StateFile,
+    /// Where events are told.
+    #[serde(default)]
+    pub notify: Vec<Notification>,
+}
+
+/// How one of the configuration's `notify` fares.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Notification {
+    /// The program, or scheme and host of the URL: the rest of one may be secret.
+    pub target: String,
+    pub delivered: u64,
+    /// Given up, after retries.
+    pub failed: u64,
+    /// Never tried, because too many were waiting.
+    pub dropped: u64,
+    pub waiting: u64,
+    /// Why the last one failed, until one succeeds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 /// Which configuration applies.
@@ -191,6 +223,58 @@ pub struct Vip {
     pub lease_ms: Option<u64>,
 }
 
+/// An instance of VRRP.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Vrrp {
+    pub name: String,
+    pub interface: String,
+    pub vrid: u8,
+    pub version: u8,
+    pub vips: Vec<IpAddr>,
+    /// `init`, `backup`, `active` or `fault`.
+    pub state: String,
+    /// What it advertises, or would.
+    pub priority: u8,
+    /// When `state` last changed.
+    pub since: String,
+    /// Why it did.
+    pub reason: String,
+    /// How many times it became active.
+    pub term: u64,
+    pub advert_interval_ms: u64,
+    pub peers: Vec<VrrpPeer>,
+    /// Those of the last minute.
+    pub alarms: Vec<VrrpAlarm>,
+    /// Under the names of RFC 6527 where it has one.
+    pub counters: BTreeMap<String, u64>,
+}
+
+/// Another node that speaks VRRP for the same VIPs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpPeer {
+    pub address: IpAddr,
+    pub priority: u8,
+    pub last_seen_ms: u64,
+    #[serde(default)]
+    pub advert_interval_ms: u64,
+    /// How much its advertisements deviate from their interval, on average.
+    #[serde(default)]
+    pub jitter_us: u64,
+    /// What its checksums cover: `rfc5798`, `rfc9568` or `keepalived-1.3.6`.
+    #[serde(default)]
+    pub checksum: String,
+}
+
+/// Something that is wrong on the link.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VrrpAlarm {
+    pub kind: String,
+    pub message: String,
+    pub count: u64,
+    pub last: String,
+}
+
 /// How full the flow maps are, in flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
@@ -222,6 +306,15 @@ pub struct Stop {
     pub handover: bool,
 }
 
+/// Body of `POST /v1/drain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Drain {
+    /// Take part again, in place of giving the VIPs up.
+    #[serde(default)]
+    pub resume: bool,
+}
+
 /// Body of `POST /v1/services/{service}/backends/{backend}`: at least one of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -230,12 +323,19 @@ pub struct BackendChange {
     pub admin: Option<Admin>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight: Option<u16>,
+    /// Go back to the configured weight.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub reset_weight: bool,
 }
 
-/// Answer to a successful `POST /v1/reload`.
+/// Answer to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Reloaded {
-    pub changes: Vec<String>,
+pub struct BackendChanged {
+    #[serde(flatten)]
+    pub change: BackendChange,
+    /// Why it will be forgotten at the next start; absent: it will not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub not_kept: Option<String>,
 }
 
 /// Every answer that is not a success.

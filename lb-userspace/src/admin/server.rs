@@ -6,7 +6,10 @@ use std::time::Duration;
 
 use anyhow::Result;
 use axum::Router;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::UnixStream;
@@ -15,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::api::{self, Api, READ_TIMEOUT, REPLY_TIMEOUT};
+use super::connection::{Endless, Impatient, peer};
 use super::socket::Listener;
-use super::{Commands, StatusReader};
 
 /// Others wait in the socket's backlog.
 const MAX_CONNECTIONS: usize = 64;
@@ -27,19 +30,17 @@ const MAX_DURATION: Duration = READ_TIMEOUT.saturating_mul(4).saturating_add(REP
 /// For open connections to get their answers at the end: the one that asked for it, above all.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
 
+/// For a client to read something of what it asked for.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Out of file descriptors, most likely: trying at once would fail at once.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` completes; then removes the socket, and ends when open connections have
 /// their answers, or two seconds later.
-pub async fn serve(
-    listener: Listener,
-    status: StatusReader,
-    commands: Commands,
-    shutdown: impl Future<Output = ()>,
-) -> Result<()> {
+pub async fn serve(listener: Listener, api: Api, shutdown: impl Future<Output = ()>) -> Result<()> {
     let (listener, file) = listener.into_tokio()?;
-    let router = api::router(Api { status, commands });
+    let router = api::router(api);
     let permits = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
@@ -73,15 +74,30 @@ pub async fn serve(
 }
 
 async fn answer(stream: UnixStream, router: Router) {
+    let (peer, endless) = (peer(&stream), Endless::default());
+    let router = TowerToHyperService::new(router);
+    let served = endless.clone();
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(peer);
+        request.extensions_mut().insert(served.clone());
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(READ_TIMEOUT)
         .keep_alive(false)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    match timeout(MAX_DURATION, connection).await {
-        Ok(Ok(())) => {}
-        // Clients go away as they like.
-        Ok(Err(error)) => log::debug!("admin socket: {error}"),
-        Err(_) => log::debug!("admin socket: a client took too long"),
+        .serve_connection(TokioIo::new(Impatient::new(stream, WRITE_TIMEOUT)), service);
+    let limit = async {
+        sleep(MAX_DURATION).await;
+        if endless.get() {
+            std::future::pending().await
+        }
+    };
+    tokio::select! {
+        ended = connection => if let Err(error) = ended {
+            // Clients go away as they like.
+            log::debug!("admin socket: {error}");
+        },
+        () = limit => log::debug!("admin socket: a client took too long"),
     }
 }

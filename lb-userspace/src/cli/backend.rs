@@ -5,22 +5,27 @@ use std::str::FromStr;
 use anyhow::Result;
 use clap::{Args, Subcommand};
 
-use super::{SocketOption, ask, print};
+use super::{SocketOption, ask, print, warn};
 use crate::admin::model::{Admin, BackendChange};
 
 /// Take backends out, put them back, or change their share.
 ///
-/// Lasts until the next command for the backend. A name is SERVICE/BACKEND, as `status` shows it.
+/// Lasts until it is undone, over reloads, restarts and upgrades; `status` shows what is overridden, by
+/// whom and since when. A name is SERVICE/BACKEND, as `status` shows it.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     /// No new connections; those there are go on.
     Drain(Target),
     /// Undo `drain` and `disable`.
+    ///
+    /// Works for a backend that is no longer configured too, and forgets it.
     Enable(Target),
     /// As if the backend were down, whatever its probes say.
     Disable(Target),
     /// Set the share of new connections: 100 is the usual one, 0 none.
     Weight(Weight),
+    /// Undo everything that was said of a backend.
+    Reset(Target),
 }
 
 #[derive(Debug, Args)]
@@ -35,8 +40,15 @@ pub(super) struct Target {
 pub(super) struct Weight {
     #[command(flatten)]
     target: Target,
-    #[arg(value_name = "N", value_parser = clap::value_parser!(u16).range(0..=1000))]
-    weight: u16,
+    #[arg(
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(0..=1000),
+        required_unless_present = "reset",
+    )]
+    weight: Option<u16>,
+    /// Go back to the configured weight.
+    #[arg(long, conflicts_with = "weight")]
+    reset: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,21 +73,37 @@ impl FromStr for Name {
 }
 
 pub(super) fn run(command: Command) -> Result<()> {
-    let admin = |admin| BackendChange { admin: Some(admin), weight: None };
+    let nothing = BackendChange::default();
+    let admin = |admin| BackendChange { admin: Some(admin), ..nothing };
     let (target, change) = match command {
         Command::Drain(target) => (target, admin(Admin::Draining)),
         Command::Enable(target) => (target, admin(Admin::Enabled)),
         Command::Disable(target) => (target, admin(Admin::Disabled)),
-        Command::Weight(Weight { target, weight }) => {
-            (target, BackendChange { admin: None, weight: Some(weight) })
+        Command::Weight(Weight { target, weight, reset }) => {
+            (target, BackendChange { weight, reset_weight: reset, ..nothing })
+        }
+        Command::Reset(target) => {
+            (target, BackendChange { reset_weight: true, ..admin(Admin::Enabled) })
         }
     };
     let Name { service, backend } = &target.name;
-    ask(&target.socket.socket, async |client| client.set_backend(service, backend, &change).await)?;
-    let said = match (change.admin, change.weight) {
-        (Some(admin), _) => admin.as_str().to_owned(),
-        (None, Some(weight)) => format!("weight {weight}"),
-        (None, None) => "unchanged".to_owned(),
-    };
-    print(&format!("{service}/{backend}: {said}\n"))
+    let changed = ask(&target.socket.socket, async |client| {
+        client.set_backend(service, backend, &change).await
+    })?;
+    print(&format!("{service}/{backend}: {}\n", describe(&change)))?;
+    if let Some(why) = changed.not_kept {
+        warn(&format!(
+            "done, but it will be forgotten when the controller is started again: {why}"
+        ));
+    }
+    Ok(())
+}
+
+fn describe(change: &BackendChange) -> String {
+    let words = [
+        change.admin.map(|admin| admin.as_str().to_owned()),
+        change.weight.map(|weight| format!("weight {weight}")),
+        change.reset_weight.then(|| "weight as configured".to_owned()),
+    ];
+    words.into_iter().flatten().collect::<Vec<_>>().join(", ")
 }

@@ -7,9 +7,11 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{ConfigOption, print};
-use crate::config::{self, Config, Probe, Service};
+use crate::config::{self, Config, Probe, Service, Vrrp};
 use crate::datapath::{Sizes, report};
 use crate::health::removal::{Terms, worst_case};
+use crate::overrides::store;
+use crate::vrrp::Settings;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -24,7 +26,25 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let path = &arguments.config.path;
     let config = config::load(path)?;
-    print(&format!("{}: valid\n{}", path.display(), report(&config)))
+    print(&format!("{}: valid\n{}{}", path.display(), report(&config), overrides(&config)))
+}
+
+/// What operators said, which holds in place of the configuration.
+fn overrides(config: &Config) -> String {
+    let path = store::path(&config.admin);
+    let said = match store::read(&path) {
+        Ok(overrides) => overrides.list(|name| {
+            let mut services = config.services.iter();
+            services.any(|it| it.name == name.0 && it.backends.iter().any(|b| b.name == name.1))
+        }),
+        Err(error) => return format!("\noverrides: {error:#}\n"),
+    };
+    if said.is_empty() {
+        return String::new();
+    }
+    let lines: Vec<String> = said.iter().map(|said| format!("  {said}\n")).collect();
+    let undo = "undo them with: fairlead backend reset SERVICE/BACKEND";
+    format!("\noverrides by operators in {}; {undo}\n{}", path.display(), lines.concat())
 }
 
 fn report(config: &Config) -> String {
@@ -35,6 +55,9 @@ fn report(config: &Config) -> String {
         for (_, line) in snat.iter().filter(|(name, _)| *name == service.name) {
             text += &format!("  {line}\n");
         }
+    }
+    for instance in &config.vrrp {
+        text += &describe_instance(instance);
     }
     text += "\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n";
     for line in report::memory(&Sizes::new(config)) {
@@ -74,6 +97,48 @@ fn describe(service: &Service) -> String {
         line(format_args!("  open to {}", ranges.join(", ")));
     }
     text
+}
+
+fn describe_instance(instance: &Vrrp) -> String {
+    let settings = Settings::from(instance);
+    let vips: Vec<String> = instance.vips.iter().map(ToString::to_string).collect();
+    let Vrrp { name, interface, vrid, version, priority, advert_interval, .. } = instance;
+    let mut text = format!(
+        "\nvrrp {name}: {} on {interface}, VRID {vrid}, version {version}, priority {priority}\n",
+        vips.join(", ")
+    );
+    let adverts = instance.down_timer_adverts;
+    text += &format!(
+        "  takes over {} after the last advertisement of an Active node that vanished\n",
+        milliseconds(settings.take_over())
+    );
+    text += &format!(
+        "    {adverts} x {} without one + {} that a lower priority waits longer\n",
+        milliseconds(*advert_interval),
+        milliseconds(settings.skew())
+    );
+    text += &format!(
+        "  takes over {} after one that gives up without a drain\n",
+        milliseconds(settings.skew())
+    );
+    if *advert_interval < SHORTEST_FOR_HANDOVER {
+        text += "  a restart outlasts the election at this interval: `fairlead drain` before \
+                 `fairlead stop --handover`\n";
+    }
+    if *priority < GOOD_PRIORITY && *advert_interval >= SHORTEST_FOR_HANDOVER {
+        text += "  priorities from 240 on, such as 250 and 249, shorten that wait\n";
+    }
+    text
+}
+
+/// A restarted controller resumes within an Active_Down_Interval of so long advertisement intervals.
+const SHORTEST_FOR_HANDOVER: Duration = Duration::from_secs(1);
+
+/// From here on Skew_Time is below a sixteenth of the interval.
+const GOOD_PRIORITY: u8 = 240;
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1000.0)
 }
 
 /// How long a lost backend stays in use, and the sums that this is.
@@ -153,6 +218,27 @@ mod tests {
     }
 
     #[test]
+    fn overrides_of_backends_that_are_gone_are_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut config = config::parse(config::EXAMPLE, Path::new("example.yaml")).unwrap();
+        let path = directory.path().join("overrides.json");
+        config.admin.state_file = Some(path.clone());
+        assert_eq!(overrides(&config), "");
+        let line = |backend: &str| {
+            format!(
+                r#"{{"service":"kube-apiserver","backend":"{backend}","weight":{{"value":7,"since":"x"}}}}"#
+            )
+        };
+        let text = format!(r#"{{"version":1,"overrides":[{},{}]}}"#, line("cp1"), line("cp9"));
+        std::fs::write(&path, text).unwrap();
+        let said = overrides(&config);
+        assert!(said.contains("  kube-apiserver/cp1: weight 7 since x\n"), "{said}");
+        assert!(said.contains("cp9: weight 7 since x (no such backend is configured)"), "{said}");
+        std::fs::write(&path, "{").unwrap();
+        assert!(overrides(&config).contains("is damaged"));
+    }
+
+    #[test]
     fn both_families_and_modes_are_reported() {
         let text = "services:
   - name: api
@@ -181,6 +267,29 @@ mod tests {
             assert!(report.contains(expected), "{expected}\n{report}");
         }
         assert_eq!(report.matches("SNAT carries").count(), 2, "{report}");
+    }
+
+    #[test]
+    fn an_instance_is_reported_with_its_take_over_times() {
+        let text = "
+services: [{ name: a, vips: [10.0.0.1], port: 1, backends: [{ name: b, address: 10.0.0.9 }] }]
+vrrp:
+  - { name: v, interface: eth0, vrid: 5, vips: [10.0.0.1] }
+  - { name: w, interface: eth0, vrid: 6, vips: [10.0.0.2], advert_interval: 100ms, priority: 250 }
+";
+        let report = report(&config::parse(text, Path::new("f")).unwrap());
+        for expected in [
+            "vrrp v: 10.0.0.1 on eth0, VRID 5, version 3, priority 100",
+            "takes over 3609.4 ms after the last advertisement",
+            "3 x 1000.0 ms without one + 609.4 ms",
+            "takes over 609.4 ms after one that gives up",
+            "such as 250 and 249",
+            "takes over 302.3 ms after the last advertisement",
+            "`fairlead drain` before `fairlead stop --handover`",
+        ] {
+            assert!(report.contains(expected), "{expected}\n{report}");
+        }
+        assert_eq!(report.matches("fairlead drain").count(), 1, "{report}");
     }
 
     #[test]

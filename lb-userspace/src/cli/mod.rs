@@ -13,15 +13,23 @@ mod backend;
 mod check;
 mod cleanup;
 mod drain;
+mod events;
+mod exit;
+mod flows;
 mod import;
 mod reload;
 mod run;
 mod status;
 mod stop;
+mod table;
+mod trace;
+
+pub use exit::code;
+use exit::{Negative, Usage};
 
 /// Load balancer for kube-apiservers: XDP forwards, a controller decides.
 #[derive(Debug, Parser)]
-#[command(name = "fairlead", version, arg_required_else_help = true)]
+#[command(name = "fairlead", version, arg_required_else_help = true, after_help = exit::HELP)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,7 +42,11 @@ enum Command {
     Status(status::Arguments),
     #[command(subcommand)]
     Backend(backend::Command),
+    #[command(subcommand)]
+    Flows(flows::Command),
+    Trace(trace::Arguments),
     Reload(reload::Arguments),
+    Events(events::Arguments),
     Drain(drain::Arguments),
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
@@ -56,14 +68,17 @@ struct SocketOption {
 }
 
 impl Cli {
-    /// Does what the command says; an error ends the program with 1.
+    /// Does what the command says; [`code`] says what an error ends the program with.
     pub fn run(self) -> Result<()> {
         match self.command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(&arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Backend(command) => backend::run(command),
+            Command::Flows(command) => flows::run(command),
+            Command::Trace(arguments) => trace::run(&arguments),
             Command::Reload(arguments) => reload::run(&arguments),
+            Command::Events(arguments) => events::run(&arguments),
             Command::Drain(arguments) => drain::run(&arguments),
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
@@ -81,6 +96,11 @@ fn ask<T>(socket: &Path, question: impl AsyncFnOnce(Client) -> Result<T>) -> Res
         .block_on(question(Client::new(socket)))
 }
 
+/// Writes JSON to stdout, for programs and for eyes.
+fn print_json(value: &serde_json::Value) -> Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"))
+}
+
 /// Writes to stdout. A reader that has seen enough, such as `head`, is no error.
 fn print(text: &str) -> Result<()> {
     let mut stdout = io::stdout().lock();
@@ -90,6 +110,12 @@ fn print(text: &str) -> Result<()> {
         }
         _ => Ok(()),
     }
+}
+
+/// Says something on stderr that is not the end.
+#[expect(clippy::print_stderr, reason = "where warnings of commands belong")]
+fn warn(text: &str) {
+    eprintln!("{text}");
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{SocketOption, ask, print};
-use crate::admin::model::{Backend, Service, Status};
+use crate::admin::model::{self, Backend, Override, Said, Service, Status};
 
 /// Show services, backends, VIPs and what was dropped.
 #[derive(Debug, Args)]
@@ -46,6 +46,7 @@ fn table(status: &Status, now: Timestamp) -> String {
     for service in &status.services {
         text += &describe(service, now);
     }
+    text += &overrides(status, now);
     text += "\n";
     for name in status.names.iter().filter(|name| name.failure.is_some()) {
         let failure = name.failure.as_deref().unwrap_or_default();
@@ -72,10 +73,59 @@ fn table(status: &Status, now: Timestamp) -> String {
             flows.capacity.half_open
         ),
     );
+    text += &notifications(status);
     for (name, count) in &status.counters {
         if *count > 0 && (name.starts_with("drop_") || name.starts_with("reset_")) {
             push(&mut text, format_args!("{name}: {count}"));
         }
+    }
+    text
+}
+
+/// What operators said, and where it is kept.
+fn overrides(status: &Status, now: Timestamp) -> String {
+    let mut text = String::new();
+    if let Some(error) = &status.state_file.error {
+        push(&mut text, format_args!("\noverrides will be forgotten at the next start: {error}"));
+    }
+    for said in &status.overrides {
+        let mut words = Vec::new();
+        if let Some(admin) = &said.admin {
+            words.push(format!("{} {}", admin.value.as_str(), origin(admin, now)));
+        }
+        if let Some(weight) = &said.weight {
+            words.push(format!("weight {} {}", weight.value, origin(weight, now)));
+        }
+        let Override { service, backend, .. } = said;
+        let words = words.join(", ");
+        let rest = if said.configured {
+            String::new()
+        } else {
+            format!("; no such backend: fairlead backend reset {service}/{backend}")
+        };
+        push(&mut text, format_args!("override {service}/{backend}: {words}{rest}"));
+    }
+    if text.is_empty() { text } else { format!("\n{}", text.trim_start()) }
+}
+
+fn origin<T>(said: &Said<T>, now: Timestamp) -> String {
+    let by = said.by.map(|by| format!(" by {by}")).unwrap_or_default();
+    format!("for {}{by}", age(&said.since, now))
+}
+
+/// Targets of notifications that have not all been told everything.
+fn notifications(status: &Status) -> String {
+    let mut text = String::new();
+    for target in &status.notify {
+        let model::Notification { target, delivered, failed, dropped, waiting, error } = target;
+        let error = error.as_ref().map(|error| format!(": {error}")).unwrap_or_default();
+        push(
+            &mut text,
+            format_args!(
+                "notify {target}: {delivered} told, {failed} failed, {dropped} dropped, {waiting} \
+                 waiting{error}"
+            ),
+        );
     }
     text
 }
@@ -160,6 +210,9 @@ mod tests {
             "vip 10.1.0.100: owned\n",
             "flows: 12 of 131072 established, 0 of 65536 half-open\n",
             "drop_malformed: 3\n",
+            "\noverride kube-apiserver/cp2: draining for 1m0s by uid 0 (logged in as uid 1000)\n",
+            "override old/cp9: weight 7 for 1m0s; no such backend: fairlead backend reset old/cp9\n",
+            "notify https://alerts.example/...: 3 told, 1 failed, 2 dropped, 0 waiting: it answered 500",
         ] {
             assert!(table.contains(expected), "{expected}\n{table}");
         }

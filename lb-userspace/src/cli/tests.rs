@@ -22,8 +22,16 @@ fn every_command_of_the_contract_is_known() {
         "fairlead backend enable a/b",
         "fairlead backend disable a/b",
         "fairlead backend weight a/b 0 --socket /tmp/s",
+        "fairlead backend weight a/b --reset",
+        "fairlead backend reset a/b --socket /tmp/s",
         "fairlead reload --socket /tmp/s",
+        "fairlead reload --dry-run",
+        "fairlead reload --diff --json",
+        "fairlead events",
+        "fairlead events --follow --since 7 --json --socket /tmp/s",
+        "fairlead events -f -n 10",
         "fairlead drain",
+        "fairlead drain --resume --socket /tmp/s",
         "fairlead stop --handover --socket /tmp/s",
         "fairlead cleanup",
         "fairlead import --haproxy h --keepalived k --output o --force --json --config-id a",
@@ -44,6 +52,8 @@ fn mistakes_are_usage_errors() {
         "fairlead backend drain /b",
         "fairlead backend weight a/b 1001",
         "fairlead backend weight a/b -1",
+        "fairlead backend weight a/b 7 --reset",
+        "fairlead events --since x",
         "fairlead backend weight a/b",
         "fairlead run --interface eth0",
         "fairlead import",
@@ -73,6 +83,7 @@ fn without_a_controller_the_error_says_what_to_do() {
     let error = parse(&format!("fairlead status --socket {}", socket.display()));
     let error = error.unwrap().run().unwrap_err().to_string();
     assert!(error.contains("is `fairlead run` running? another socket: --socket"), "{error}");
-    let error = parse("fairlead drain").unwrap().run().unwrap_err().to_string();
-    assert!(error.contains("VRRP"), "{error}");
+    let error = parse(&format!("fairlead drain --socket {}", socket.display()));
+    let error = error.unwrap().run().unwrap_err().to_string();
+    assert!(error.contains("is `fairlead run` running?"), "{error}");
 }

@@ -4,11 +4,10 @@
 //! Scalars are taken as text and judged by `scalar`, so that one run finds every wrong value and
 //! says what would be right; only YAML's own syntax and unknown keys end it at once.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde::de::{Deserializer, SeqAccess, Visitor};
 use serde_saphyr::{Location, Spanned};
 
 use super::Config;
@@ -19,6 +18,7 @@ mod backend;
 mod clash;
 mod family;
 mod health;
+mod notify;
 mod pace;
 mod probe;
 mod reader;
@@ -26,9 +26,13 @@ mod scalar;
 mod service;
 mod syntax;
 mod translate;
+mod vrrp;
 
 #[cfg(test)]
 mod tests;
+
+pub(super) use scalar::show as show_duration;
+pub(super) use vrrp::password_of;
 
 /// Reads a configuration; `name` is what its errors call the file.
 pub fn parse(text: &str, name: &Path) -> Result<Config, ConfigError> {
@@ -52,12 +56,17 @@ pub(super) struct Reference {
 }
 
 /// What a file that the configuration names must hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Content {
     Ca,
     ClientCertificate,
     /// The key of the certificate in that file.
     ClientKey(PathBuf),
     Token,
+    /// Of the VRRP instance with this index.
+    Password(usize),
+    /// To be run.
+    Program,
 }
 
 /// Where in the file a value is, and its full key.
@@ -85,7 +94,8 @@ struct Document {
     xdp_mode: Field,
     limits: Option<Spanned<LimitsFile>>,
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
-    vrrp: Option<Spanned<Unavailable>>,
+    vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
+    notify: Option<Spanned<Vec<Spanned<NotifyFile>>>>,
     admin: Option<Spanned<AdminFile>>,
 }
 
@@ -101,6 +111,22 @@ struct LimitsFile {
 struct AdminFile {
     socket: Field,
     listen: Field,
+    state_file: Field,
+    watch_config: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct NotifyFile {
+    events: Option<Spanned<Vec<Spanned<String>>>>,
+    exec: Option<Spanned<Vec<Spanned<String>>>>,
+    webhook: Field,
+    token_file: Field,
+    ca_file: Field,
+    insecure_skip_verify: Field,
+    timeout: Field,
+    retries: Field,
+    queue: Field,
 }
 
 #[derive(Deserialize)]
@@ -228,25 +254,5 @@ impl<'de> Deserialize<'de> for OneOrMany {
         }
 
         deserializer.deserialize_any(Either)
-    }
-}
-
-/// The value of a key that only has a meaning in a later release: all that matters is whether it
-/// says anything.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Unavailable {
-    List(Vec<IgnoredAny>),
-    Mapping(BTreeMap<String, IgnoredAny>),
-    Other(IgnoredAny),
-}
-
-impl Unavailable {
-    fn is_empty(&self) -> bool {
-        match self {
-            Self::List(list) => list.is_empty(),
-            Self::Mapping(mapping) => mapping.is_empty(),
-            Self::Other(IgnoredAny) => false,
-        }
     }
 }

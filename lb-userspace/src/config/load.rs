@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Config;
 use super::error::{ConfigError, Problem};
-use super::file::parse_with_references;
+use super::file::{Content, parse_with_references};
 
 mod references;
 
@@ -17,9 +17,17 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 /// Reads, validates and translates the configuration in `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = read(path)?;
-    let (config, references) = parse_with_references(&text, path)?;
-    let problems: Vec<Problem> =
+    let (mut config, references) = parse_with_references(&text, path)?;
+    let mut problems: Vec<Problem> =
         references.iter().filter_map(|reference| references::check(reference, path)).collect();
+    for reference in &references {
+        if let Content::Password(index) = reference.content {
+            match references::password(reference, path) {
+                Ok(password) => config.vrrp[index].password = Some(password),
+                Err(problem) => problems.push(problem),
+            }
+        }
+    }
     if problems.is_empty() {
         Ok(config)
     } else {

@@ -7,14 +7,20 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
+use serde::Serialize;
+
 pub mod address;
 pub mod credentials;
 pub mod diff;
+pub mod elected;
 pub mod error;
 pub mod file;
 pub mod load;
+pub mod notify;
 pub mod pace;
 pub mod probe;
+pub mod vrrp;
+pub mod watch;
 
 pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
@@ -22,6 +28,7 @@ pub use file::parse;
 pub use load::load;
 pub use pace::{Fall, Pace};
 pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
+pub use vrrp::Vrrp;
 
 /// Between the name and the address of a backend that was looked up; no name in the file has it.
 pub const RESOLVED: char = '@';
@@ -35,8 +42,8 @@ pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
 /// A file that shows every key, and says what each is for.
 pub const EXAMPLE: &str = include_str!("example.yaml");
 
-/// Everything an operator may say, validated.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Everything an operator may say, validated. Serialized for `diff`: the keys are those of the file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Config {
     /// Interfaces that XDP attaches to, in the order given, without duplicates. Empty when
     /// the file has none: then the command line must name them.
@@ -47,12 +54,17 @@ pub struct Config {
     pub limits: Limits,
     /// In the order given; names and (VIP, port) pairs are unique. Never empty.
     pub services: Vec<Service>,
+    /// In the order given. Each VIP of a service is in one, unless the service is standalone or there is none.
+    pub vrrp: Vec<Vrrp>,
+    /// Where events are told.
+    pub notify: Vec<notify::Target>,
     /// Socket and listener of the API.
     pub admin: Admin,
 }
 
 /// How XDP is attached to an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum XdpMode {
     /// Native where the driver can, else generic; the choice and its reason are logged.
     #[default]
@@ -62,7 +74,7 @@ pub enum XdpMode {
 }
 
 /// Capacities in flows; each takes two map entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
     /// Established flows, in a map that never evicts.
     pub flows: u32,
@@ -77,15 +89,18 @@ impl Default for Limits {
 }
 
 /// One port on one or more VIPs, and the backends behind it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Service {
     pub name: String,
     /// Never empty, unique. There is a backend of the family of each.
     pub vips: Vec<IpAddr>,
+    /// This node owns its VIPs whatever VRRP says.
+    pub standalone: bool,
     pub port: u16,
     pub mode: Mode,
     /// VIPs on the backends' side that requests are sent from; none of a family: the VIP that the
     /// client addressed.
+    #[serde(rename = "snat_address")]
     pub snat_addresses: Vec<IpAddr>,
     /// In `dnat`: replies of no flow are translated back all the same.
     pub exclusive: bool,
@@ -108,7 +123,8 @@ pub struct Service {
 }
 
 /// What XDP does with a service's packets.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Mode {
     /// DNAT to the backend, SNAT to a VIP.
     #[default]
@@ -130,7 +146,7 @@ impl Mode {
 }
 
 /// A token bucket for the new connections of a source: an IPv4 address or an IPv6 /64.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct RateLimit {
     pub connections_per_second: u32,
     /// Connections at once after a pause; at least 1.
@@ -138,7 +154,8 @@ pub struct RateLimit {
 }
 
 /// What happens to new connections when no backend is up.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum OnAllDown {
     /// They go to the last set that was up.
     #[default]
@@ -148,7 +165,7 @@ pub enum OnAllDown {
 }
 
 /// Idle times after which a flow is forgotten.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Timeouts {
     pub established: Duration,
     pub half_open: Duration,
@@ -173,7 +190,7 @@ impl Default for Timeouts {
 }
 
 /// One apiserver.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Backend {
     /// Part of what the selection hashes: the same on every node of a pair.
     pub name: String,
@@ -184,7 +201,7 @@ pub struct Backend {
 }
 
 /// As many backends as a DNS name has addresses.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct NamedBackends {
     /// The backends are called by it and their address.
     pub name: String,
@@ -196,22 +213,28 @@ pub struct NamedBackends {
 }
 
 /// How a service's backends are probed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HealthCheck {
+    #[serde(flatten)]
     pub probe: Probe,
     /// For the TCP connection alone; at most `timeout`.
     pub connect_timeout: Duration,
     /// For a whole probe, connecting and every request of it included.
     pub timeout: Duration,
+    #[serde(flatten)]
     pub pace: Pace,
 }
 
 /// The administrative surfaces.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Admin {
     pub socket: PathBuf,
     /// TCP listener; none by default.
     pub listen: Option<SocketAddr>,
+    /// Where overrides are kept; `None`: where `overrides::store` says.
+    pub state_file: Option<PathBuf>,
+    /// The configuration is read again when its file changes.
+    pub watch_config: bool,
 }
 
 /// Where the admin socket is when the configuration does not say.
@@ -219,18 +242,31 @@ pub const DEFAULT_SOCKET: &str = "/run/fairlead/admin.sock";
 
 impl Default for Admin {
     fn default() -> Self {
-        Self { socket: PathBuf::from(DEFAULT_SOCKET), listen: None }
+        Self {
+            socket: PathBuf::from(DEFAULT_SOCKET),
+            listen: None,
+            state_file: None,
+            watch_config: false,
+        }
     }
 }
 
 impl Config {
-    /// Every address this node must own: the services' VIPs and their SNAT addresses.
+    /// Every address this node may own: the services' VIPs, their SNAT addresses, and what VRRP elects an
+    /// owner for.
     pub fn vips(&self) -> BTreeSet<IpAddr> {
         self.services
             .iter()
             .flat_map(|service| service.vips.iter().chain(&service.snat_addresses))
             .copied()
+            .chain(self.vrrp.iter().flat_map(|instance| &instance.vips).copied())
             .collect()
+    }
+
+    /// Those that no VRRP instance has: this node owns them without an election.
+    pub fn standalone_vips(&self) -> BTreeSet<IpAddr> {
+        let elected = |vip: &IpAddr| self.vrrp.iter().any(|instance| instance.vips.contains(vip));
+        self.vips().into_iter().filter(|vip| !elected(vip)).collect()
     }
 }
 

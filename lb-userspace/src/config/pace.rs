@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
+use serde::Serialize;
+
 /// When probes start, how many decide, and what a change of state costs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Pace {
     /// Between probes of a backend whose state is settled.
     pub interval: Duration,
@@ -25,7 +27,7 @@ pub struct Pace {
 }
 
 /// How many failures in a row make a backend down, by the class of the last one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Fall {
     /// Refused or unreachable: next to certain.
     pub refused: u32,

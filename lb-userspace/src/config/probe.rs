@@ -3,22 +3,28 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
+use serde::Serialize;
+
 /// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
 pub enum Probe {
     /// Connects and closes.
     Tcp,
     Http {
+        #[serde(flatten)]
         request: Request,
     },
     Https {
+        #[serde(flatten)]
         request: Request,
+        #[serde(flatten)]
         tls: Tls,
     },
 }
 
 /// What an HTTP probe asks for, and which answers will do.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Request {
     pub path: String,
     /// Asked for when `path` is not well: if this is, only etcd is not.
@@ -45,7 +51,7 @@ impl Request {
 }
 
 /// The statuses that are as expected; never none.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Statuses(Vec<(u16, u16)>);
 
 impl Default for Statuses {
@@ -67,7 +73,7 @@ impl Statuses {
 }
 
 /// Whom an HTTPS probe trusts, and what it shows of itself.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Tls {
     /// Name for SNI and for the certificate.
     pub server_name: String,
@@ -86,7 +92,8 @@ impl Tls {
 }
 
 /// Whose certificates a probe accepts.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Verify {
     /// Those signed by a CA of this PEM file.
     Ca(PathBuf),
@@ -95,7 +102,7 @@ pub enum Verify {
 }
 
 /// PEM files of a client certificate.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Identity {
     /// The certificate, then those between it and the CA.
     pub cert_file: PathBuf,

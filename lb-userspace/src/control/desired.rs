@@ -65,6 +65,8 @@ pub enum Admin {
 pub struct Desired {
     /// SNAT addresses included.
     pub vips: BTreeSet<IpAddr>,
+    /// Those of them that VRRP elects an owner for: their leases end.
+    pub elected: BTreeSet<IpAddr>,
     /// In the order of the configuration, IPv4 before IPv6.
     pub services: Vec<DesiredService>,
 }
@@ -112,6 +114,7 @@ pub struct DesiredBackend {
 pub fn desired(config: &Config, view: &View) -> Desired {
     Desired {
         vips: config.vips(),
+        elected: config.vrrp.iter().flat_map(|instance| &instance.vips).copied().collect(),
         services: config
             .services
             .iter()

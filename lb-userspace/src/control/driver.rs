@@ -12,22 +12,26 @@ use anyhow::{Context as _, bail};
 use lb_common::backend::State;
 use tokio::sync::watch;
 
-use super::desired::{self, Desired, LastUp, Override, View};
+use super::desired::{self, Desired, LastUp, View};
 use super::doubt::Doubts;
+use super::elections::Elections;
 use super::give_up::GiveUp;
 use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::plan::{self, Installed};
+use super::reload;
 use super::standing::{self, Standing};
 use crate::admin::model::{self, Status};
 use crate::config::Config;
+use crate::datapath::Datapath;
 use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::{Census, Sweep};
-use crate::datapath::{Datapath, Sizes};
+use crate::events::Events;
 use crate::health::{BackendKey, HealthMonitor, HealthTable, Target};
 use crate::netlink::Netlink;
 use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::{Resolution, Snapshot};
+use crate::overrides::Overrides;
 use crate::vips::Vips;
 
 mod adopt;
@@ -36,6 +40,9 @@ mod flows;
 mod idle;
 mod network;
 mod publish;
+mod query;
+mod tell;
+mod trace;
 
 use adopt::{adopted_last_up, everything};
 
@@ -49,10 +56,16 @@ pub struct Controller {
     pub netlink: Netlink,
     pub snapshot: Snapshot,
     pub vips: Vips,
+    pub elections: Elections,
     pub health: HealthMonitor,
     pub health_table: watch::Receiver<HealthTable>,
-    pub overrides: BTreeMap<Name, Override>,
+    pub overrides: Overrides,
+    pub events: Events,
+    /// VIPs that the kernel had when it was last asked.
+    held: BTreeSet<IpAddr>,
     installed: Installed,
+    /// The VIPs and indices that VRRP's threads know leases by.
+    leased: Option<BTreeMap<IpAddr, u32>>,
     desired: Desired,
     last_up: LastUp,
     standing: Standing,
@@ -79,6 +92,7 @@ impl Controller {
         datapath: Datapath,
         netlink: Netlink,
         vips: Vips,
+        elections: Elections,
         status: Status,
     ) -> anyhow::Result<Self> {
         let (sender, health_table) = watch::channel(HealthTable::new());
@@ -91,9 +105,13 @@ impl Controller {
             netlink,
             snapshot: Snapshot::default(),
             vips,
+            elections,
             health: HealthMonitor::new(sender),
             health_table,
-            overrides: BTreeMap::new(),
+            overrides: Overrides::default(),
+            leased: None,
+            events: Events::default(),
+            held: BTreeSet::new(),
             desired: Desired::default(),
             last_up,
             standing: Standing::default(),
@@ -116,6 +134,7 @@ impl Controller {
     /// Looks at the kernel's links, addresses, routes and neighbours, and acts on what changed.
     pub async fn refresh(&mut self) -> anyhow::Result<()> {
         self.snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
+        self.tell_vips();
         // What the program needs on its first packet is there before it is attached.
         self.number_links()?;
         self.resolve_backends().await;
@@ -136,17 +155,9 @@ impl Controller {
 
     /// What a running controller cannot change.
     pub async fn check_reload(&self, new: &Config) -> anyhow::Result<()> {
-        if new.limits != self.config.limits {
-            bail!("`limits` changed, which needs a restart: fairlead stop --handover, then start");
-        }
-        if let Some(what) = self.datapath.sizes().lacks(&Sizes::new(new)) {
-            bail!("the maps have no room for {what}: fairlead stop --handover, then start");
-        }
-        if new.xdp_mode != self.config.xdp_mode {
-            bail!("`xdp_mode` changed, which needs a stop and a start");
-        }
-        if new.admin != self.config.admin {
-            bail!("`admin` changed, which needs a restart: fairlead stop --handover, then start");
+        let frozen = reload::frozen(&self.config, new, self.datapath.sizes());
+        if !frozen.is_empty() {
+            bail!("{}", frozen.join("\n"));
         }
         let snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
         for name in new.interfaces.iter().filter(|name| !self.config.interfaces.contains(name)) {
@@ -165,6 +176,7 @@ impl Controller {
         for name in old.iter().filter(|name| !self.config.interfaces.contains(name)) {
             self.datapath.detach(name)?;
             log::info!("{name}: detached");
+            self.tell_detached(name);
         }
         Ok(())
     }
@@ -216,7 +228,13 @@ impl Controller {
                 .with_context(|| format!("writing to the maps: {operation:?}"))?;
             self.installed.apply(operation);
         }
+        if self.elections.is_running() && self.leased.as_ref() != Some(&self.installed.vips) {
+            let maps = vec![self.datapath.maps.leases().context("duplicating the leases")?];
+            self.elections.lease_in(maps, &self.installed.vips);
+            self.leased = Some(self.installed.vips.clone());
+        }
         self.last_up = desired::last_up_after(&desired, &self.last_up, now());
+        self.tell_changes(&desired);
         self.note_changes(&desired);
         self.desired = desired;
         Ok(())
@@ -230,8 +248,11 @@ impl Controller {
 
     /// Looks at what the probes say, and names alarms that are new.
     fn stand(&mut self) {
-        let standing =
-            standing::standing(&self.config, &self.health_table.borrow(), &self.overrides);
+        let standing = standing::standing(
+            &self.config,
+            &self.health_table.borrow(),
+            self.overrides.effective(),
+        );
         for (service, alarms) in &standing.alarms {
             let known = self.standing.alarms.get(service);
             for alarm in alarms.iter().filter(|it| known.is_none_or(|known| !known.contains(it))) {
@@ -253,7 +274,7 @@ impl Controller {
                 | Resolution::Local => None,
             })
             .collect();
-        let (overrides, last_up) = (self.overrides.clone(), self.last_up.clone());
+        let (overrides, last_up) = (self.overrides.effective().clone(), self.last_up.clone());
         let Standing { health, held, shares, .. } = self.standing.clone();
         View { health, held, shares, overrides, next_hops, last_up }
     }

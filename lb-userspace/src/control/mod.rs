@@ -14,11 +14,15 @@
 pub mod desired;
 pub mod doubt;
 pub mod driver;
+pub mod elections;
+pub mod flows;
 pub mod give_up;
 pub mod idle_reset;
 pub mod links;
 pub mod maglev;
 pub mod plan;
+pub mod reload;
 pub mod reset_frame;
 pub mod standing;
 pub mod status;
+pub mod trace;

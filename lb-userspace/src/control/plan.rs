@@ -26,6 +26,8 @@ mod target;
 pub struct Installed {
     /// With the index of each one's lease.
     pub vips: BTreeMap<IpAddr, u32>,
+    /// Indices of the leases that end: VRRP renews them.
+    pub leased: BTreeSet<u32>,
     pub services: BTreeMap<ServiceKey, Service>,
     /// Who may connect, by service; a service without any is open to all.
     pub allowed: BTreeSet<(u32, Cidr)>,
@@ -135,7 +137,14 @@ impl Installed {
     /// What the maps hold after `op`.
     pub fn apply(&mut self, op: &MapOp) {
         match op {
-            MapOp::SetLease { .. } | MapOp::ClearCounters(_) => {}
+            MapOp::ClearCounters(_) => {}
+            MapOp::SetLease { index, lease } => {
+                if *lease == Lease::FOREVER {
+                    self.leased.remove(index);
+                } else {
+                    self.leased.insert(*index);
+                }
+            }
             MapOp::AddVip { address, index } => {
                 self.vips.insert(*address, *index);
             }
@@ -170,8 +179,9 @@ impl Installed {
             MapOp::RemoveEndpoint(endpoint) => {
                 self.endpoints.remove(endpoint);
             }
-            MapOp::RemoveVip { address, .. } => {
+            MapOp::RemoveVip { address, index } => {
                 self.vips.remove(address);
+                self.leased.remove(index);
             }
         }
     }
@@ -182,6 +192,7 @@ impl Default for Installed {
     fn default() -> Self {
         Self {
             vips: BTreeMap::new(),
+            leased: BTreeSet::new(),
             services: BTreeMap::new(),
             tables: BTreeMap::new(),
             backends: BTreeMap::new(),

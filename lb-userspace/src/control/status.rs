@@ -10,6 +10,7 @@ use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override};
 use super::standing::Standing;
 use crate::admin::model;
 use crate::health::{BackendKey, Health, HealthTable, Report};
+use crate::vrrp::Nanos;
 
 /// What the datapath and the kernel say of a backend.
 #[derive(Clone, Debug, Default)]
@@ -112,16 +113,27 @@ fn reason(report: Option<&Report>, health: Health) -> String {
     }
 }
 
-/// The VIPs, of which this node owns those in `owned`.
-pub fn vips(desired: &Desired, owned: impl Fn(IpAddr) -> bool) -> Vec<model::Vip> {
-    desired
-        .vips
-        .iter()
-        .map(|vip| model::Vip { address: *vip, owner: owned(*vip), lease_ms: None })
-        .collect()
+/// The VIPs, of which this node owns those in `owned`, and of those that VRRP elects an owner for, those
+/// in `held`, each until the end of its lease.
+pub fn vips(
+    desired: &Desired,
+    owned: impl Fn(IpAddr) -> bool,
+    held: &BTreeMap<IpAddr, Option<Nanos>>,
+    now: Nanos,
+) -> Vec<model::Vip> {
+    let vip = |vip: &IpAddr| {
+        if !desired.elected.contains(vip) {
+            return model::Vip { address: *vip, owner: owned(*vip), lease_ms: None };
+        }
+        let until = held.get(vip).copied().flatten();
+        let left = until.map_or(0, |until| until.since(now).as_millis());
+        let lease_ms = Some(u64::try_from(left).unwrap_or(u64::MAX));
+        model::Vip { address: *vip, owner: held.contains_key(vip), lease_ms }
+    };
+    desired.vips.iter().map(vip).collect()
 }
 
-const fn state(state: InstalledState) -> model::State {
+pub(super) const fn state(state: InstalledState) -> model::State {
     match state {
         InstalledState::Free | InstalledState::Unknown => model::State::Unknown,
         InstalledState::Up => model::State::Up,

@@ -8,15 +8,20 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
+use super::reload::{Asked, changed};
 use super::{Commands, Ending, Published, RunOptions};
 use crate::admin::Command;
-use crate::admin::model::{Admin, rfc3339};
-use crate::config::{Config, diff};
-use crate::control::desired;
+use crate::admin::model::{Reload, Trigger, rfc3339};
+use crate::config::watch::Watch;
 use crate::control::driver::Controller;
+use crate::control::elections::{Elections, Notices};
 use crate::datapath::SignalRing;
+use crate::datapath::clock::monotonic;
 use crate::netlink::Changes;
+use crate::notify::Notifier;
+use crate::overrides::store::Writer;
 use crate::resolve::Names;
+use crate::vrrp::thread::Notice;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
 const COALESCE: Duration = Duration::from_millis(50);
@@ -73,31 +78,55 @@ pub(super) struct Loop<'a> {
     pub(super) status: watch::Sender<Published>,
     /// What the datapath says against backends.
     pub(super) doubts: SignalRing,
+    /// What VRRP's thread tells, if there is one.
+    pub(super) notices: Option<Notices>,
+    /// How it ends once the VIPs are given up, and when it does at the latest.
+    pub(super) end: Option<(Ending, Instant)>,
     /// When the next backend is to be given up.
     pub(super) give_up_at: Option<std::time::Instant>,
+    pub(super) writer: Writer,
+    pub(super) notifier: Notifier,
+    /// Watches the configuration's file, if that is wanted.
+    pub(super) watch: Option<Watch>,
+    /// Why the last reload was refused, if it was.
+    pub(super) refused: Option<String>,
 }
 
 impl Loop<'_> {
-    /// Runs until something asks for the end.
-    pub(super) async fn run(mut self) -> Ending {
+    /// Runs until something asks for the end; what has still to be told and written is given back.
+    pub(super) async fn run(mut self) -> (Ending, Writer, Notifier) {
+        let ending = self.turn().await;
+        (ending, self.writer, self.notifier)
+    }
+
+    async fn turn(&mut self) -> Ending {
         let mut health = self.controller.health_table.clone();
         let mut status = ticks(STATUS_INTERVAL);
         let mut resync = ticks(RESYNC_INTERVAL);
         let mut next_slice = Instant::now();
         let mut pass_started = next_slice;
         let mut refresh_at: Option<Instant> = None;
+        self.watch_config();
         notify_ready();
         loop {
             tokio::select! {
-                wish = self.signals.next() => match wish {
-                    Wish::End(ending) => return ending,
-                    Wish::Reload => self.reload_and_say().await,
-                },
+                wish = self.signals.next() => {
+                    if let Some(ending) = self.obey(&wish).await {
+                        return ending;
+                    }
+                }
+                () = changed(&mut self.watch) => self.reload_if_changed().await,
                 Some(command) = self.commands.recv() => {
                     if let Some(ending) = self.command(command).await {
                         return ending;
                     }
                 }
+                Some(notice) = next(&mut self.notices) => {
+                    if let Some(ending) = self.note(&notice) {
+                        return ending;
+                    }
+                }
+                ending = late(self.end) => return ending,
                 signals = self.doubts.next() => match signals {
                     Ok(signals) => self.controller.doubt(&signals, Instant::now().into_std()),
                     Err(error) => report("reading the datapath's signals", Err(error)),
@@ -122,15 +151,10 @@ impl Loop<'_> {
                     self.publish();
                 }
                 () = sleep_until(next_slice) => {
-                    let now = Instant::now();
-                    next_slice = now + SLICE_INTERVAL;
-                    match self.controller.sweep(Ticks::from_ns(monotonic()), now.into_std()) {
-                        Ok(true) => {
-                            next_slice = next_slice.max(pass_started + PASS_INTERVAL);
-                            pass_started = next_slice;
-                        }
-                        Ok(false) => {}
-                        Err(error) => report("sweeping flows", Err(error)),
+                    next_slice = Instant::now() + SLICE_INTERVAL;
+                    if self.sweep() {
+                        next_slice = next_slice.max(pass_started + PASS_INTERVAL);
+                        pass_started = next_slice;
                     }
                 }
                 () = until(self.give_up_at) => self.give_up(),
@@ -138,15 +162,81 @@ impl Loop<'_> {
                     let told = self.controller.tell_idle(Instant::now().into_std(), monotonic());
                     report("telling idle clients", told);
                 }
-                _ = status.tick() => {
-                    let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
-                    self.give_up();
-                    self.bind_names();
-                    self.publish();
-                }
+                _ = status.tick() => self.each_second(),
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
             }
         }
+    }
+
+    fn each_second(&mut self) {
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        self.give_up();
+        self.bind_names();
+        self.publish();
+    }
+
+    /// What a signal asks for. `Some`: the end.
+    async fn obey(&mut self, wish: &Wish) -> Option<Ending> {
+        match wish {
+            Wish::End(ending) => self.end(*ending),
+            Wish::Reload => {
+                // Said by then.
+                let _ = self.reload(Asked { trigger: Trigger::Signal, by: None }).await;
+                None
+            }
+        }
+    }
+
+    /// Looks at some flows. `true`: the pass is complete.
+    fn sweep(&mut self) -> bool {
+        let now = Instant::now().into_std();
+        match self.controller.sweep(Ticks::from_ns(monotonic()), now) {
+            Ok(complete) => complete,
+            Err(error) => {
+                report("sweeping flows", Err(error));
+                false
+            }
+        }
+    }
+
+    /// An end with release gives the VIPs up without a gap first; asked again, at once. `Some`: now.
+    fn end(&mut self, ending: Ending) -> Option<Ending> {
+        let elections = &mut self.controller.elections;
+        if ending == Ending::Handover || self.end.is_some() || !elections.is_running() {
+            return Some(ending);
+        }
+        elections.drain();
+        let longest = Elections::longest_drain(&self.controller.config);
+        self.end = Some((ending, Instant::now() + longest));
+        elections.is_drained().then_some(ending)
+    }
+
+    fn drain(&mut self, resume: bool) -> Result<(), String> {
+        let elections = &mut self.controller.elections;
+        if !elections.is_running() {
+            return Err(
+                "no other node could take the VIPs: there is no `vrrp` in the configuration; \
+                        to take one backend out, use `fairlead backend drain SERVICE/BACKEND`"
+                    .to_owned(),
+            );
+        }
+        if resume {
+            elections.resume()
+        } else {
+            elections.drain()
+        }
+        Ok(())
+    }
+
+    /// VRRP's thread has something to tell. `Some`: it was what the end waited for.
+    fn note(&mut self, notice: &Notice) -> Option<Ending> {
+        if let Some((instance, term)) = self.controller.elections.note(notice) {
+            let recorded = self.controller.vips.record_terms([(instance, term)].into());
+            report("writing down a term", recorded);
+            self.publish();
+        }
+        let is_drained = self.controller.elections.is_drained();
+        self.end.map(|(ending, _)| ending).filter(|_| is_drained)
     }
 
     fn give_up(&mut self) {
@@ -156,6 +246,8 @@ impl Loop<'_> {
     }
 
     pub(super) fn publish(&mut self) {
+        let (state_file, notify) = (self.state_file(), self.notifier.status());
+        self.controller.note_daemon(state_file, notify);
         match self.controller.status() {
             Ok(status) => drop(self.status.send_replace(status)),
             Err(error) => report("reading counters", Err(error)),
@@ -166,80 +258,52 @@ impl Loop<'_> {
     async fn command(&mut self, command: Command) -> Option<Ending> {
         match command {
             Command::Stop { handover } => {
-                return Some(if handover { Ending::Handover } else { Ending::Release });
+                return self.end(if handover { Ending::Handover } else { Ending::Release });
             }
-            Command::Reload { reply } => {
-                let outcome = self.reload().await.map_err(|error| format!("{error:#}"));
+            Command::Drain { resume, reply } => {
+                // Who asked may have gone.
+                let _ = reply.send(self.drain(resume));
+            }
+            Command::Query(query) => {
+                self.controller.answer(query);
+                return None;
+            }
+            Command::Reload { wish: Reload { dry_run: true }, reply, .. } => {
+                let outcome = self.dry_run().await.map_err(|error| format!("{error:#}"));
                 // Who asked may have gone.
                 let _ = reply.send(outcome);
             }
-            Command::SetBackend { service, backend, admin, weight, reply } => {
-                let outcome = self.set_backend((service, backend), admin, weight);
+            Command::Reload { wish: Reload { dry_run: false }, by, reply } => {
+                let outcome = self.reload(Asked { trigger: Trigger::Command, by }).await;
                 let _ = reply.send(outcome.map_err(|error| format!("{error:#}")));
+            }
+            Command::SetBackend { service, backend, change, by, reply } => {
+                self.set_backend((service, backend), change, by, reply);
+            }
+            Command::SourceFor { address, reply } => {
+                let vips = self.controller.config.vips();
+                let _ = reply.send(self.controller.snapshot.source_for(address, &vips));
+                return None;
             }
         }
         self.publish();
         None
     }
+}
 
-    fn set_backend(
-        &mut self,
-        name: (String, String),
-        admin: Option<Admin>,
-        weight: Option<u16>,
-    ) -> anyhow::Result<()> {
-        let known = self.controller.config.services.iter().any(|service| {
-            service.name == name.0 && service.backends.iter().any(|b| b.name == name.1)
-        });
-        anyhow::ensure!(known, "there is no backend {}/{}", name.0, name.1);
-        let change = self.controller.overrides.entry(name.clone()).or_default();
-        if let Some(admin) = admin {
-            change.admin = match admin {
-                Admin::Enabled => desired::Admin::Enabled,
-                Admin::Draining => desired::Admin::Draining,
-                Admin::Disabled => desired::Admin::Disabled,
-            };
-            log::info!("{}/{}: {} by command", name.0, name.1, admin.as_str());
-        }
-        if let Some(weight) = weight {
-            change.weight = Some(weight);
-            log::info!("{}/{}: weight {weight} by command", name.0, name.1);
-        }
-        self.controller.reconcile()
-    }
+/// Waits until VIPs that are given up are given up in any case; for ever if they are not.
+async fn late(end: Option<(Ending, Instant)>) -> Ending {
+    let Some((ending, at)) = end else { return std::future::pending().await };
+    sleep_until(at).await;
+    log::warn!("nobody took the VIPs over in time");
+    ending
+}
 
-    async fn reload_and_say(&mut self) {
-        match self.reload().await {
-            Ok(changes) => {
-                log::info!("reloaded: {}", summary(&changes));
-                self.publish();
-            }
-            Err(error) => log::error!("not reloaded: {error:#}"),
-        }
-    }
-
-    /// Reads the configuration again. What is wrong with it leaves everything as it was.
-    async fn reload(&mut self) -> anyhow::Result<Vec<String>> {
-        let file = self.options.load()?;
-        let new = self.names.effective(&file);
-        let changes = diff::diff(&self.controller.config, &new);
-        self.controller.check_reload(&new).await?;
-        let old = std::mem::replace(&mut self.controller.config, new);
-        if let Err(error) = self.adopt(&old).await {
-            self.controller.config = old;
-            report("going back to the old configuration", self.controller.refresh().await);
-            return Err(error);
-        }
-        self.names.reconcile(file);
-        self.controller.configuration_loaded(now());
-        Ok(changes)
-    }
-
-    pub(super) async fn adopt(&mut self, old: &Config) -> anyhow::Result<()> {
-        self.controller.probe();
-        self.controller.reconcile()?;
-        self.controller.drop_interfaces(&old.interfaces)?;
-        self.controller.refresh().await
+/// The next notice, if there ever is one.
+async fn next(notices: &mut Option<Notices>) -> Option<Notice> {
+    match notices {
+        Some(notices) => notices.recv().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -269,8 +333,25 @@ pub(super) fn report(when: &str, outcome: anyhow::Result<()>) {
     }
 }
 
-fn summary(changes: &[String]) -> String {
-    if changes.is_empty() { "nothing changed".to_owned() } else { changes.join("; ") }
+impl Loop<'_> {
+    /// Gives VRRP's thread the configuration: before maps lose a VIP, its instance gives it up.
+    pub(super) async fn elect(&mut self) -> anyhow::Result<()> {
+        let controller = &mut *self.controller;
+        let (config, snapshot) = (&controller.config, &controller.snapshot);
+        if controller.elections.is_running() {
+            controller.elections.reconfigure(config);
+            return controller.vips.elect(&controller.netlink, snapshot, config.elected()).await;
+        }
+        if config.vrrp.is_empty() {
+            return Ok(());
+        }
+        controller.vips.elect(&controller.netlink, snapshot, config.elected()).await?;
+        let pins = controller.datapath.pins();
+        (controller.elections, self.notices) =
+            Elections::start(config, controller.vips.terms(), pins)?;
+        controller.elections.ready();
+        Ok(())
+    }
 }
 
 fn notify_ready() {
@@ -281,13 +362,6 @@ fn notify_ready() {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
-fn now() -> String {
+pub(super) fn now() -> String {
     rfc3339(SystemTime::now())
-}
-
-/// The clock that the datapath stamps flows with, in nanoseconds.
-fn monotonic() -> u64 {
-    let clock = nix::time::ClockId::CLOCK_MONOTONIC;
-    let now = nix::time::clock_gettime(clock).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
 }

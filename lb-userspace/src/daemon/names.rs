@@ -10,6 +10,7 @@ impl Loop<'_> {
         let changes = diff::diff(&self.controller.config, &new);
         if new != self.controller.config {
             let old = std::mem::replace(&mut self.controller.config, new);
+            let changes: Vec<String> = changes.iter().map(ToString::to_string).collect();
             log::info!("names changed: {}", changes.join("; "));
             report("after a name changed", self.adopt(&old).await);
         }

@@ -1,14 +1,15 @@
 //! The controller's side of the maps: reads what is installed, carries out operations.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::Ebpf;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMap;
 use aya::maps::{
-    Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, PerCpuArray, PerCpuValues,
+    Array, ArrayOfMaps, HashMap, IterableMap as _, Map, MapData, MapError, PerCpuArray,
+    PerCpuValues,
 };
 use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters, BackendId, State};
@@ -17,6 +18,7 @@ use lb_common::filter::Filters;
 use lb_common::lease::Lease;
 use lb_common::link::{Link, NextHop, Route};
 use lb_common::map;
+use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 
 use super::sys::{self, Walk};
@@ -46,6 +48,7 @@ pub struct Maps {
     counters: PerCpuArray<MapData, u64>,
     vips: HashMap<MapData, IpBe, u32>,
     leases: Array<MapData, Lease>,
+    sources: HashMap<MapData, SourceKey, u64>,
     filters: Array<MapData, Filters>,
     links: Array<MapData, Link>,
     link_ids: HashMap<MapData, u32, u32>,
@@ -91,6 +94,7 @@ impl Maps {
             counters: take(map::COUNTERS)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             leases: take(map::LEASES)?.try_into()?,
+            sources: take(map::SOURCES)?.try_into()?,
             filters: take(map::FILTERS)?.try_into()?,
             links: take(map::LINKS)?.try_into()?,
             link_ids: take(map::LINK_IDS)?.try_into()?,
@@ -113,12 +117,18 @@ impl Maps {
     pub fn installed(&self) -> anyhow::Result<Installed> {
         let services: BTreeMap<_, _> =
             self.services.iter().collect::<Result<_, _>>().context("reading the services")?;
-        let vips = self
+        let vips: BTreeMap<_, _> = self
             .vips
             .iter()
             .map(|entry| entry.map(|(address, index)| (address.get(), index)))
             .collect::<Result<_, _>>()
             .context("reading the VIPs")?;
+        let mut leased = BTreeSet::new();
+        for index in vips.values() {
+            if self.leases.get(index, 0).context("reading the leases")? != Lease::FOREVER {
+                leased.insert(*index);
+            }
+        }
         let mut tables = BTreeMap::new();
         for id in services.values().map(|service| service.id).collect::<BTreeSet<_>>() {
             if let Ok(table) = self.tables.get(&id, 0) {
@@ -133,6 +143,7 @@ impl Maps {
             .context("reading the allowed sources")?;
         Ok(Installed {
             vips,
+            leased,
             services,
             allowed,
             tables,
@@ -193,6 +204,25 @@ impl Maps {
             }
         }
         Ok(())
+    }
+
+    /// The leases, for the thread that renews those of VRRP.
+    pub fn leases(&self) -> std::io::Result<OwnedFd> {
+        self.leases.map().fd().as_fd().try_clone_to_owned()
+    }
+
+    /// How long this node may act for a VIP.
+    pub fn lease(&self, vip: u32) -> anyhow::Result<Lease> {
+        self.leases.get(&vip, 0).context("reading a lease")
+    }
+
+    /// When the next connection of a source is due, nanoseconds of CLOCK_MONOTONIC; 0: at once.
+    pub fn source_due(&self, key: &SourceKey) -> anyhow::Result<u64> {
+        match self.sources.get(key, 0) {
+            Ok(due) => Ok(due),
+            Err(MapError::KeyNotFound) => Ok(0),
+            Err(error) => Err(error).context("reading a source's rate"),
+        }
     }
 
     /// Whether this node may still send in a VIP's name, at a moment of CLOCK_MONOTONIC.

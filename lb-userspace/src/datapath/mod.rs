@@ -13,6 +13,7 @@ use crate::config::XdpMode;
 
 pub mod attach;
 pub mod clock;
+pub mod flows;
 pub mod maps;
 mod migrate;
 pub mod object;

@@ -25,8 +25,8 @@ const SLICE: usize = 4096;
 /// An original half as it was found.
 #[derive(Clone, Copy, Debug)]
 pub struct Found<A> {
-    key: FlowKey<A>,
-    half: FlowHalf<A>,
+    pub key: FlowKey<A>,
+    pub half: FlowHalf<A>,
 }
 
 /// A flow of either family.

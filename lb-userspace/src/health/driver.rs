@@ -38,7 +38,7 @@ struct Settings {
 }
 
 /// Does one probe of a backend. Tests replace it.
-type Prober = Arc<dyn Fn(&BackendKey, &Settings) -> BoxFuture<'static, Finding> + Send + Sync>;
+type Prober = Arc<dyn Fn(&BackendKey, &Arc<Settings>) -> BoxFuture<'static, Finding> + Send + Sync>;
 
 /// Owns the tasks. Dropping it stops them and leaves the table as it is.
 pub struct HealthMonitor {
@@ -50,7 +50,7 @@ pub struct HealthMonitor {
 
 /// A running task. It ends when this is dropped.
 struct Handle {
-    settings: watch::Sender<Settings>,
+    settings: watch::Sender<Arc<Settings>>,
     doubt: Arc<Notify>,
 }
 
@@ -61,7 +61,7 @@ impl HealthMonitor {
         let shared = tls.clone();
         let sockets = Arc::new(Semaphore::new(probes_at_once()));
         let prober: Prober = Arc::new(move |key, settings| {
-            let (endpoint, settings, tls) = (key.endpoint, settings.clone(), shared.clone());
+            let (endpoint, settings, tls) = (key.endpoint, Arc::clone(settings), shared.clone());
             let sockets = Arc::clone(&sockets);
             Box::pin(async move {
                 // Never closed. The probe's time runs from here on.
@@ -131,7 +131,7 @@ impl HealthMonitor {
     fn spawn(&self, key: BackendKey, settings: Settings, initial: Health) -> Handle {
         let seed = RandomState::new().build_hasher().finish();
         let pace = settings.check.pace;
-        let (settings, receiver) = watch::channel(settings);
+        let (settings, receiver) = watch::channel(Arc::new(settings));
         let doubt = Arc::new(Notify::new());
         let task = Task {
             key,
@@ -152,7 +152,7 @@ impl HealthMonitor {
 /// The task of one backend.
 struct Task {
     key: BackendKey,
-    settings: watch::Receiver<Settings>,
+    settings: watch::Receiver<Arc<Settings>>,
     doubt: Arc<Notify>,
     fsm: Fsm,
     /// The probe under way. Dropping it closes its connection.
@@ -293,9 +293,11 @@ fn probes_at_once() -> usize {
 }
 
 /// Sets `current`, and says whether that changed it.
-fn replace(current: &mut Settings, new: Settings) -> bool {
-    let changed = *current != new;
-    *current = new;
+fn replace(current: &mut Arc<Settings>, new: Settings) -> bool {
+    let changed = **current != new;
+    if changed {
+        *current = Arc::new(new);
+    }
     changed
 }
 

@@ -76,6 +76,9 @@ enum Phase {
     Probing { doubted: bool },
 }
 
+/// Whether anything spoke against the state since the last probe ended.
+type Suspected = bool;
+
 /// Findings in a row that speak for the same direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Row {
@@ -92,8 +95,9 @@ pub struct Fsm {
     pace: Pace,
     health: Health,
     row: Option<Row>,
-    /// The last finding was a refusal that did not decide yet.
-    refused: bool,
+    /// The last finding was a refusal that did not decide yet, and whether clients were refused as well.
+    refused: Option<Suspected>,
+    suspected: Suspected,
     damping: Damping,
     held: bool,
     /// When it was first used again after it was not.
@@ -115,7 +119,8 @@ impl Fsm {
             pace,
             health: initial,
             row: None,
-            refused: false,
+            refused: None,
+            suspected: false,
             damping: Damping::default(),
             held: false,
             back: None,
@@ -158,7 +163,8 @@ impl Fsm {
     pub const fn reconfigure(&mut self, pace: Pace, now: Instant) {
         self.pace = pace;
         self.row = None;
-        self.refused = false;
+        self.refused = None;
+        self.suspected = false;
         self.phase = Phase::Waiting { until: now };
     }
 
@@ -167,6 +173,7 @@ impl Fsm {
         match (self.phase, event) {
             (Phase::Waiting { until }, Event::Deadline) => self.wait(until, now),
             (Phase::Waiting { until }, Event::Doubt) => {
+                self.suspected = true;
                 // Clients can raise doubts, so they must not set the rate of the probes.
                 let soonest = self.started + self.pace.fast_interval.clamp(MIN_PERIOD, MAX_PERIOD);
                 self.wait(until.min(soonest.max(now)), now)
@@ -175,12 +182,15 @@ impl Fsm {
             (Phase::Waiting { .. }, Event::Finished(_)) => Actions::default(),
             (Phase::Probing { .. }, Event::Deadline) => Actions::default(),
             (Phase::Probing { .. }, Event::Doubt) => {
+                self.suspected = true;
                 self.phase = Phase::Probing { doubted: true };
                 Actions::default()
             }
             (Phase::Probing { doubted }, Event::Finished(verdict)) => {
                 let (tell, transition) = self.judge(verdict, now);
-                self.refused = self.row.is_some() && verdict == Verdict::Failed(Class::Refused);
+                let refused = self.row.is_some() && verdict == Verdict::Failed(Class::Refused);
+                let suspected = std::mem::take(&mut self.suspected);
+                self.refused = refused.then_some(suspected);
                 let period = self.period(doubted);
                 let Actions { probe, .. } = self.wait(self.started + period, now);
                 Actions { probe, tell, transition }

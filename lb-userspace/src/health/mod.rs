@@ -272,6 +272,8 @@ impl fmt::Display for Reason {
 }
 
 #[cfg(test)]
+mod scale;
+#[cfg(test)]
 mod testing;
 
 #[cfg(test)]

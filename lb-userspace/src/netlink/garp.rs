@@ -2,6 +2,7 @@
 //! (`control::reset_frame`). I/O.
 
 use std::io;
+use std::sync::OnceLock;
 
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
@@ -22,9 +23,18 @@ impl FrameSocket {
     }
 }
 
-/// Sends a single frame.
+/// Sends a single frame, by a socket that is opened once: the kernel lets who closes one wait until every
+/// CPU has noticed, which takes some milliseconds.
 pub fn send_frame(ifindex: u32, frame: &[u8]) -> io::Result<()> {
-    FrameSocket::open()?.send(ifindex, frame)
+    static SOCKET: OnceLock<FrameSocket> = OnceLock::new();
+    let socket = match SOCKET.get() {
+        Some(socket) => socket,
+        None => {
+            let opened = FrameSocket::open()?;
+            SOCKET.get_or_init(|| opened)
+        }
+    };
+    socket.send(ifindex, frame)
 }
 
 fn link_address(ifindex: u32) -> io::Result<SockAddr> {

@@ -10,7 +10,7 @@
 //! ```
 //! `snapshot` is pure and answers the questions; `parse` fills it. `offload` and `garp` are what
 //! else interfaces are asked for: what they do to received packets, and sending of raw frames; `features`
-//! asks what they can do.
+//! asks what they can do. `blocking` is for threads that have no runtime.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -26,6 +26,7 @@ use rtnetlink::packet_route::route::RouteMessage;
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, Handle, new_connection};
 
+pub mod blocking;
 pub mod features;
 pub mod garp;
 pub mod offload;

@@ -39,7 +39,7 @@ pub(crate) enum FlowMap {
 impl FlowMap {
     const ALL: [Self; 2] = [Self::Established, Self::HalfOpen];
 
-    fn name(self, family: Family) -> &'static str {
+    pub(super) fn name(self, family: Family) -> &'static str {
         match self {
             Self::Established => family.pick(map::ESTABLISHED, map::ESTABLISHED6),
             Self::HalfOpen => family.pick(map::HALF_OPEN, map::HALF_OPEN6),
@@ -71,7 +71,7 @@ pub(crate) fn flow_hash_of(family: Family, id: &FlowId, attempt: u8) -> u64 {
 }
 
 impl FlowId {
-    fn key<A: Address>(&self, family: Family) -> FlowKey<A> {
+    pub(super) fn key<A: Address>(&self, family: Family) -> FlowKey<A> {
         let [src, dst] = [self.src, self.dst].map(|name| local(family, name));
         let address = |at: std::net::SocketAddr| A::from_ip(IpBe::new(at.ip()));
         let ports = Ports::new(PortBe::new(src.port()), PortBe::new(dst.port()));

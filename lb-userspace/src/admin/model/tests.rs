@@ -40,7 +40,7 @@ fn an_empty_status_has_every_list() {
 
 #[test]
 fn a_change_says_only_what_changes() {
-    let change = BackendChange { admin: Some(Admin::Disabled), weight: None };
+    let change = BackendChange { admin: Some(Admin::Disabled), ..BackendChange::default() };
     assert_eq!(serde_json::to_value(change).unwrap(), json!({ "admin": "disabled" }));
     assert!(serde_json::from_str::<BackendChange>(r#"{"wieght":1}"#).is_err());
     assert!(serde_json::from_str::<BackendChange>(r#"{"weight":65536}"#).is_err());

@@ -155,6 +155,29 @@ pub(super) fn vip(text: &str) -> Result<IpAddr, Fault> {
     unicast(address, text)
 }
 
+/// A VIP that VRRP moves: as [`vip`], or link-local in IPv6.
+pub(super) fn instance_vip(text: &str) -> Result<IpAddr, Fault> {
+    match vip(text) {
+        Err(Fault::Special { address, .. }) if is_link_local_v6(address) => Ok(address),
+        other => other,
+    }
+}
+
+/// An address of another node of a pair, or of this one; link-local in IPv6 too.
+pub(super) fn peer(text: &str) -> Result<IpAddr, Fault> {
+    match unicast(ip(text, text, "10.0.0.3 or fd00::3")?, text) {
+        Err(Fault::Special { address, .. }) if is_link_local_v6(address) => Ok(address),
+        other => other,
+    }
+}
+
+pub(super) const fn is_link_local_v6(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(_) => false,
+        IpAddr::V6(v6) => v6.is_unicast_link_local(),
+    }
+}
+
 /// An address of a backend.
 pub(super) fn backend_address(text: &str) -> Result<IpAddr, Fault> {
     unicast(ip(text, text, "10.0.0.11 or fd00::11, or a name under `host`")?, text)
@@ -260,7 +283,7 @@ const fn special_v6(address: Ipv6Addr) -> Option<&'static str> {
 }
 
 /// As an operator would write it.
-pub(super) fn show(duration: Duration) -> String {
+pub(in super::super) fn show(duration: Duration) -> String {
     SignedDuration::try_from(duration)
         .map_or_else(|_| format!("{duration:?}"), |duration| format!("{duration:#}"))
 }

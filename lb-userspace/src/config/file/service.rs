@@ -22,8 +22,6 @@ const RESET_DELAY: Duration = Duration::from_secs(3);
 
 impl Reader<'_> {
     pub(super) fn service(&mut self, scope: &Spot, file: &ServiceFile) -> Service {
-        // Without any VRRP, every service is.
-        self.boolean(&scope.field("standalone", &file.standalone), &file.standalone);
         let port = self.service_port(scope, file);
         let spot = |name, field| scope.field(name, field);
         let on_all_down = self
@@ -37,6 +35,7 @@ impl Reader<'_> {
         let service = Service {
             name: self.service_name(scope, file),
             vips: self.vips(scope, file),
+            standalone: self.boolean(&spot("standalone", &file.standalone), &file.standalone),
             port,
             mode: self.mode(scope, file),
             snat_addresses: self.snat_addresses(scope, file),

@@ -12,7 +12,11 @@ use super::super::{
 };
 use super::parse;
 
+mod notify;
 mod refused;
+mod vrrp;
+
+use notify::notifications;
 
 /// The least a file must say.
 const MINIMAL: &str = "\
@@ -34,6 +38,7 @@ fn minimal_file_gets_every_default() {
             services: vec![Service {
                 name: "api".to_owned(),
                 vips: vec![ip("10.0.0.100")],
+                standalone: false,
                 port: 6443,
                 mode: Mode::Nat,
                 snat_addresses: Vec::new(),
@@ -54,7 +59,14 @@ fn minimal_file_gets_every_default() {
                 names: Vec::new(),
                 health: default_health(),
             }],
-            admin: Admin { socket: PathBuf::from("/run/fairlead/admin.sock"), listen: None },
+            vrrp: Vec::new(),
+            notify: Vec::new(),
+            admin: Admin {
+                socket: PathBuf::from("/run/fairlead/admin.sock"),
+                listen: None,
+                state_file: None,
+                watch_config: false,
+            },
         }
     );
 }
@@ -80,6 +92,7 @@ fn every_value_can_be_other_than_the_default() {
     let service = Service {
         name: "edge_1.a-b".to_owned(),
         vips: vec![ip("192.0.2.1"), ip("192.0.2.2"), ip("2001:db8::1")],
+        standalone: true,
         port: 443,
         mode: Mode::Nat,
         snat_addresses: vec![ip("10.0.0.1"), ip("10.0.0.2"), ip("fd00::1")],
@@ -101,29 +114,9 @@ fn every_value_can_be_other_than_the_default() {
             Backend { weight: 1000, ..backend("cp2", 12, 6444) },
             Backend { address: ip("fd00::11"), ..backend("cp1-v6", 0, 443) },
         ],
-        names: vec![NamedBackends {
-            name: "others".to_owned(),
-            host: "apiservers.example.com".to_owned(),
-            port: 6445,
-            weight: 50,
-        }],
+        names: vec![others()],
         health: HealthCheck {
-            probe: Probe::Https {
-                request: Request {
-                    path: "/k8s/readyz?verbose".to_owned(),
-                    degraded_path: None,
-                    live_path: Some("/live".to_owned()),
-                    host: Some("api.example.com".to_owned()),
-                    expect_status: Statuses::new([204..=204, 300..=302]),
-                },
-                tls: Tls {
-                    identity: Some(Identity {
-                        cert_file: PathBuf::from("/etc/fairlead/client.crt"),
-                        key_file: PathBuf::from("/etc/fairlead/client.key"),
-                    }),
-                    ..Tls::new("10.96.0.1", Verify::Skip)
-                },
-            },
+            probe: other_probe(),
             connect_timeout: Duration::from_millis(300),
             timeout: Duration::from_millis(700),
             pace: Pace {
@@ -145,7 +138,14 @@ fn every_value_can_be_other_than_the_default() {
             xdp_mode: XdpMode::Generic,
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
-            admin: Admin { socket: PathBuf::from("/tmp/a.sock"), listen: None },
+            vrrp: Vec::new(),
+            notify: notifications(),
+            admin: Admin {
+                socket: PathBuf::from("/tmp/a.sock"),
+                listen: None,
+                state_file: Some(PathBuf::from("/tmp/a.json")),
+                watch_config: true,
+            },
         }
     );
 }
@@ -301,6 +301,34 @@ fn refusal(text: &str) -> ConfigError {
 fn backend(name: &str, host: u8, port: u16) -> Backend {
     let address = Ipv4Addr::new(10, 0, 0, host).into();
     Backend { name: name.to_owned(), address, port, weight: 100 }
+}
+
+fn other_probe() -> Probe {
+    Probe::Https {
+        request: Request {
+            path: "/k8s/readyz?verbose".to_owned(),
+            degraded_path: None,
+            live_path: Some("/live".to_owned()),
+            host: Some("api.example.com".to_owned()),
+            expect_status: Statuses::new([204..=204, 300..=302]),
+        },
+        tls: Tls {
+            identity: Some(Identity {
+                cert_file: PathBuf::from("/etc/fairlead/client.crt"),
+                key_file: PathBuf::from("/etc/fairlead/client.key"),
+            }),
+            ..Tls::new("10.96.0.1", Verify::Skip)
+        },
+    }
+}
+
+fn others() -> NamedBackends {
+    NamedBackends {
+        name: "others".to_owned(),
+        host: "apiservers.example.com".to_owned(),
+        port: 6445,
+        weight: 50,
+    }
 }
 
 fn default_health() -> HealthCheck {

@@ -31,16 +31,11 @@ pub(super) fn translate(
         .unwrap_or_default();
     let limits = reader.limits(&root, document.limits.as_ref());
     let services = reader.services(&root, document);
-    if let Some(vrrp) = document.vrrp.as_ref().filter(|vrrp| !vrrp.value.is_empty()) {
-        reader.wrong(
-            &root.of("vrrp", vrrp),
-            "VRRP is not available yet; remove the section: without it this node owns its VIPs \
-             itself",
-        );
-    }
+    let vrrp = reader.vrrp(&root, document);
+    let notify = reader.notify(&root, document.notify.as_ref());
     let admin = reader.admin(&root, document.admin.as_ref());
     let references = reader.finish()?;
-    Ok((Config { interfaces, xdp_mode, limits, services, admin }, references))
+    Ok((Config { interfaces, xdp_mode, limits, services, vrrp, notify, admin }, references))
 }
 
 impl Reader<'_> {
@@ -122,7 +117,7 @@ impl Reader<'_> {
             return Admin::default();
         };
         let scope = root.of("admin", file);
-        let AdminFile { socket, listen } = &file.value;
+        let AdminFile { socket, listen, state_file, watch_config } = &file.value;
         if let Some(listen) = listen {
             self.wrong(
                 &scope.of("listen", listen),
@@ -131,15 +126,8 @@ impl Reader<'_> {
         }
         let path = socket.as_ref().map_or(DEFAULT_SOCKET, |path| path.value.as_str());
         let spot = scope.field("socket", socket);
-        if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
-            self.wrong(
-                &spot,
-                format_args!(
-                    "{} is not the absolute path of a file; write one such as {DEFAULT_SOCKET}",
-                    quoted(path)
-                ),
-            );
-        } else if path.len() > MAX_SOCKET_PATH {
+        self.file_path(&spot, path, DEFAULT_SOCKET);
+        if path.len() > MAX_SOCKET_PATH {
             self.wrong(
                 &spot,
                 format_args!(
@@ -147,6 +135,24 @@ impl Reader<'_> {
                 ),
             );
         }
-        Admin { socket: PathBuf::from(path), listen: None }
+        let state_file = state_file.as_ref().map(|file| {
+            let example = "/var/lib/fairlead/overrides.json";
+            self.file_path(&scope.of("state_file", file), &file.value, example);
+            PathBuf::from(&file.value)
+        });
+        let watch_config = self.boolean(&scope.field("watch_config", watch_config), watch_config);
+        Admin { socket: PathBuf::from(path), listen: None, state_file, watch_config }
+    }
+
+    fn file_path(&mut self, spot: &Spot, path: &str, example: &str) {
+        if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
+            self.wrong(
+                spot,
+                format_args!(
+                    "{} is not the absolute path of a file; write one such as {example}",
+                    quoted(path)
+                ),
+            );
+        }
     }
 }

@@ -1,6 +1,8 @@
 //! Looks at the files that the configuration names: one that cannot be used now would make every
 //! probe fail later, which looks like an outage. I/O.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use rustls::RootCertStore;
@@ -9,17 +11,31 @@ use rustls::pki_types::pem::{self, PemObject};
 
 use super::super::credentials::{self, CredentialError};
 use super::super::error::{Problem, remedy};
-use super::super::file::{Content, Reference};
+use super::super::file::{Content, Reference, password_of};
 use super::read_bounded;
+use crate::vrrp::settings::Password;
 
 /// What is wrong with the file, if anything.
 pub(super) fn check(Reference { path, spot, content }: &Reference, file: &Path) -> Option<Problem> {
     let shown = path.display();
+    if *content == Content::Program {
+        return program(path).map(|message| spot.problem(file, message));
+    }
     let message = match read(path, content) {
         Ok(bytes) => format!("{shown} {}", fault(content, &bytes)?),
         Err(message) => message,
     };
     Some(spot.problem(file, message))
+}
+
+/// A program that cannot be run would be missed only when it matters.
+fn program(path: &Path) -> Option<String> {
+    let shown = path.display();
+    match fs::metadata(path) {
+        Err(error) => Some(format!("cannot run {shown}: {error}; {}", remedy(&error))),
+        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => None,
+        Ok(_) => Some(format!("{shown} is not executable; chmod +x it, or name another program")),
+    }
 }
 
 fn read(path: &Path, content: &Content) -> Result<Vec<u8>, String> {
@@ -37,6 +53,8 @@ const fn wanted(content: &Content) -> &'static str {
         Content::ClientCertificate => "a client certificate, a PEM file",
         Content::ClientKey(_) => "the key of the client certificate, a PEM file",
         Content::Token => "a file with one token",
+        Content::Password(_) => "a file with one password",
+        Content::Program => "a program",
     }
 }
 
@@ -47,8 +65,27 @@ fn fault(content: &Content, bytes: &[u8]) -> Option<String> {
         Content::ClientCertificate => credentials::certificates(bytes).err(),
         Content::ClientKey(cert_file) => client_key(bytes, cert_file).err(),
         Content::Token => credentials::token(bytes).err(),
+        Content::Password(_) => return first_line(bytes).err(),
+        Content::Program => return None,
     };
     fault.map(|fault| fault.to_string())
+}
+
+/// The password in a file that was looked at.
+pub(super) fn password(
+    Reference { path, spot, content }: &Reference,
+    file: &Path,
+) -> Result<Password, Problem> {
+    let shown = path.display();
+    let password = read(path, content)
+        .and_then(|bytes| first_line(&bytes).map_err(|fault| format!("{shown} {fault}")));
+    password.map_err(|message| spot.problem(file, message))
+}
+
+fn first_line(bytes: &[u8]) -> Result<Password, String> {
+    let text = String::from_utf8_lossy(bytes);
+    let line = text.lines().next().unwrap_or_default();
+    password_of(line).map_err(|fault| format!("has a password that {fault}"))
 }
 
 fn client_key(bytes: &[u8], cert_file: &Path) -> Result<(), CredentialError> {

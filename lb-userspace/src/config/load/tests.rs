@@ -2,6 +2,7 @@ use rstest::rstest;
 use tempfile::TempDir;
 
 use super::*;
+use crate::vrrp::settings::Password;
 
 #[test]
 fn loads_a_file_whose_ca_can_be_used() {
@@ -161,5 +162,34 @@ impl Folder {
         assert_eq!(format!("{}:{}", problem.line, problem.column), place, "{error}");
         assert_eq!(problem.key, key);
         assert!(problem.message.contains(message), "no {message:?} in: {error}");
+    }
+}
+
+#[rstest]
+#[case::right(b"secret\n", Ok(*b"secret\0\0"))]
+#[case::first_line(b"12345678\nmore", Ok(*b"12345678"))]
+#[case::long(b"123456789\n", Err("write 1 to 8 letters"))]
+#[case::empty(b"", Err("write 1 to 8 letters"))]
+fn a_password_is_the_first_line_of_its_file(
+    #[case] content: &[u8],
+    #[case] expected: Result<[u8; 8], &str>,
+) {
+    let folder = tempfile::tempdir().unwrap();
+    let (password, config) = (folder.path().join("password"), folder.path().join("f.yaml"));
+    fs::write(&password, content).unwrap();
+    let text = format!(
+        "services:\n  - {{ name: a, vips: [10.0.0.1], port: 1, health: {{ type: tcp }},\n      \
+         backends: [{{ name: b, address: 10.0.0.9 }}] }}\nvrrp:\n  - {{ name: v, interface: eth0, \
+         vrid: 5, vips: [10.0.0.1], version: 2,\n      authentication: {{ password_file: {} }} }}\n",
+        password.display()
+    );
+    fs::write(&config, text).unwrap();
+    match (load(&config), expected) {
+        (Ok(config), Ok(data)) => assert_eq!(config.vrrp[0].password, Some(Password(data))),
+        (Err(error), Err(message)) => {
+            let error = error.to_string();
+            assert!(error.contains(message) && error.contains("password_file"), "{error}");
+        }
+        (loaded, expected) => panic!("{loaded:?} instead of {expected:?}"),
     }
 }

@@ -1,5 +1,3 @@
-use std::path::PathBuf;
-
 use rstest::rstest;
 
 use super::*;
@@ -302,6 +300,7 @@ fn config(on_all_down: OnAllDown) -> Config {
     let service = Service {
         name: "api".to_owned(),
         vips: vec![ip("10.0.0.100")],
+        standalone: false,
         port: 6443,
         mode: Mode::Nat,
         snat_addresses: vec![ip("10.1.0.100")],
@@ -326,6 +325,8 @@ fn config(on_all_down: OnAllDown) -> Config {
         xdp_mode: XdpMode::Auto,
         limits: Limits::default(),
         services: vec![service],
-        admin: config::Admin { socket: PathBuf::new(), listen: None },
+        vrrp: Vec::new(),
+        notify: Vec::new(),
+        admin: config::Admin::default(),
     }
 }

@@ -71,6 +71,11 @@ pub(super) struct BackendIds {
 }
 
 impl BackendIds {
+    /// Names of services, with the identifier of each family's part.
+    pub(super) fn services(&self) -> impl Iterator<Item = (&str, u32)> {
+        self.services.iter().map(|((name, _), id)| (name.as_str(), *id))
+    }
+
     pub(super) fn get(&self, service: &str, at: SocketAddr) -> Option<BackendId> {
         let service = self.services.get(&(service.to_owned(), Family::of(&at.ip())))?;
         let endpoint = Endpoint::new(IpBe::new(at.ip()), PortBe::new(at.port()), IPPROTO_TCP);

@@ -79,7 +79,7 @@ impl Controller {
         Ok(true)
     }
 
-    fn timeouts(&self) -> BTreeMap<u32, Timeouts> {
+    pub(super) fn timeouts(&self) -> BTreeMap<u32, Timeouts> {
         let services = self.installed.services.values();
         services.map(|service| (service.id, service.timeouts)).collect()
     }

@@ -68,7 +68,7 @@ impl Controller {
     }
 
     /// Resets a flow's client and forgets the flow. `false`: it is not for us, or not to be reached.
-    fn reset(&self, flow: &Flow, now_ns: u64) -> anyhow::Result<bool> {
+    pub(super) fn reset(&self, flow: &Flow, now_ns: u64) -> anyhow::Result<bool> {
         let maps = &self.datapath.maps;
         let Some(message) = flow.message(maps).context("reading a flow")? else {
             return Ok(false);

@@ -31,6 +31,7 @@ impl Controller {
                 if self.datapath.attachments().contains_key(&name) {
                     log::warn!("interface {name} is gone; waiting for it to come back");
                     self.datapath.detach(&name)?;
+                    self.tell_detached(&name);
                 }
                 continue;
             };
@@ -66,6 +67,7 @@ impl Controller {
         let because =
             attachment.reason.as_ref().map(|why| format!(", because {why}")).unwrap_or_default();
         log::info!("{name}: {} XDP{because}", attachment.mode.as_str());
+        self.tell_attached(name, attachment.mode.as_str());
         if attachment.mode == datapath::Mode::Generic {
             self.vips.switch_gro_off(name)?;
         }
@@ -100,7 +102,7 @@ impl Controller {
     }
 
     pub(super) async fn hold_vips(&mut self) -> anyhow::Result<()> {
-        let wanted = self.config.vips();
+        let wanted = self.config.standalone_vips();
         let interfaces = self.config.interfaces.clone();
         self.vips.hold(&self.netlink, &self.snapshot, &wanted, &interfaces).await
     }

@@ -3,14 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use super::{Controller, Name};
 use crate::admin::model::{self, Status};
+use crate::control::elections;
 use crate::control::status::{self, Measured, Sources};
 use crate::netlink::snapshot::Resolution;
+use crate::vrrp::clock;
 
 impl Controller {
     /// What `status` prints now.
+    #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
     pub fn status(&mut self) -> anyhow::Result<Arc<Status>> {
         let measured = self.measure()?;
         let health = self.health_table.borrow().clone();
@@ -18,14 +22,17 @@ impl Controller {
             desired: &self.desired,
             health: &health,
             standing: &self.standing,
-            overrides: &self.overrides,
+            overrides: self.overrides.effective(),
             measured: &measured,
             since: &self.since,
         };
         self.status.services = sources.services();
         let owned: BTreeSet<_> =
             self.snapshot.addresses.iter().map(|address| address.address).collect();
-        self.status.vips = status::vips(&self.desired, |vip| owned.contains(&vip));
+        let (views, now) = (self.elections.views(), clock::now());
+        self.status.vips =
+            status::vips(&self.desired, |vip| owned.contains(&vip), &self.elections.held(), now);
+        self.status.vrrp = elections::statuses(&views, now, SystemTime::now());
         self.status.xdp = self
             .datapath
             .attachments()
@@ -36,6 +43,7 @@ impl Controller {
                 reason: attachment.reason.clone(),
             })
             .collect();
+        self.status.overrides = self.overrides_listed();
         let counters = self.datapath.maps.counters()?;
         self.status.counters =
             counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -48,6 +56,22 @@ impl Controller {
             },
         };
         Ok(Arc::new(self.status.clone()))
+    }
+
+    /// What the daemon knows of itself.
+    pub fn note_daemon(&mut self, state_file: model::StateFile, notify: Vec<model::Notification>) {
+        (self.status.state_file, self.status.notify) = (state_file, notify);
+    }
+
+    fn overrides_listed(&self) -> Vec<model::Override> {
+        if self.overrides.is_empty() {
+            return Vec::new();
+        }
+        let backends = self.config.services.iter().flat_map(|service| {
+            service.backends.iter().map(move |backend| (&*service.name, &*backend.name))
+        });
+        let configured: BTreeSet<(&str, &str)> = backends.collect();
+        self.overrides.list(|name| configured.contains(&(&*name.0, &*name.1)))
     }
 
     fn measure(&self) -> anyhow::Result<BTreeMap<Name, Measured>> {

@@ -1,6 +1,7 @@
 //! What differs between the maps as they are and as they should be, as writes in a safe order. Pure.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use lb_common::backend::{Backend, State};
 use lb_common::filter::Filters;
@@ -23,7 +24,16 @@ pub(super) fn diff(installed: &Installed, target: &Installed) -> Vec<MapOp> {
 /// old after it is gone.
 fn add_vips(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>) {
     let added = || target.vips.iter().filter(|(vip, _)| !installed.vips.contains_key(vip));
-    ops.extend(added().map(|(_, index)| MapOp::SetLease { index: *index, lease: Lease::FOREVER }));
+    let is_new = |(vip, index): &(&IpAddr, &u32)| {
+        !installed.vips.contains_key(vip)
+            || installed.leased.contains(index) != target.leased.contains(index)
+    };
+    ops.extend(target.vips.iter().filter(is_new).map(|(_, index)| {
+        // One that ends is for VRRP to renew.
+        let ends = target.leased.contains(index);
+        let lease = if ends { Lease::EXPIRED } else { Lease::FOREVER };
+        MapOp::SetLease { index: *index, lease }
+    }));
     let both = while_writing(installed, target);
     if both != installed.filters {
         ops.push(MapOp::SetFilters(Box::new(both)));

@@ -26,8 +26,11 @@ use crate::control::maglev::{self, Entry};
 /// # Errors
 /// It does not fit beside what they hold.
 pub(super) fn target(desired: &Desired, installed: &Installed) -> Result<Installed, PlanError> {
+    let vips = vips(desired, installed)?;
+    let index = |(_, index): (&IpAddr, &u32)| *index;
     let mut target = Installed {
-        vips: vips(desired, installed)?,
+        leased: vips.iter().filter(|(vip, _)| desired.elected.contains(vip)).map(index).collect(),
+        vips,
         referenced: installed.referenced.clone(),
         replying: installed.replying.clone(),
         capacity: installed.capacity,

@@ -232,7 +232,7 @@ fn installed() -> Installed {
 fn desired<const N: usize>(services: [DesiredService; N]) -> Desired {
     let services = Vec::from(services);
     let addresses = services.iter().flat_map(|service| service.vips.iter().chain(&service.snat));
-    Desired { vips: addresses.copied().collect(), services }
+    Desired { vips: addresses.copied().collect(), elected: BTreeSet::new(), services }
 }
 
 /// A service on 10.0.0.100 with backends that are up.

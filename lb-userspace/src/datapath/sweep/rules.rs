@@ -122,7 +122,7 @@ where
         let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
         let is_silent = idle >= SILENCE && half.has(flag::PROMOTED | flag::CLOSING);
         if is_silent || idle >= timeouts.half_open {
-            return remove_if(self.half_open, key, |found| is_same(found, half));
+            return remove_if(self.half_open, key, |found| is_same(found, half)).map(drop);
         }
         if !half.has(flag::PROMOTED) {
             census.note(half);
@@ -167,24 +167,27 @@ pub(in crate::datapath) fn is_same<A: Family>(found: &FlowHalf<A>, half: &FlowHa
 }
 
 /// Removes a half if `condition` holds for it. Looking and removing is one step: this thread may be
-/// stopped between two. What should have stayed is put back, unless another took its place.
-fn remove_if<K: Pod, V: Pod>(
+/// stopped between two. What should have stayed is put back, unless another took its place. `false`:
+/// nothing was removed.
+pub(in crate::datapath) fn remove_if<K: Pod, V: Pod>(
     map: BorrowedFd<'_>,
     key: &K,
     condition: impl Fn(&V) -> bool,
-) -> io::Result<()> {
+) -> io::Result<bool> {
     if !find(map, key)?.is_some_and(|found| condition(&found)) {
-        return Ok(());
+        return Ok(false);
     }
     let mut value = vec![0; size_of::<V>()];
-    if sys::take(map, sys::as_bytes(key), &mut value)?
-        && !sys::from_bytes(&value).is_some_and(|taken| condition(&taken))
-        && let Err(error) = sys::update(map, sys::as_bytes(key), &value, sys::NOEXIST)
-        && error.raw_os_error() != Some(libc::EEXIST)
-    {
-        return Err(error);
+    if !sys::take(map, sys::as_bytes(key), &mut value)? {
+        return Ok(false);
     }
-    Ok(())
+    if sys::from_bytes(&value).is_some_and(|taken| condition(&taken)) {
+        return Ok(true);
+    }
+    match sys::update(map, sys::as_bytes(key), &value, sys::NOEXIST) {
+        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
+        _ => Ok(false),
+    }
 }
 
 pub(in crate::datapath) fn find<K: Pod, V: Pod>(

@@ -7,6 +7,8 @@ use super::*;
 use crate::config::{Pace, Probe, Request};
 use crate::health::testing::{Behaviour, OK, Server};
 
+mod states;
+
 fn check() -> HealthCheck {
     HealthCheck {
         probe: Probe::Tcp,

@@ -18,13 +18,17 @@ const JITTER: u64 = 100;
 /// After a refusal, which is next to certain.
 const RETRY: Duration = Duration::from_millis(200);
 
+/// After one that clients have met as well: each moment costs connections.
+const CONFIRM: Duration = Duration::from_millis(20);
+
 impl Fsm {
     /// From the start of the last probe to that of the next. Those between findings that are being
     /// counted are not lengthened: times of removal are promised.
     pub(super) fn period(&mut self, doubted: bool) -> Duration {
         let Pace { interval, fast_interval, down_interval, .. } = self.pace;
-        if self.refused {
-            return retry(&self.pace).max(MIN_PERIOD);
+        if let Some(suspected) = self.refused {
+            let retry = retry(&self.pace);
+            return if suspected { retry.min(CONFIRM) } else { retry }.max(MIN_PERIOD);
         }
         if doubted || self.row.is_some() {
             return fast_interval.min(interval).clamp(MIN_PERIOD, MAX_PERIOD);

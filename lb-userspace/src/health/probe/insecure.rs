@@ -9,7 +9,7 @@ use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 /// Checks that the server holds the key of the certificate it shows, and nothing else.
 #[derive(Debug)]
-pub(super) struct AnyCertificate(pub(super) Arc<CryptoProvider>);
+pub(crate) struct AnyCertificate(pub(crate) Arc<CryptoProvider>);
 
 impl ServerCertVerifier for AnyCertificate {
     fn verify_server_cert(

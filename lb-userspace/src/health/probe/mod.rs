@@ -17,7 +17,7 @@ use crate::config::{HealthCheck, Probe};
 
 mod http;
 mod https;
-mod insecure;
+pub(crate) mod insecure;
 mod session;
 mod tcp;
 mod tiers;

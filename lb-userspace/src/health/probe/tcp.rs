@@ -29,9 +29,9 @@ pub(super) async fn connect(target: Target) -> Result<TcpStream, Reason> {
 
 fn socket(endpoint: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, Reason> {
     let local = |doing: &str, error: io::Error| Reason::Local(format!("{doing}: {error}"));
-    let socket = Socket::new(Domain::for_address(endpoint), Type::STREAM, Some(Protocol::TCP))
+    let kind = Type::STREAM.nonblocking();
+    let socket = Socket::new(Domain::for_address(endpoint), kind, Some(Protocol::TCP))
         .map_err(|error| local("socket", error))?;
-    socket.set_nonblocking(true).map_err(|error| local("socket", error))?;
     if let Some(source) = source {
         // The port is chosen at connect(), so that it need only be unique for this endpoint.
         setsockopt(&socket, IpBindAddressNoPort, &true)

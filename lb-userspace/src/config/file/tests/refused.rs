@@ -8,6 +8,7 @@ use super::{MINIMAL, refusal};
 mod families;
 mod needed;
 mod optional;
+mod vrrp;
 
 const NO_KEY: &str = "";
 
@@ -50,7 +51,7 @@ const NO_KEY: &str = "";
     "tls: 1\n",
     "1:1",
     "tls",
-    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, admin"
+    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, notify, admin"
 )]
 #[case::misspelt_within("admin: { sock: /a }\n", "1:10", "admin.sock", "did you mean `socket`?")]
 fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {
@@ -94,13 +95,7 @@ fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case]
     "from 1024 to 16777216"
 )]
 #[case::limits_are_a_number("limits: 5", "1:9", "limits", "write `key: value` lines")]
-#[case::vrrp(
-    "vrrp:\n  - name: api",
-    "2:3",
-    "vrrp",
-    "remove the section: without it this node owns its VIPs itself"
-)]
-#[case::vrrp_mapping("vrrp: { vrid: 51 }", "1:7", "vrrp", "remove the section")]
+#[case::vrrp_mapping("vrrp: { vrid: 51 }", "1:7", "vrrp", "write one: [a, b]")]
 #[case::socket_is_relative(
     "admin: { socket: a.sock }",
     "1:18",
@@ -189,11 +184,9 @@ fn socket_path_that_no_socket_can_have_is_refused() {
 
 #[test]
 fn alias_bomb_is_refused() {
-    let mut text = String::from("vrrp:\n  a: &a [x, x, x, x, x, x, x, x]\n");
-    for (level, below) in ('b'..='i').zip('a'..) {
-        let aliases = [format!("*{below}").as_str(); 8].join(", ");
-        text.push_str(&format!("  {level}: &{level} [{aliases}]\n"));
-    }
+    let backends = ["{ name: a, address: 10.0.0.1 }"; 500].join(", ");
+    let mut text = format!("services:\n  - backends: &b [{backends}]\n");
+    text.push_str(&"  - backends: *b\n".repeat(50));
     let error = refusal(&text);
     assert!(error.to_string().contains("write the values out"), "{error}");
 }
@@ -208,7 +201,7 @@ fn deep_nesting_is_refused(#[case] text: String) {
     assert_eq!(refusal(&text).problems().len(), 1);
 }
 
-fn assert_refused(text: &str, place: &str, key: &str, remedy: &str) {
+pub(super) fn assert_refused(text: &str, place: &str, key: &str, remedy: &str) {
     let error = refusal(text);
     let [problem] = error.problems() else { panic!("not one problem:\n{error}") };
     let found = format!("{}:{}", problem.line, problem.column);

@@ -69,6 +69,21 @@ proptest! {
     }
 
     #[test]
+    fn a_change_that_is_undone_leaves_what_was_there(
+        first in configuration(),
+        second in configuration(),
+    ) {
+        let mut maps = converged(&first, installed());
+        let before = shape(&maps);
+        for wanted in [&second, &first] {
+            for op in plan(wanted, &maps).unwrap() {
+                maps.apply(&op);
+            }
+        }
+        prop_assert_eq!(shape(&maps), before);
+    }
+
+    #[test]
     fn a_full_map_is_an_error_or_enough(
         first in configuration(),
         second in configuration(),
@@ -90,6 +105,35 @@ proptest! {
             }
         }
     }
+}
+
+/// What the datapath does with these maps: everything but the identifiers.
+type Shape = (
+    BTreeSet<IpAddr>,
+    BTreeMap<ServiceKey, (Service, Vec<Endpoint>, Vec<Backend>, Vec<Cidr>)>,
+    BTreeMap<Endpoint, EndpointUse>,
+    Filters,
+);
+
+fn shape(maps: &Installed) -> Shape {
+    let service = |(key, service): (&ServiceKey, &Service)| {
+        let id = service.id;
+        let table = maps.tables[&id].iter().map(|slot| maps.backends[slot].endpoint).collect();
+        let own = maps.backends.values().filter(|backend| backend.service == id);
+        let mut backends: Vec<_> = own.map(|backend| Backend { service: 0, ..*backend }).collect();
+        backends.sort_by_key(|backend| backend.endpoint);
+        let allowed = maps.allowed.iter().filter(|(service, _)| *service == id);
+        let mut service = Service { id: 0, vip: 0, ..*service };
+        service.snat.iter_mut().for_each(|snat| snat.vip = 0);
+        (*key, (service, table, backends, allowed.map(|(_, range)| *range).collect()))
+    };
+    let endpoints = maps.endpoints.iter();
+    (
+        maps.vips.keys().copied().collect(),
+        maps.services.iter().map(service).collect(),
+        endpoints.map(|(at, value)| (*at, EndpointUse { lease: 0, ..*value })).collect(),
+        maps.filters,
+    )
 }
 
 /// No identifier that flows refer to gets another meaning, nor one that is in use.
@@ -214,7 +258,7 @@ fn with(other: Desired, kept: &DesiredService) -> Desired {
     });
     services.push(kept.clone());
     let addresses = services.iter().flat_map(|service| service.vips.iter().chain(&service.snat));
-    Desired { vips: addresses.copied().collect(), services }
+    Desired { vips: addresses.copied().collect(), elected: BTreeSet::new(), services }
 }
 
 /// Up to four services on two ports of three VIPs, with some of five backends.

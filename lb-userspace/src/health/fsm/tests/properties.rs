@@ -94,7 +94,7 @@ proptest! {
             prop_assert!(actions.transition.is_none() || is_finding, "only probes decide");
             prop_assert!(!(actions.probe && is_probing && !is_finding), "two probes at once");
             if actions.probe {
-                let least = Duration::from_millis(200);
+                let least = Duration::from_millis(20);
                 prop_assert!(started.is_none_or(|started| now - started >= least), "too soon");
                 started = Some(now);
             }

@@ -1,0 +1,346 @@
+//! VRRP instances. Pure.
+
+use std::ops::RangeInclusive;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_saphyr::Spanned;
+
+use super::super::vrrp::{Announce, Vrrp};
+use super::reader::Reader;
+use super::scalar::{quoted, show};
+use super::{Content, Document, Field, Reference, Spot, scalar};
+use crate::vrrp::Version;
+use crate::vrrp::packet::ChecksumForm;
+use crate::vrrp::settings::Password;
+
+mod addresses;
+mod clash;
+mod track;
+
+const VRID: RangeInclusive<u8> = 1..=255;
+const PRIORITY: RangeInclusive<u8> = 1..=255;
+const DEFAULT_PRIORITY: u8 = 100;
+const DOWN_TIMER_ADVERTS: RangeInclusive<u8> = 1..=100;
+const SECOND: Duration = Duration::from_secs(1);
+/// The unit of version 3.
+const CENTISECOND: Duration = Duration::from_millis(10);
+/// 12 bits of centiseconds.
+const LONGEST_INTERVAL: Duration = Duration::from_millis(40_950);
+/// 8 bits of seconds.
+const LONGEST_OLD_INTERVAL: Duration = Duration::from_secs(255);
+const LONGEST_DELAY: Duration = Duration::from_secs(1000);
+const LINGER: Duration = Duration::from_secs(2);
+const LONGEST_LINGER: Duration = Duration::from_secs(60);
+const LONGEST_REFRESH: Duration = Duration::from_secs(3600);
+const RATE: RangeInclusive<u32> = 10..=100_000;
+const MAX_PASSWORD: usize = 8;
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct VrrpFile {
+    name: Field,
+    interface: Field,
+    vrid: Field,
+    priority: Field,
+    version: Field,
+    advert_interval: Field,
+    down_timer_adverts: Field,
+    preempt: Field,
+    preempt_delay: Field,
+    startup_delay: Field,
+    vips: Option<Spanned<Vec<Spanned<String>>>>,
+    unicast_peers: Option<Spanned<Vec<Spanned<String>>>>,
+    unicast_source: Field,
+    authentication: Option<Spanned<AuthenticationFile>>,
+    checksum: Field,
+    accept: Field,
+    linger: Field,
+    track: Option<Spanned<track::TrackFile>>,
+    announce: Option<Spanned<AnnounceFile>>,
+    sync_group: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AuthenticationFile {
+    #[serde(rename = "type")]
+    kind: Field,
+    password: Field,
+    password_file: Field,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AnnounceFile {
+    refresh: Field,
+    rate: Field,
+}
+
+impl Reader<'_> {
+    pub(super) fn vrrp(&mut self, root: &Spot, document: &Document) -> Vec<Vrrp> {
+        let Some(list) = &document.vrrp else { return Vec::new() };
+        let scope = root.of("vrrp", list);
+        let files = &list.value;
+        let instances: Vec<Vrrp> = files
+            .iter()
+            .enumerate()
+            .map(|(index, file)| self.instance(index, &scope.element(index, file), &file.value))
+            .collect();
+        self.instance_clashes(&scope, files, &instances);
+        if !files.is_empty() {
+            self.vips_without_instance(root, document);
+        }
+        instances
+    }
+
+    fn instance(&mut self, index: usize, scope: &Spot, file: &VrrpFile) -> Vrrp {
+        let spot = |name, field| scope.field(name, field);
+        let version = self.vrrp_version(scope, file);
+        let preempt = self.flag(&spot("preempt", &file.preempt), &file.preempt, true);
+        let (password, password_file) = self.authentication(index, scope, file, version);
+        let vips = self.instance_vips(scope, file, version);
+        self.accept_mode(scope, file);
+        Vrrp {
+            name: self.instance_name(scope, file),
+            interface: self.instance_interface(scope, file),
+            vrid: self.vrid(scope, file),
+            priority: self.number(
+                &spot("priority", &file.priority),
+                &file.priority,
+                &PRIORITY,
+                DEFAULT_PRIORITY,
+            ),
+            version,
+            advert_interval: self.advert_interval(scope, file, version),
+            down_timer_adverts: self.number(
+                &spot("down_timer_adverts", &file.down_timer_adverts),
+                &file.down_timer_adverts,
+                &DOWN_TIMER_ADVERTS,
+                3,
+            ),
+            preempt,
+            preempt_delay: self.preempt_delay(scope, file, preempt),
+            startup_delay: self.duration(
+                &spot("startup_delay", &file.startup_delay),
+                &file.startup_delay,
+                &(Duration::ZERO..=LONGEST_DELAY),
+                Duration::ZERO,
+            ),
+            unicast_peers: self.unicast_peers(scope, file, &vips),
+            unicast_source: self.unicast_source(scope, file, &vips),
+            vips,
+            password,
+            password_file,
+            checksum: self.checksum(scope, file, version),
+            linger: self.duration(
+                &spot("linger", &file.linger),
+                &file.linger,
+                &(Duration::ZERO..=LONGEST_LINGER),
+                LINGER,
+            ),
+            track: self.track(scope, file, preempt),
+            announce: self.announce(scope, file.announce.as_ref()),
+            sync_group: file.sync_group.as_ref().and_then(|group| {
+                self.accept(&scope.of("sync_group", group), scalar::name(&group.value))
+            }),
+        }
+    }
+
+    fn instance_name(&mut self, scope: &Spot, file: &VrrpFile) -> String {
+        let Some(name) = &file.name else {
+            self.missing(scope, "name", "`name: api`");
+            return String::new();
+        };
+        self.accept(&scope.of("name", name), scalar::name(&name.value)).unwrap_or_default()
+    }
+
+    fn instance_interface(&mut self, scope: &Spot, file: &VrrpFile) -> String {
+        let Some(interface) = &file.interface else {
+            self.missing(scope, "interface", "`interface: eth0` where the VIPs are to be");
+            return String::new();
+        };
+        let spot = scope.of("interface", interface);
+        self.accept(&spot, scalar::interface(&interface.value)).unwrap_or_default()
+    }
+
+    fn vrid(&mut self, scope: &Spot, file: &VrrpFile) -> u8 {
+        if file.vrid.is_none() {
+            self.missing(
+                scope,
+                "vrid",
+                "`vrid: 51`, the same on all nodes, and of no other cluster",
+            );
+        }
+        self.number(&scope.field("vrid", &file.vrid), &file.vrid, &VRID, *VRID.start())
+    }
+
+    fn vrrp_version(&mut self, scope: &Spot, file: &VrrpFile) -> Version {
+        let choices = [("3", Version::V3), ("2", Version::V2)];
+        let spot = scope.field("version", &file.version);
+        self.choice(&spot, &file.version, &choices).unwrap_or_default()
+    }
+
+    /// `true` or `false`; `default` where the key is absent.
+    fn flag(&mut self, spot: &Spot, field: &Field, default: bool) -> bool {
+        if field.is_none() {
+            return default;
+        }
+        self.choice(spot, field, &[("true", true), ("false", false)]).unwrap_or(default)
+    }
+
+    fn advert_interval(&mut self, scope: &Spot, file: &VrrpFile, version: Version) -> Duration {
+        let spot = scope.field("advert_interval", &file.advert_interval);
+        let (range, unit) = match version {
+            Version::V2 => (SECOND..=LONGEST_OLD_INTERVAL, SECOND),
+            Version::V3 => (CENTISECOND..=LONGEST_INTERVAL, CENTISECOND),
+        };
+        let interval = self.duration(&spot, &file.advert_interval, &range, SECOND);
+        if !interval.as_nanos().is_multiple_of(unit.as_nanos()) {
+            let (shown, unit) = (show(interval), show(unit));
+            self.wrong(
+                &spot,
+                format_args!(
+                    "{shown} cannot be advertised in version {version}; write a multiple of {unit}"
+                ),
+            );
+        }
+        interval
+    }
+
+    fn preempt_delay(&mut self, scope: &Spot, file: &VrrpFile, preempt: bool) -> Duration {
+        let spot = scope.field("preempt_delay", &file.preempt_delay);
+        let range = Duration::ZERO..=LONGEST_DELAY;
+        let delay = self.duration(&spot, &file.preempt_delay, &range, Duration::ZERO);
+        if !preempt && !delay.is_zero() {
+            self.wrong(
+                &spot,
+                "means nothing with `preempt: false`; remove it, or write `preempt: true`",
+            );
+        }
+        delay
+    }
+
+    fn checksum(&mut self, scope: &Spot, file: &VrrpFile, version: Version) -> ChecksumForm {
+        let choices = [ChecksumForm::PseudoHeader, ChecksumForm::Message];
+        let choices = choices.map(|form| (form.as_str(), form));
+        let spot = scope.field("checksum", &file.checksum);
+        if version == Version::V2 && file.checksum.is_some() {
+            self.wrong(&spot, "version 2 knows one checksum only; remove the key");
+        }
+        self.choice(&spot, &file.checksum, &choices).unwrap_or_default()
+    }
+
+    fn accept_mode(&mut self, scope: &Spot, file: &VrrpFile) {
+        let spot = scope.field("accept", &file.accept);
+        if !self.flag(&spot, &file.accept, true) {
+            self.wrong(
+                &spot,
+                "packets to a VIP that are of no service are for this host here; write true, and \
+                 close its other ports in the host's firewall",
+            );
+        }
+    }
+
+    fn announce(&mut self, scope: &Spot, file: Option<&Spanned<AnnounceFile>>) -> Announce {
+        let default = Announce::default();
+        let Some(file) = file else { return default };
+        let scope = scope.of("announce", file);
+        let AnnounceFile { refresh, rate } = &file.value;
+        Announce {
+            refresh: self.duration(
+                &scope.field("refresh", refresh),
+                refresh,
+                &(Duration::ZERO..=LONGEST_REFRESH),
+                default.refresh,
+            ),
+            rate: self.number(&scope.field("rate", rate), rate, &RATE, default.rate),
+        }
+    }
+
+    fn authentication(
+        &mut self,
+        index: usize,
+        scope: &Spot,
+        file: &VrrpFile,
+        version: Version,
+    ) -> (Option<Password>, Option<PathBuf>) {
+        let Some(file) = &file.authentication else { return (None, None) };
+        let scope = scope.of("authentication", file);
+        if version == Version::V3 {
+            self.wrong(
+                &scope,
+                "version 3 has no authentication; remove the section, or write `version: 2` on \
+                 all nodes",
+            );
+            return (None, None);
+        }
+        let AuthenticationFile { kind, password, password_file } = &file.value;
+        let spot = scope.field("type", kind);
+        match kind.as_ref().map(|kind| kind.value.as_str()) {
+            None | Some("pass") => {}
+            Some("ah") => self.wrong(
+                &spot,
+                "AH is not available: RFC 3768 removed it, and keepalived advises against it; \
+                 write pass on all nodes",
+            ),
+            Some(other) => {
+                self.wrong(&spot, format_args!("{} is not possible; write pass", quoted(other)))
+            }
+        }
+        match (password, password_file) {
+            (Some(password), None) => {
+                let read = password_of(&password.value);
+                if let Err(message) = read {
+                    self.wrong(&scope.of("password", password), message);
+                }
+                (read.ok(), None)
+            }
+            (None, Some(path)) => (None, self.password_file(index, &scope, path)),
+            (Some(_), Some(path)) => {
+                let spot = scope.of("password_file", path);
+                self.wrong(&spot, "password is there too; remove one of the two");
+                (None, None)
+            }
+            (None, None) => {
+                self.missing(&scope, "password", "`password:` or `password_file:`");
+                (None, None)
+            }
+        }
+    }
+
+    fn password_file(
+        &mut self,
+        index: usize,
+        scope: &Spot,
+        text: &Spanned<String>,
+    ) -> Option<PathBuf> {
+        let spot = scope.of("password_file", text);
+        let path = PathBuf::from(&text.value);
+        if !path.is_absolute() {
+            let shown = quoted(&text.value);
+            self.wrong(
+                &spot,
+                format_args!(
+                    "{shown} is not an absolute path; write one such as /etc/fairlead/vrrp-password"
+                ),
+            );
+            return None;
+        }
+        let content = Content::Password(index);
+        self.references.push(Reference { path: path.clone(), spot, content });
+        Some(path)
+    }
+}
+
+/// What is sent for a password, or what is wrong with it: never the password itself.
+pub(in super::super) fn password_of(text: &str) -> Result<Password, &'static str> {
+    let mut data = [0; MAX_PASSWORD];
+    if text.is_empty() || text.len() > data.len() || !text.bytes().all(|b| b.is_ascii_graphic()) {
+        return Err("cannot be sent; write 1 to 8 letters, digits and signs without spaces \
+                    (keepalived cuts longer ones after 8)");
+    }
+    data[..text.len()].copy_from_slice(text.as_bytes());
+    Ok(Password(data))
+}

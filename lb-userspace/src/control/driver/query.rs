@@ -1,0 +1,81 @@
+//! The controller's answers to questions of the API.
+
+use std::collections::BTreeMap;
+
+use anyhow::Context as _;
+use lb_common::backend::BackendId;
+
+use super::Controller;
+use crate::admin::model::flows::Purged;
+use crate::admin::query::{FlowView, Query};
+use crate::control::flows::{BackendNames, Directory, Named};
+use crate::datapath::clock::monotonic;
+use crate::datapath::flows::{self, FlowReader};
+use crate::datapath::stale::Flow;
+
+impl Controller {
+    /// Answers a question; who asked may have gone.
+    pub fn answer(&mut self, query: Query) {
+        match query {
+            Query::Flows { reply } => drop(reply.send(said(self.flow_view()))),
+            Query::ResetFlows { flows, unused, reply } => {
+                drop(reply.send(said(self.reset_flows(&flows, unused))));
+            }
+            Query::Trace { question, reply } => {
+                drop(reply.send(said(self.traces(&question))));
+            }
+        }
+    }
+
+    fn flow_view(&self) -> anyhow::Result<FlowView> {
+        let source = FlowReader::new(&self.datapath.maps).context("opening the flow maps")?;
+        Ok(FlowView { directory: self.directory(), source: Box::new(source) })
+    }
+
+    fn directory(&self) -> Directory {
+        let ids = self.backend_ids();
+        let names: BTreeMap<BackendId, BackendNames> = self
+            .config
+            .services
+            .iter()
+            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
+            .filter_map(|(service, backend)| {
+                let id = ids.get(&service.name, backend.endpoint())?;
+                let (service, name) = (service.name.clone(), backend.name.clone());
+                Some((id, BackendNames { service, name }))
+            })
+            .collect();
+        let timeouts = self.timeouts();
+        let services = ids.services().map(|(name, id)| {
+            let timeouts = timeouts.get(&id).copied().unwrap_or_default();
+            (id, Named { name: name.to_owned(), timeouts })
+        });
+        let installed = self.installed.backends.iter();
+        Directory {
+            services: services.collect(),
+            backends: names,
+            installed: installed.map(|(id, it)| (*id, it.into())).collect(),
+        }
+    }
+
+    /// By the operator's order: whether or not another backend could take the clients.
+    fn reset_flows(&self, found: &[Flow], unused: bool) -> anyhow::Result<Purged> {
+        let maps = &self.datapath.maps;
+        let mut purged = Purged::default();
+        for flow in found {
+            let Some(flow) = flows::refreshed(maps, flow, unused).context("reading a flow")? else {
+                continue;
+            };
+            let reset = self.reset(&flow, monotonic())?;
+            // A segment that came after the RST kept the flow.
+            let removed = flows::remove(maps, &flow).context("removing a flow")?;
+            purged.reset += u64::from(reset);
+            purged.removed += u64::from(reset || removed);
+        }
+        Ok(purged)
+    }
+}
+
+fn said<T>(outcome: anyhow::Result<T>) -> Result<T, String> {
+    outcome.map_err(|error| format!("{error:#}"))
+}

@@ -1,0 +1,84 @@
+//! What a SYN meets of a flow that is there already. Pure.
+
+use lb_common::addr::Address;
+use lb_common::conntrack::{FlowHalf, TcpState, flag};
+use lb_common::counters::Counter;
+use lb_common::nat::Kind;
+use lb_common::time::Ticks;
+
+use crate::control::flows::InstalledBackend;
+
+use super::{Attempt, Chosen, End, Facts, Fate, FlowMap, Trace, World, socket};
+use crate::admin::model::flows::FlowState;
+
+/// As in the program: who has had no SYN-ACK for so long is sending its SYN again.
+const SYN_RETRY: u32 = Ticks::in_ns(900_000_000);
+
+/// No flow, or one that gives way.
+const ANEW: Attempt = Attempt { number: 0, avoid: 0 };
+
+impl<A: Address, W: World<A>> Trace<'_, A, W> {
+    /// Looks the flow up as `FamilyMaps::flow` of the program does, and judges it as
+    /// `conntrack::on_syn`. `Ok`: a new flow is made.
+    pub(super) fn known_flow(&mut self) -> Result<Attempt, End<W::Error>> {
+        let Some((map, half)) = self.found()? else {
+            self.passed("flow", "there is none yet");
+            return Ok(ANEW);
+        };
+        if !half.is_original() {
+            let detail = "these are the addresses and ports of a backend's replies";
+            return Err(self.end("flow", Fate::Pass(Counter::ForwardReply), detail));
+        }
+        let peer_key = half.translation.peer_key();
+        let reply = if half.is_alone() { None } else { self.world.half(map, &peer_key)? };
+        let reply = reply.filter(|reply| reply.translation.answers(self.key));
+        let half_open = map == FlowMap::HalfOpen;
+        let facts = Facts::of(self.key, &half, reply.as_ref(), half_open, self.now.ticks());
+        self.flow = Some(facts);
+        let name = self.world.backend_name(half.backend);
+        let shown = format!("{}, to {name}", FlowState::from(facts.state).as_str());
+        if !self.world.lease(half.vip.into())?.may_forward(self.now.ns) {
+            let detail = format!("{shown}; but the VIP is no longer this node's");
+            return Err(self.end("lease", Fate::Drop(Counter::DropLeaseExpired), detail));
+        }
+        let backend = self.world.backend(half.backend)?;
+        let Some(backend) = backend.filter(|backend| backend.epoch == half.epoch) else {
+            self.passed("flow", format!("{shown}, which was given up since: a SYN starts anew"));
+            return Ok(ANEW);
+        };
+        if reply.is_none() && !half.is_alone() {
+            self.passed("flow", format!("{shown}, whose replies find no way: a SYN starts anew"));
+            return Ok(ANEW);
+        }
+        if facts.state.gives_way_to_syn() {
+            self.passed("flow", format!("{shown}: a SYN starts anew"));
+            return Ok(ANEW);
+        }
+        let unheard = self.now.ticks().since(half.checked) >= SYN_RETRY;
+        if facts.state == TcpState::SynSent && unheard && !half.is_alone() {
+            self.passed("flow", format!("{shown}, which does not answer: another is tried"));
+            let number = half.attempts.wrapping_add(1);
+            return Ok(Attempt { number, avoid: half.backend });
+        }
+        let to = half.translation.key();
+        let chosen = Chosen {
+            backend: half.backend,
+            endpoint: InstalledBackend::from(&backend).address,
+            kind: Kind::from_u8(half.kind),
+            source: socket(to.src, to.ports.src()),
+        };
+        Err(self.end("flow", Fate::Forward(chosen), format!("{shown}: it stays there")))
+    }
+
+    fn found(&self) -> Result<Option<(FlowMap, FlowHalf<A>)>, W::Error> {
+        let half = |map| Ok(self.world.half(map, self.key)?.map(|half| (map, half)));
+        if let Some(found) = half(FlowMap::Established)? {
+            return Ok(Some(found));
+        }
+        match half(FlowMap::HalfOpen)? {
+            // It moved on since it was looked for.
+            Some((_, half_open)) if half_open.has(flag::PROMOTED) => half(FlowMap::Established),
+            found => Ok(found),
+        }
+    }
+}

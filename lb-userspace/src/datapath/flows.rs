@@ -1,0 +1,241 @@
+//! Reads the flows of both families, and removes some: for the API. I/O.
+//!
+//! A reader has descriptors of its own and works on another thread than the main loop's. It reads in
+//! slices of a few thousand halves; whoever comes or goes meanwhile may be missed.
+
+use std::io;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+
+use aya::Pod;
+use lb_common::addr::{Ipv4Be, Ipv6Be};
+use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::flow::FlowKey;
+
+use super::clock;
+use super::maps::{FlowMaps, Maps};
+use super::stale::{Flow, Found};
+use super::sweep::{Family, rules};
+use super::sys::{self, Progress, Walk};
+use crate::control::flows::Facts;
+use crate::control::trace::FlowMap;
+
+/// Halves read at a time.
+const SLICE: usize = 4096;
+
+/// A flow, and what to remove it by.
+#[derive(Clone, Copy, Debug)]
+pub struct Record {
+    pub facts: Facts,
+    pub flow: Flow,
+}
+
+/// Where flows are read from, and removed.
+pub trait FlowSource: Send {
+    /// Appends the flows of the next slice. `true`: it was the last one.
+    fn slice(&mut self, records: &mut Vec<Record>) -> io::Result<bool>;
+
+    /// Removes a flow; `false`: it is gone, or another has taken its place, or with `unused` it was used
+    /// since.
+    fn remove(&self, flow: &Flow, unused: bool) -> io::Result<bool>;
+}
+
+/// The flow maps.
+pub struct FlowReader {
+    v4: Reader<Ipv4Be>,
+    v6: Reader<Ipv6Be>,
+    second: bool,
+}
+
+struct Reader<A> {
+    established: OwnedFd,
+    half_open: OwnedFd,
+    walk: Walk,
+    in_half_open: bool,
+    family: PhantomData<A>,
+}
+
+impl FlowReader {
+    /// Goes on working after `maps` are gone.
+    pub fn new(maps: &Maps) -> io::Result<Self> {
+        Ok(Self { v4: Reader::new(maps)?, v6: Reader::new(maps)?, second: false })
+    }
+}
+
+impl FlowSource for FlowReader {
+    fn slice(&mut self, records: &mut Vec<Record>) -> io::Result<bool> {
+        if self.second {
+            return self.v6.slice(|facts, found| {
+                records.push(Record { facts, flow: Flow::V6(found) });
+            });
+        }
+        self.second =
+            self.v4.slice(|facts, found| records.push(Record { facts, flow: Flow::V4(found) }))?;
+        Ok(false)
+    }
+
+    fn remove(&self, flow: &Flow, unused: bool) -> io::Result<bool> {
+        match flow {
+            Flow::V4(found) => self.v4.maps().remove(found, unused),
+            Flow::V6(found) => self.v6.maps().remove(found, unused),
+        }
+    }
+}
+
+impl<A: Family> Reader<A>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    fn new(maps: &Maps) -> io::Result<Self> {
+        let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
+        Ok(Self {
+            established: established.fd().as_fd().try_clone_to_owned()?,
+            half_open: half_open.fd().as_fd().try_clone_to_owned()?,
+            walk: Walk::new(size_of::<FlowKey<A>>(), size_of::<FlowHalf<A>>(), SLICE),
+            in_half_open: false,
+            family: PhantomData,
+        })
+    }
+
+    fn maps(&self) -> Halves<'_> {
+        Halves { established: self.established.as_fd(), half_open: self.half_open.as_fd() }
+    }
+
+    fn slice(&mut self, mut each: impl FnMut(Facts, Found<A>)) -> io::Result<bool> {
+        let now = clock::ticks();
+        let half_open = self.in_half_open;
+        let map = if half_open { self.half_open.as_fd() } else { self.established.as_fd() };
+        let progress = self.walk.slice(map, |key, half| {
+            if let (Some(key), Some(half)) =
+                (sys::from_bytes::<FlowKey<A>>(key), sys::from_bytes::<FlowHalf<A>>(half))
+                && half.is_original()
+                && !half.has(flag::PROMOTED)
+            {
+                let reply = reply_of(map, &key, &half)?;
+                let facts = Facts::of(&key, &half, reply.as_ref(), half_open, now);
+                each(facts, Found { key, half });
+            }
+            Ok(())
+        })?;
+        if progress == Progress::Complete {
+            self.in_half_open = !half_open;
+        }
+        Ok(progress == Progress::Complete && half_open)
+    }
+}
+
+fn reply_of<A: Family>(
+    map: BorrowedFd<'_>,
+    key: &FlowKey<A>,
+    half: &FlowHalf<A>,
+) -> io::Result<Option<FlowHalf<A>>>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    if half.is_alone() {
+        return Ok(None);
+    }
+    let reply: Option<FlowHalf<A>> = rules::find(map, &half.translation.peer_key())?;
+    Ok(reply.filter(|reply| reply.translation.answers(key)))
+}
+
+/// The maps of a family.
+struct Halves<'a> {
+    established: BorrowedFd<'a>,
+    half_open: BorrowedFd<'a>,
+}
+
+impl Halves<'_> {
+    /// Original half, then reply half, so that nobody adopts a half that is about to go.
+    fn remove<A: Family>(&self, flow: &Found<A>, unused: bool) -> io::Result<bool>
+    where
+        FlowKey<A>: Pod,
+        FlowHalf<A>: Pod,
+    {
+        let Found { key, half } = flow;
+        let is_it = |found: &FlowHalf<A>| is_it(found, half, unused);
+        let confirmed = rules::remove_if(self.established, key, is_it)?;
+        let other = rules::remove_if(self.half_open, key, |found| {
+            is_it(found) || confirmed && found.has(flag::PROMOTED)
+        })?;
+        let removed = confirmed || other;
+        if removed && !half.is_alone() {
+            let is_its = |reply: &FlowHalf<A>| {
+                reply.translation.answers(key)
+                    && (reply.backend, reply.epoch) == (half.backend, half.epoch)
+            };
+            let peer_key = half.translation.peer_key();
+            rules::remove_if(self.established, &peer_key, is_its)?;
+            rules::remove_if(self.half_open, &peer_key, is_its)?;
+        }
+        Ok(removed)
+    }
+}
+
+/// The same flow, which may have gone on. A later one with its addresses and ports has none of the
+/// flags that its end had.
+fn is_it<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>, unused: bool) -> bool {
+    // What a segment after a RST clears, and what is left of a guess that was right.
+    let stay = half.flags & !(flag::RST | flag::PEER_RST | flag::MID_STREAM);
+    found.translation == half.translation
+        && (found.backend, found.epoch) == (half.backend, half.epoch)
+        && found.flags & stay == stay
+        && !found.has(flag::PROMOTED)
+        && (!unused || found.last_seen == half.last_seen)
+}
+
+/// Removes a flow as [`FlowSource::remove`] does, whether or not it has gone on.
+pub fn remove(maps: &Maps, flow: &Flow) -> io::Result<bool> {
+    let of = |index: usize| {
+        let FlowMaps { established, half_open } = &maps.flows[index];
+        Halves { established: established.fd().as_fd(), half_open: half_open.fd().as_fd() }
+    };
+    match flow {
+        Flow::V4(found) => of(Ipv4Be::INDEX).remove(found, false),
+        Flow::V6(found) => of(Ipv6Be::INDEX).remove(found, false),
+    }
+}
+
+/// The flow as it is now; `None`: it is gone, or another has taken its place, or with `unused` it was
+/// used since.
+pub fn refreshed(maps: &Maps, flow: &Flow, unused: bool) -> io::Result<Option<Flow>> {
+    Ok(match flow {
+        Flow::V4(found) => refresh(maps, found, unused)?.map(Flow::V4),
+        Flow::V6(found) => refresh(maps, found, unused)?.map(Flow::V6),
+    })
+}
+
+fn refresh<A: Family>(maps: &Maps, flow: &Found<A>, unused: bool) -> io::Result<Option<Found<A>>>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    let Found { key, half } = *flow;
+    for map in [&maps.flows[A::INDEX].established, &maps.flows[A::INDEX].half_open] {
+        let found: Option<FlowHalf<A>> = rules::find(map.fd().as_fd(), &key)?;
+        if let Some(found) = found.filter(|found| is_it(found, &half, unused)) {
+            return Ok(Some(Found { key, half: found }));
+        }
+    }
+    Ok(None)
+}
+
+/// A half of a family.
+pub fn half<A: Family>(
+    maps: &Maps,
+    map: FlowMap,
+    key: &FlowKey<A>,
+) -> io::Result<Option<FlowHalf<A>>>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
+    let map = match map {
+        FlowMap::Established => established,
+        FlowMap::HalfOpen => half_open,
+    };
+    rules::find(map.fd().as_fd(), key)
+}

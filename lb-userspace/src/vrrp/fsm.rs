@@ -1,0 +1,398 @@
+//! The machine of one instance: RFC 9568 6.4 with keepalived's extensions. The VRRP thread feeds it. Pure.
+//!
+//! | | Backup | Active |
+//! |---|---|---|
+//! | timer | Active, unless the sync group has to agree | advertise |
+//! | priority 0 | wait for Skew_Time only | advertise at once |
+//! | higher | wait for Active_Down_Interval again | Backup |
+//! | equal | as higher | Backup if the sender's address is higher, else as lower |
+//! | lower | let the timer run; as higher with preempt off | advertise at once, announce again |
+//! | other VIPs | as higher | ignore: another cluster's VIPs are not at stake |
+//! | fault | Fault | priority 0 if possible, Fault |
+//! | shutdown | Init | priority 0, Init |
+//!
+//! `Init` and `Fault` hear nothing. A node that drains is one of priority 1.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use super::event::{
+    Action, Actions, Alarm, Drained, Event, FaultCause, Lease, Previous, Reason, Transition,
+};
+use super::packet::Discard;
+use super::timers::{active_down_interval, silence, skew};
+use super::{Nanos, PRIORITY_DRAIN, PRIORITY_GIVE_UP, PRIORITY_OWNER, Settings, State};
+
+mod active;
+mod backup;
+#[cfg(test)]
+mod tests;
+
+use active::Conflict;
+use backup::{Lower, Wait};
+
+/// Beyond the longest Active_Down_Interval of a peer, how long a drain waits for one to take over.
+const DRAIN_MARGIN: Duration = Duration::from_secs(1);
+
+/// One virtual router.
+#[derive(Clone, Debug)]
+pub struct Instance {
+    settings: Settings,
+    state: State,
+    term: u64,
+    own: Option<IpAddr>,
+    /// A bit for each cause.
+    faults: u8,
+    adjustment: i16,
+    /// Between `Start` and `Shutdown`.
+    is_started: bool,
+    /// When it was started, or recovered from its last fault.
+    since: Nanos,
+    startup_until: Nanos,
+    is_receiving: bool,
+    is_draining: bool,
+    /// The last peer heard that this node gives way to.
+    peer: Option<Peer>,
+    /// Whether any peer was ever heard.
+    has_peers: bool,
+    /// Active_Adver_Interval: the Active one's, else ours.
+    active_interval: Duration,
+
+    /// In Backup, what the timer counts from, and how long.
+    base: Nanos,
+    wait: Wait,
+    /// In Backup, the Active one that ranks below.
+    lower: Option<Lower>,
+    /// In Backup, the time is up, and the sync group asked.
+    wishes: bool,
+
+    /// In Active, when the next advertisement is due.
+    due: Nanos,
+    sent: Nanos,
+    conflict: Conflict,
+    /// In Active, when a drain gives up waiting.
+    drain_until: Option<Nanos>,
+}
+
+/// What an advertisement said about its sender.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Peer {
+    pub address: IpAddr,
+    pub priority: u8,
+    pub heard: Nanos,
+}
+
+impl Instance {
+    /// An instance in `Init`, which knows of no link and no address yet.
+    pub fn new(settings: &Settings, now: Nanos) -> Self {
+        Self {
+            settings: settings.clone(),
+            state: State::Init,
+            term: 0,
+            own: None,
+            faults: bit(FaultCause::Link) | bit(FaultCause::Address),
+            adjustment: 0,
+            is_started: false,
+            since: now,
+            startup_until: now,
+            is_receiving: false,
+            is_draining: false,
+            peer: None,
+            has_peers: false,
+            active_interval: settings.advert_interval,
+            base: now,
+            wait: Wait::Down,
+            lower: None,
+            wishes: false,
+            due: now,
+            sent: now,
+            conflict: Conflict::default(),
+            drain_until: None,
+        }
+    }
+
+    pub const fn state(&self) -> State {
+        self.state
+    }
+
+    pub const fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// How many times it has become Active.
+    pub const fn term(&self) -> u64 {
+        self.term
+    }
+
+    /// The last peer heard that this node gave way to.
+    pub const fn peer(&self) -> Option<Peer> {
+        self.peer
+    }
+
+    /// Whether the sync group is asked to let it become Active.
+    pub const fn wishes(&self) -> bool {
+        self.wishes
+    }
+
+    pub const fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// What keeps it from taking part.
+    pub fn faults(&self) -> impl Iterator<Item = FaultCause> + '_ {
+        FaultCause::ALL.into_iter().filter(|cause| self.faults & bit(*cause) != 0)
+    }
+
+    /// What it advertises: the configured priority and what tracking adds, from 1 to 254. An owner's is
+    /// 255, whatever is tracked.
+    pub fn priority(&self) -> u8 {
+        if self.is_draining {
+            return PRIORITY_DRAIN;
+        }
+        if self.settings.priority == PRIORITY_OWNER {
+            return PRIORITY_OWNER;
+        }
+        let sum = i32::from(self.settings.priority) + i32::from(self.adjustment);
+        u8::try_from(sum.clamp(1, 254)).unwrap_or(1)
+    }
+
+    /// When to call [`Self::handle`] with [`Event::Timer`]; none when nothing is awaited.
+    pub fn deadline(&self) -> Option<Nanos> {
+        match self.state {
+            State::Init | State::Fault => None,
+            State::Backup => (!self.wishes).then(|| self.promotion_due()),
+            State::Active => Some(self.drain_until.map_or(self.due, |until| until.min(self.due))),
+        }
+    }
+
+    /// Feeds an event; `now` never goes back. Allocates nothing.
+    pub fn handle(&mut self, event: Event<'_>, now: Nanos) -> Actions {
+        let mut actions = Actions::new();
+        let todo = &mut actions;
+        match event {
+            Event::Start { previous } => self.start(previous, now, todo),
+            Event::Timer => match self.state {
+                State::Backup => self.believe_timer(now, todo),
+                State::Active => self.advertise_when_due(now, todo),
+                State::Init | State::Fault => {}
+            },
+            Event::Received { advert, source, at } => {
+                self.receive(advert, source, at.min(now), now, todo);
+            }
+            Event::Discarded { discard, source } => self.refused(discard, source, todo),
+            Event::Receiving => self.receiving(now),
+            Event::Link { up } => self.fault(FaultCause::Link, !up, now, todo),
+            Event::Address { own } => {
+                self.own = own;
+                self.fault(FaultCause::Address, own.is_none(), now, todo);
+            }
+            Event::Tracked { adjustment } => self.adjustment = adjustment,
+            Event::Fault { cause, present } => self.fault(cause, present, now, todo),
+            Event::Promote => self.promote_with_group(now, todo),
+            Event::StepDown => self.step_down(now, todo),
+            Event::Reconfigure(settings) => self.reconfigure(settings, now, todo),
+            Event::Drain => self.drain(now, todo),
+            Event::Resume => self.resume(now, todo),
+            Event::Shutdown => self.shutdown(now, todo),
+        }
+        actions
+    }
+
+    fn start(&mut self, previous: Option<Previous>, now: Nanos, todo: &mut Actions) {
+        if self.is_started {
+            return;
+        }
+        self.is_started = true;
+        self.startup_until = now.after(self.settings.startup_delay);
+        self.is_draining = false;
+        self.term = self.term.max(previous.map_or(0, |previous| previous.term));
+        let cause = self.faults().next();
+        if let Some(cause) = cause {
+            self.enter(State::Fault, Reason::Fault(cause), todo);
+            return;
+        }
+        let advertised = previous.and_then(|previous| previous.advertised);
+        if advertised.is_some_and(|at| now.since(at) < self.own_silence()) {
+            // Nobody can have taken over yet: it is the same term.
+            self.term = self.term.saturating_sub(1);
+            self.promote(Reason::Adopted, now, todo);
+            return;
+        }
+        self.listen(Reason::Started, now, todo);
+    }
+
+    /// Init or Fault to Backup; an owner goes on to Active (6.4.1).
+    fn listen(&mut self, reason: Reason, now: Nanos, todo: &mut Actions) {
+        self.since = now;
+        self.active_interval = self.settings.advert_interval;
+        self.back_up(now);
+        if self.priority() == PRIORITY_OWNER && now >= self.startup_until && !self.settings.grouped
+        {
+            self.promote(Reason::Owner, now, todo);
+        } else {
+            self.enter(State::Backup, reason, todo);
+        }
+    }
+
+    /// V17 and V18; then what the state makes of it.
+    fn receive(
+        &mut self,
+        advert: &super::Advert,
+        source: IpAddr,
+        at: Nanos,
+        now: Nanos,
+        todo: &mut Actions,
+    ) {
+        match self.state {
+            State::Init | State::Fault => return,
+            State::Backup | State::Active => {}
+        }
+        if self.own == Some(source) {
+            // A reflection, or a node with our address: neither says anything about a peer.
+            todo.push(Action::Alarm(Alarm::DuplicateNode { peer: source }));
+            return;
+        }
+        self.has_peers = true;
+        self.is_receiving = true;
+        let is_foreign = self.compare_lists(advert, source, todo);
+        if advert.interval != self.settings.advert_interval {
+            let theirs = advert.interval;
+            todo.push(Action::Alarm(Alarm::Interval { peer: source, theirs }));
+        }
+        match (self.state, is_foreign) {
+            (State::Backup, _) => self.hear_in_backup(advert, source, at, is_foreign, todo),
+            (State::Active, false) => self.hear_in_active(advert, source, at, now, todo),
+            (State::Active, true) | (State::Init | State::Fault, _) => {}
+        }
+    }
+
+    /// V12 and B.14: whether none of the advertised VIPs is ours.
+    fn compare_lists(&self, advert: &super::Advert, peer: IpAddr, todo: &mut Actions) -> bool {
+        let ours = &self.settings.vips;
+        let common = advert.addresses.iter().filter(|address| ours.contains(address)).count();
+        if common == 0 && !ours.is_empty() {
+            todo.push(Action::Alarm(Alarm::ForeignVrid { peer }));
+            return true;
+        }
+        if common != ours.len() || common != advert.addresses.len() {
+            todo.push(Action::Alarm(Alarm::AddressList { peer }));
+        }
+        false
+    }
+
+    fn refused(&self, discard: Discard, peer: IpAddr, todo: &mut Actions) {
+        match self.state {
+            State::Active => todo.push(Action::Alarm(Alarm::RefusedActive { peer, discard })),
+            State::Init | State::Backup | State::Fault => {}
+        }
+    }
+
+    fn fault(&mut self, cause: FaultCause, present: bool, now: Nanos, todo: &mut Actions) {
+        let had = self.faults != 0;
+        if present {
+            self.faults |= bit(cause);
+        } else {
+            self.faults &= !bit(cause);
+        }
+        if cause == FaultCause::Link && present {
+            self.is_receiving = false;
+        }
+        match (self.is_started, had, self.faults != 0) {
+            (true, false, true) => {
+                self.unwish(todo);
+                if self.state == State::Active {
+                    // Without link or address nothing can be sent.
+                    let can_send = !matches!(cause, FaultCause::Link | FaultCause::Address);
+                    self.release(can_send, now, todo);
+                }
+                self.enter(State::Fault, Reason::Fault(cause), todo);
+            }
+            (true, true, false) => self.listen(Reason::Recovered, now, todo),
+            (true, true, true) | (true, false, false) | (false, _, _) => {}
+        }
+    }
+
+    fn drain(&mut self, now: Nanos, todo: &mut Actions) {
+        if self.is_draining {
+            return;
+        }
+        self.is_draining = true;
+        match self.state {
+            State::Active => {
+                // The longest a peer can wait, with priority 1.
+                let Settings { version, advert_interval, down_timer_adverts, .. } = self.settings;
+                let longest = active_down_interval(version, 1, advert_interval, down_timer_adverts);
+                self.drain_until = Some(now.after(longest).after(DRAIN_MARGIN));
+                self.advertise_now(now, todo);
+            }
+            State::Init | State::Backup | State::Fault => {
+                todo.push(Action::Drained(Drained::NotActive));
+            }
+        }
+    }
+
+    fn resume(&mut self, now: Nanos, todo: &mut Actions) {
+        let was_draining = std::mem::take(&mut self.is_draining);
+        self.drain_until = None;
+        if was_draining && self.state == State::Active {
+            self.advertise_now(now, todo);
+        }
+    }
+
+    fn shutdown(&mut self, now: Nanos, todo: &mut Actions) {
+        if !std::mem::take(&mut self.is_started) {
+            return;
+        }
+        self.unwish(todo);
+        if self.state == State::Active {
+            self.release(true, now, todo);
+        }
+        self.enter(State::Init, Reason::Shutdown, todo);
+    }
+
+    fn reconfigure(&mut self, settings: &Settings, now: Nanos, todo: &mut Actions) {
+        let old = std::mem::replace(&mut self.settings, settings.clone());
+        if old.advert_interval == self.active_interval {
+            self.active_interval = settings.advert_interval;
+        }
+        if !settings.grouped {
+            self.unwish(todo);
+        }
+        if self.state == State::Active && old != *settings {
+            // The peers learn the interval from it, and VIPs that are new need a lease.
+            self.advertise_now(now, todo);
+            if old.vips != settings.vips {
+                todo.extend([Action::HoldVips, Action::StartAnnouncing]);
+            }
+        }
+    }
+
+    fn enter(&mut self, to: State, reason: Reason, todo: &mut Actions) {
+        let from = std::mem::replace(&mut self.state, to);
+        todo.push(Action::Notify(Transition { from, to, term: self.term, reason }));
+    }
+
+    /// How long no peer can have taken over after our advertisement.
+    fn own_silence(&self) -> Duration {
+        silence(self.settings.advert_interval, self.settings.down_timer_adverts)
+    }
+
+    fn skew(&self) -> Duration {
+        skew(self.settings.version, self.priority(), self.active_interval)
+    }
+
+    fn down_interval(&self) -> Duration {
+        let Settings { version, down_timer_adverts, .. } = self.settings;
+        active_down_interval(version, self.priority(), self.active_interval, down_timer_adverts)
+    }
+}
+
+const fn bit(cause: FaultCause) -> u8 {
+    1 << match cause {
+        FaultCause::Link => 0,
+        FaultCause::Address => 1,
+        FaultCause::Vips => 2,
+        FaultCause::Tracked => 3,
+        FaultCause::Group => 4,
+    }
+}

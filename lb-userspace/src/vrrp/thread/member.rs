@@ -1,0 +1,294 @@
+//! One instance and all that it has to do with: what the VRRP thread keeps of each. I/O.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use arrayvec::ArrayVec;
+
+use super::super::addresses::{Facts, Managed, Order};
+use super::super::announcing::Announcer;
+use super::super::packet::Advert;
+use super::super::socket::Socket;
+use super::super::view::{Counters, Kind, View};
+use super::super::{Event, Instance, Nanos, Previous, Settings, State, clock, lease};
+use super::{Plan, Planned, Thread};
+use crate::config::Family;
+
+/// An instance.
+pub(super) struct Member {
+    pub(super) name: Arc<str>,
+    pub(super) interface: Arc<str>,
+    pub(super) settings: Settings,
+    pub(super) vips: Arc<[IpAddr]>,
+    source: Option<IpAddr>,
+    pub(super) machine: Instance,
+    pub(super) facts: Facts,
+    pub(super) socket: Option<Socket>,
+    /// What it advertises, but for the priority.
+    pub(super) advert: Advert,
+    pub(super) announcer: Announcer,
+    pub(super) group: Option<Arc<str>>,
+    pub(super) view: View,
+    /// Until it has started.
+    pub(super) previous: Option<Option<Previous>>,
+    pub(super) last_advert: Option<Nanos>,
+    /// By [`super::super::Discard::index`]: when a message that was dropped was last told of.
+    pub(super) told: [Option<Nanos>; 14],
+}
+
+impl Member {
+    fn new(planned: Planned, now: Nanos) -> Self {
+        let Planned { name, interface, settings, vips, announce, group, source, previous } =
+            planned;
+        Self {
+            machine: Instance::new(&settings, now),
+            advert: settings.advert(settings.priority),
+            announcer: Announcer::new(Arc::clone(&vips), announce),
+            view: view(&name, &interface, &vips, &settings, now),
+            name,
+            interface,
+            settings,
+            vips,
+            source,
+            facts: Facts::default(),
+            socket: None,
+            group,
+            previous: Some(previous),
+            last_advert: None,
+            told: [None; 14],
+        }
+    }
+
+    /// It is the same instance with other settings.
+    fn is(&self, planned: &Planned) -> bool {
+        let same = (self.settings.vrid, self.settings.family);
+        self.name == planned.name
+            && self.interface == planned.interface
+            && same == (planned.settings.vrid, planned.settings.family)
+    }
+
+    /// The address that it sends from.
+    pub(super) fn own(&self) -> Option<IpAddr> {
+        let primary = match self.settings.family {
+            Family::V4 => self.facts.own4.map(IpAddr::V4),
+            Family::V6 => self.facts.own6.map(IpAddr::V6),
+        };
+        // Without any address the interface cannot have this one either.
+        primary.map(|primary| self.source.unwrap_or(primary))
+    }
+
+    pub(super) fn group(&self) -> IpAddr {
+        match self.settings.family {
+            Family::V4 => IpAddr::V4(super::super::packet::MULTICAST_V4),
+            Family::V6 => IpAddr::V6(super::super::packet::MULTICAST_V6),
+        }
+    }
+
+    /// How late an advertisement is that is due.
+    pub(super) fn note_lateness(&mut self, now: Nanos) {
+        if let (State::Active, Some(due)) = (self.machine.state(), self.machine.deadline()) {
+            let worst = &mut self.view.counters.worst_lateness;
+            *worst = (*worst).max(now.since(due));
+        }
+    }
+
+    fn managed(&self) -> Managed {
+        Managed {
+            instance: Arc::clone(&self.name),
+            interface: self.interface.to_string(),
+            family: self.settings.family,
+            multicast: self.settings.unicast_peers.is_empty(),
+            vips: Arc::clone(&self.vips),
+            // One that may be adopted is not taken away first.
+            held: self.machine.state() == State::Active
+                || self.previous.flatten().is_some_and(|previous| previous.advertised.is_some()),
+        }
+    }
+}
+
+impl Thread {
+    /// Makes the instances those of `plan`. Those that were there go on as they are.
+    pub(super) fn configure(&mut self, plan: Plan, now: Nanos) {
+        for index in (0..self.members.len()).rev() {
+            let stays = self
+                .members
+                .get(index)
+                .is_some_and(|member| plan.instances.iter().any(|planned| member.is(planned)));
+            if !stays {
+                self.handle(index, Event::Shutdown, now);
+            }
+        }
+        let mut old = std::mem::take(&mut self.members);
+        let mut known = Vec::new();
+        for planned in plan.instances {
+            match old.iter().position(|member| member.is(&planned)) {
+                Some(index) => {
+                    let member = old.swap_remove(index);
+                    let before = member.vips.clone();
+                    self.members.push(Member { vips: Arc::clone(&planned.vips), ..member });
+                    known.push((self.members.len() - 1, planned, before));
+                }
+                None => self.members.push(Member::new(planned, now)),
+            }
+        }
+        // Before any machine gives an order, which names its instance by its place.
+        let instances = self.members.iter().map(Member::managed).collect();
+        self.orders.send(Order::Manage { instances, vips: plan.vips });
+        for (index, planned, before) in known {
+            self.reconfigure(index, planned, &before, now);
+        }
+        self.publish_by(now);
+    }
+
+    fn reconfigure(&mut self, index: usize, planned: Planned, before: &[IpAddr], now: Nanos) {
+        let Some(member) = self.members.get_mut(index) else { return };
+        let Planned { settings, vips, announce, group, source, .. } = planned;
+        member.announcer.reconfigure(Arc::clone(&vips), announce);
+        // All of them: a round is short.
+        if member.machine.state() == State::Active && vips.iter().any(|vip| !before.contains(vip)) {
+            member.announcer.start(now);
+        }
+        member.group = group;
+        member.view.vips = vips;
+        if source != member.source {
+            member.source = source;
+            let own = member.own();
+            self.handle(index, Event::Address { own }, now);
+        }
+        let Some(member) = self.members.get_mut(index).filter(|m| m.settings != settings) else {
+            return;
+        };
+        member.settings = settings.clone();
+        member.advert = settings.advert(settings.priority);
+        member.view.interval = settings.advert_interval;
+        self.handle(index, Event::Reconfigure(&settings), now);
+    }
+
+    /// Lets those take part that may and do not.
+    pub(super) fn start_members(&mut self, now: Nanos) {
+        for index in 0..self.members.len() {
+            let Some(member) = self.members.get_mut(index) else { break };
+            let Some(previous) = member.previous else { continue };
+            let adopts = previous.is_some_and(|previous| previous.advertised.is_some());
+            if member.facts.ifindex == 0 || !(self.ready || adopts) {
+                continue;
+            }
+            member.previous = None;
+            self.handle(index, Event::Start { previous }, now);
+            // It may have found that the time to adopt is over.
+            let Some(member) = self.members.get(index) else { break };
+            if adopts && member.machine.state() != State::Active {
+                self.orders.send(Order::Release(index));
+            }
+        }
+    }
+
+    /// Another datapath: leases go on there.
+    pub(super) fn lease_elsewhere(&mut self, leases: lease::Leases) {
+        self.leases = leases;
+        let tick = self.tick;
+        for member in &self.members {
+            let Some(lease) = member.view.lease.filter(|_| member.machine.state() == State::Active)
+            else {
+                continue;
+            };
+            let lease = lease::for_xdp(lease.answer_until, lease.forward_until, tick);
+            if let Err(error) = self.leases.set(&member.vips, &lease) {
+                self.trouble(format!("{}: writing leases: {error}", member.name));
+            }
+        }
+    }
+
+    /// Everything stays as it is, for a successor.
+    pub(super) fn hand_over(&mut self, grace: u64, now: Nanos) -> Vec<(Arc<str>, Previous)> {
+        let mut left = Vec::new();
+        for index in 0..self.members.len() {
+            self.advertise_once_more(index, grace, now);
+            let Some(member) = self.members.get(index) else { break };
+            let active = member.machine.state() == State::Active && !member.machine.is_draining();
+            let advertised = member.last_advert.filter(|_| active);
+            let previous = Previous { term: member.machine.term(), advertised };
+            left.push((Arc::clone(&member.name), previous));
+        }
+        left
+    }
+
+    /// What the thread for addresses has to say.
+    pub(super) fn note_reports(&mut self) {
+        use super::super::addresses::Report;
+        while let Ok(report) = self.reports.try_recv() {
+            let now = clock::now();
+            match report {
+                Report::Interface { instance, facts } => self.note_facts(&instance, facts, now),
+                Report::Socket { instance, socket } => self.note_socket(&instance, socket),
+                Report::Restored { instance, vip } => {
+                    if let Some(index) = self.find(&instance)
+                        && let Some(member) = self.members.get_mut(index)
+                        && member.machine.state() == State::Active
+                    {
+                        member.announcer.start(now);
+                    }
+                    self.notice(super::Notice::Restored { instance, vip });
+                }
+                Report::Contested { instance } => {
+                    let cause = super::FaultCause::Vips;
+                    self.tell(&instance, Event::Fault { cause, present: true }, now);
+                }
+                Report::Uncontested { instance } => {
+                    let cause = super::FaultCause::Vips;
+                    self.tell(&instance, Event::Fault { cause, present: false }, now);
+                }
+                Report::Trouble(text) => self.trouble(text),
+            }
+        }
+    }
+
+    fn note_facts(&mut self, name: &str, facts: Facts, now: Nanos) {
+        let Some(index) = self.find(name) else { return };
+        let Some(member) = self.members.get_mut(index) else { return };
+        let (up, receiving) = (facts.up, facts.receiving);
+        member.facts = facts;
+        let own = member.own();
+        self.handle(index, Event::Address { own }, now);
+        self.handle(index, Event::Link { up }, now);
+        if receiving {
+            self.handle(index, Event::Receiving, now);
+        }
+        self.start_members(now);
+    }
+
+    fn note_socket(&mut self, name: &str, socket: Socket) {
+        let Some(index) = self.find(name) else { return };
+        if let Err(error) = self.poller.add(&socket) {
+            return self.trouble(format!("{name}: waiting for a socket: {error}"));
+        }
+        if let Some(member) = self.members.get_mut(index) {
+            member.socket = Some(socket);
+        }
+    }
+}
+
+fn view(
+    name: &Arc<str>,
+    interface: &Arc<str>,
+    vips: &Arc<[IpAddr]>,
+    settings: &Settings,
+    now: Nanos,
+) -> View {
+    View {
+        name: Arc::clone(name),
+        interface: Arc::clone(interface),
+        vrid: settings.vrid,
+        version: settings.version,
+        vips: Arc::clone(vips),
+        state: State::Init,
+        priority: settings.priority,
+        interval: settings.advert_interval,
+        since: now,
+        transition: None,
+        lease: None,
+        peers: ArrayVec::new(),
+        alarms: [None; Kind::COUNT],
+        counters: Counters::default(),
+    }
+}
