@@ -12,6 +12,8 @@ use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
 mod backend;
 mod check;
 mod cleanup;
+mod completions;
+mod config;
 mod drain;
 mod events;
 mod exit;
@@ -42,6 +44,8 @@ enum Command {
     #[command(subcommand)]
     Backend(backend::Command),
     #[command(subcommand)]
+    Config(config::Command),
+    #[command(subcommand)]
     Flows(flows::Command),
     Trace(trace::Arguments),
     Reload(reload::Arguments),
@@ -49,6 +53,7 @@ enum Command {
     Drain(drain::Arguments),
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
+    Completions(completions::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -73,6 +78,7 @@ impl Cli {
             Command::Check(arguments) => check::run(&arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Backend(command) => backend::run(command),
+            Command::Config(command) => config::run(&command),
             Command::Flows(command) => flows::run(command),
             Command::Trace(arguments) => trace::run(&arguments),
             Command::Reload(arguments) => reload::run(&arguments),
@@ -80,8 +86,15 @@ impl Cli {
             Command::Drain(arguments) => drain::run(&arguments),
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
+            Command::Completions(arguments) => completions::run(&arguments),
         }
     }
+}
+
+/// Completes a command line and ends the program, if it was started for that.
+pub fn complete() {
+    use clap::CommandFactory as _;
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
 }
 
 /// Asks the controller at `socket`.

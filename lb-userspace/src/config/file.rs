@@ -26,6 +26,8 @@ mod service;
 mod syntax;
 mod translate;
 
+pub(super) use scalar::show;
+
 #[cfg(test)]
 mod tests;
 

@@ -15,6 +15,7 @@ pub mod error;
 pub mod file;
 pub mod load;
 pub mod notify;
+pub mod show;
 pub mod watch;
 
 pub use address::{Cidr, Family};

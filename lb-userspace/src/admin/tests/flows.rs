@@ -13,9 +13,12 @@ use lb_common::nat::{Kind, Translation};
 use lb_common::time::Ticks;
 
 use super::*;
+use crate::admin::model::EffectiveConfig;
 use crate::admin::model::flows::{FlowList, Purge, Purged};
 use crate::admin::model::trace::{Trace, Traces, Verdict};
 use crate::admin::query::{FlowView, Query};
+use crate::config::show::{Shown, show};
+use crate::config::{EXAMPLE, parse};
 use crate::control::flows::{BackendNames, Directory, Facts, InstalledBackend, Named};
 use crate::datapath::flows::{FlowSource, Record};
 use crate::datapath::stale::{Flow, Found};
@@ -69,6 +72,8 @@ impl Fake {
             (Query::Flows { reply }, Some(why)) => drop(reply.send(Err(why))),
             (Query::ResetFlows { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
             (Query::Trace { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::Config { reply }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::Config { reply }, None) => drop(reply.send(Ok(shown()))),
             (Query::Flows { reply }, None) => {
                 // Removed flows must not shift those that are still to be read.
                 let fixed = Self { next: 0, ..self.clone() };
@@ -176,6 +181,12 @@ fn directory() -> Directory {
         backends: [(1, backend("cp1")), (2, backend("cp2"))].into(),
         installed: [(1, InstalledBackend { epoch: 0, address })].into(),
     }
+}
+
+fn shown() -> EffectiveConfig {
+    let config = parse(EXAMPLE, Path::new("example.yaml")).unwrap();
+    let Shown { yaml, json: config, hidden } = show(&config).unwrap();
+    EffectiveConfig { yaml, config, hidden, ..EffectiveConfig::default() }
 }
 
 fn trace(client: IpAddr, vip: IpAddr) -> Trace {

@@ -1,0 +1,214 @@
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::sample::subsequence;
+
+use super::*;
+use crate::config::{self, Cidr, EXAMPLE, parse};
+
+fn read(text: &str) -> Config {
+    parse(text, Path::new("shown.yaml")).unwrap_or_else(|error| panic!("{error}\n{text}"))
+}
+
+#[test]
+fn the_example_is_shown_with_every_default() {
+    let config = read(EXAMPLE);
+    let shown = show(&config).unwrap();
+    assert_eq!(read(&shown.yaml), config, "{}", shown.yaml);
+    assert_eq!(shown.json["services"][0]["timeouts"]["half_closed"], "1h");
+    assert_eq!(shown.json["services"][0]["backends"][1]["port"], 6443);
+    assert_eq!(shown.json["admin"]["socket"], config::DEFAULT_SOCKET);
+    assert!(shown.hidden.is_empty());
+}
+
+#[test]
+fn secrets_are_not_shown() {
+    let text = "notify:
+  - { webhook: \"https://hooks.example/secret?key=secret\", token_file: /t, events: [stop] }
+  - { exec: [/bin/page, secret] }
+services:
+  - { name: a, vips: [10.0.0.1], port: 1, backends: [{ name: b, address: 10.0.0.2 }] }
+";
+    let shown = show(&read(text)).unwrap();
+    assert!(!shown.yaml.contains("secret") && !shown.json.to_string().contains("secret"));
+    assert_eq!(shown.hidden.len(), 2);
+    // It is a configuration still, and shown as it is.
+    assert_eq!(show(&read(&shown.yaml)).unwrap().yaml, shown.yaml);
+    assert_eq!(shown.json["notify"][0]["ca_file"], "/etc/ssl/certs/ca-certificates.crt");
+}
+
+/// Names that YAML could take for something else among them.
+fn name() -> impl Strategy<Value = String> {
+    prop_oneof![
+        "[a-z][a-z0-9._-]{0,20}",
+        "[0-9]{1,6}",
+        Just("null".to_owned()),
+        Just("true".to_owned()),
+        Just("1e3".to_owned()),
+        Just("0x1f".to_owned()),
+        Just("-".to_owned()),
+        Just("...".to_owned()),
+        Just(".inf".to_owned()),
+        Just("yes".to_owned()),
+    ]
+}
+
+fn time(most: u64) -> impl Strategy<Value = Duration> {
+    prop_oneof![
+        (1..=most).prop_map(Duration::from_secs),
+        (1000..=most * 1000).prop_map(Duration::from_millis)
+    ]
+}
+
+fn timeouts() -> impl Strategy<Value = Timeouts> {
+    let (day, hour) = (14 * 86_400, 3600);
+    (time(day), time(hour), time(hour), time(day), time(hour)).prop_map(
+        |(established, half_open, closing, half_closed, closed)| Timeouts {
+            established,
+            half_open,
+            closing,
+            half_closed,
+            closed,
+        },
+    )
+}
+
+fn probe() -> impl Strategy<Value = Probe> {
+    let path = "/[a-z0-9?&=#:%~!]{0,12}";
+    let verify =
+        prop_oneof!["/[a-z#: ]{1,12}".prop_map(|path| Verify::Ca(path.into())), Just(Verify::Skip)];
+    prop_oneof![
+        Just(Probe::Tcp),
+        path.prop_map(|path| Probe::Http { path }),
+        (path, "[a-z]{1,9}", verify).prop_map(|(path, server_name, verify)| Probe::Https {
+            path,
+            server_name,
+            verify
+        }),
+    ]
+}
+
+fn health() -> impl Strategy<Value = HealthCheck> {
+    (probe(), 10..3_600_000_u64, 10..60_000_u64, 1..=100_u32, 1..=100_u32, any::<bool>()).prop_map(
+        |(probe, interval, timeout, rise, fall, fast)| HealthCheck {
+            probe,
+            interval: Duration::from_millis(interval),
+            fast_interval: Duration::from_millis(if fast { 10 } else { interval }),
+            timeout: Duration::from_millis(timeout),
+            rise,
+            fall,
+        },
+    )
+}
+
+/// The addresses of one service; no two have one in common.
+fn address(index: usize, family: u8, host: u8) -> IpAddr {
+    let index = u8::try_from(index).unwrap();
+    match family {
+        4 => IpAddr::from([10, 1, index, host]),
+        _ => format!("fd00:{index:x}::{host:x}").parse().unwrap(),
+    }
+}
+
+fn numbers()
+-> impl Strategy<Value = (u16, Mode, OnAllDown, Vec<Cidr>, Option<RateLimit>, [bool; 3])> {
+    let modes = prop_oneof![Just(Mode::Nat), Just(Mode::Dnat), Just(Mode::Dsr)];
+    let all_down = prop_oneof![Just(OnAllDown::FailOpen), Just(OnAllDown::Reject)];
+    let range = (any::<[u8; 4]>(), 0..=32_u8)
+        .prop_map(|(address, length)| Cidr::containing(address.into(), length));
+    let ranges = proptest::collection::btree_set(range, 0..4);
+    let limit = proptest::option::of(
+        (1..=65_535_u32, 1..=65_535_u32)
+            .prop_map(|(rate, burst)| RateLimit { connections_per_second: rate, burst }),
+    );
+    let ranges = ranges.prop_map(|ranges| ranges.into_iter().collect());
+    (1..=u16::MAX, modes, all_down, ranges, limit, any::<[bool; 3]>())
+}
+
+fn service(index: usize) -> impl Strategy<Value = Service> {
+    let times = (time(3600), time(7 * 86_400), timeouts());
+    let backends = proptest::collection::btree_map(name(), 1..=1000_u16, 1..5);
+    let families = subsequence(vec![4_u8, 6], 1..=2);
+    (name(), numbers(), times, backends, health(), families).prop_map(
+        move |(name, numbers, times, backends, health, families)| {
+            let (port, mode, on_all_down, allow, rate_limit, [is_exclusive, snat, other]) = numbers;
+            let (reset_delay, drain_timeout, timeouts) = times;
+            let own = |host| families.iter().map(move |family| (*family, host));
+            let at = |(family, host)| address(index, family, host);
+            let port_of = if other && mode != Mode::Dsr { port / 2 + 1 } else { port };
+            let named = backends.into_iter().zip(10_u8..);
+            let backends = named.flat_map(|((name, weight), host)| {
+                families.iter().map(move |family| Backend {
+                    name: format!("{name}.{family}"),
+                    address: address(index, *family, host),
+                    port: port_of,
+                    weight,
+                })
+            });
+            Service {
+                name: format!("{name}.{index}"),
+                vips: own(1).map(at).collect(),
+                port,
+                mode,
+                snat_addresses: match mode {
+                    Mode::Nat if snat => own(2).map(at).collect(),
+                    Mode::Nat | Mode::Dnat | Mode::Dsr => vec![],
+                },
+                exclusive: is_exclusive && mode == Mode::Dnat,
+                allow: if families.contains(&4) { allow } else { vec![] },
+                rate_limit,
+                on_all_down,
+                drain_timeout,
+                reset_delay,
+                timeouts,
+                backends: backends.collect(),
+                health,
+            }
+        },
+    )
+}
+
+fn config() -> impl Strategy<Value = Config> {
+    let interfaces =
+        proptest::collection::btree_set("[a-z#@!&*%{\\[-][a-z0-9.@#-]{0,13}[a-z]", 0..3);
+    let xdp = prop_oneof![Just(XdpMode::Auto), Just(XdpMode::Native), Just(XdpMode::Generic)];
+    let services = (1..4_usize).prop_flat_map(|count| (0..count).map(service).collect::<Vec<_>>());
+    let limits = (1024..=16_777_216_u32, 1024..=16_777_216_u32);
+    let state_file = proptest::option::of("/[a-z#: ]{0,11}[a-z]".prop_map(PathBuf::from));
+    let admin = ("/[a-z#: ]{0,11}[a-z]", state_file, any::<bool>());
+    let kinds = subsequence(Kind::CHOICES.to_vec(), 1..10);
+    let notify = proptest::collection::vec((kinds, 1..=4096_u32), 0..3);
+    (interfaces, xdp, limits, services, admin, notify).prop_map(
+        |(interfaces, xdp_mode, (flows, half_open), services, admin, notify)| {
+            let (socket, state_file, watch_config) = admin;
+            let targets = notify.into_iter().map(|(events, queue)| Target {
+                events: events.into_iter().collect(),
+                action: Action::Exec { exec: vec!["/bin/page".to_owned()] },
+                timeout: Duration::from_secs(7),
+                queue,
+            });
+            Config {
+                interfaces: interfaces.into_iter().collect(),
+                xdp_mode,
+                limits: Limits { flows, half_open },
+                services,
+                notify: targets.collect(),
+                admin: Admin { socket: socket.into(), listen: None, state_file, watch_config },
+            }
+        },
+    )
+}
+
+proptest! {
+    #[test]
+    fn what_is_shown_is_read_back_as_it_was(config in config()) {
+        let shown = show(&config).unwrap();
+        let read = parse(&shown.yaml, Path::new("shown.yaml"));
+        let read = read.map_err(|error| TestCaseError::fail(format!("{error}\n{}", shown.yaml)))?;
+        prop_assert_eq!(read, config);
+        // JSON is YAML too.
+        let read = parse(&shown.json.to_string(), Path::new("shown.json"));
+        let read = read.map_err(|error| TestCaseError::fail(format!("{error}\n{}", shown.json)))?;
+        prop_assert_eq!(show(&read).unwrap(), shown);
+    }
+}
