@@ -17,7 +17,8 @@ pub struct Backend {
     pub epoch: u16,
     /// [`State`] as a number, kept for the controller's successor.
     pub state: u8,
-    pub _pad: u8,
+    /// What probes alone said, as a [`State`]; 0: not recorded. Kept for the same.
+    pub health: u8,
     pub service: u32,
     pub _pad2: u32,
 }
@@ -38,6 +39,8 @@ pub enum State {
     Disabled = 5,
     /// Gone from the configuration, kept for its flows.
     Removed = 6,
+    /// Ready but for what it shares with the others; for when nobody is better.
+    Degraded = 7,
 }
 
 impl State {
@@ -51,6 +54,7 @@ impl State {
             4 => Self::Down,
             5 => Self::Disabled,
             6 => Self::Removed,
+            7 => Self::Degraded,
             _ => return None,
         })
     }

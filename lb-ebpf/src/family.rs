@@ -7,7 +7,7 @@ use lb_common::link::Link;
 
 use crate::maps::FlowMaps;
 use crate::packet::{Frame, L4};
-use crate::verdict::Step;
+use crate::verdict::{Step, Verdict};
 
 /// An address family: its maps and its header.
 pub(crate) trait Family: FlowMaps {
@@ -21,6 +21,12 @@ pub(crate) trait Family: FlowMaps {
     const ICMP_TIME_EXCEEDED: u8;
     /// Its checksum covers the addresses (RFC 4443 section 2.3).
     const ICMP_PSEUDO_HEADER: bool;
+
+    /// The verdict on a packet neither to a VIP nor from a backend.
+    fn not_ours(ctx: &XdpContext, frame: &Frame) -> Verdict;
+
+    /// The verdict on an ICMP message to `dst` that is no error.
+    fn no_error(kind: u8, dst: Self) -> Verdict;
 
     /// Source and destination.
     fn addresses(ip: &Self::Header) -> (Self, Self);

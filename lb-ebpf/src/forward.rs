@@ -49,12 +49,16 @@ fn send<A: Family>(
     direction: Direction,
 ) -> Result<Verdict, Verdict> {
     let link = maps::link(next_hop.link).ok_or(NO_NEXT_HOP)?;
+    let egress = Egress { link: next_hop.link, same: link.ifindex == packet.ingress };
+    if egress.same && !packet.is_to(link.mac) {
+        // What `dsr` sends is to the VIP again: flooded back to us it would go round for ever.
+        return Err(Verdict::Pass(PassReason::OtherHost));
+    }
     if !half.is_alone() {
         packet.translate(half);
     }
     maps::count_traffic(half.backend, direction, u64::from(packet.bytes()));
     packet.address(link.mac, next_hop)?;
-    let egress = Egress { link: next_hop.link, same: link.ifindex == packet.ingress };
     Ok(Verdict::Forward { direction, egress })
 }
 

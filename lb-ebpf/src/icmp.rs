@@ -53,7 +53,7 @@ struct Error<A: Family> {
 /// The verdict on an ICMP message whose header is at `offset`.
 #[inline(never)]
 pub(crate) fn verdict<A: Family>(ctx: &XdpContext, frame: &Frame, offset: u16) -> Verdict {
-    match try_verdict::<A>(ctx, frame, usize::from(offset) & 0x3ff) {
+    match try_verdict::<A>(ctx, frame, usize::from(offset) & 0x7ff) {
         Ok(verdict) | Err(verdict) => verdict,
     }
 }
@@ -67,15 +67,17 @@ fn try_verdict<A: Family>(
     const NOT_IP: Verdict = Verdict::Pass(PassReason::NotIp);
     let ip: &mut A::Header = header_at(ctx, frame.l3_offset).ok_or(NOT_IP)?;
     let (_, dst) = A::addresses(ip);
-    let error = parse::<A>(ctx, ip, offset)
+    let icmp: &mut IcmpHdr = header_at(ctx, offset)
         .ok_or_else(|| service::host_verdict(dst.ip(), PassReason::NotTcp))?;
+    let kind = icmp.kind;
+    let error = parse::<A>(ctx, ip, icmp, offset).ok_or_else(|| A::no_error(kind, dst))?;
     let key = error.key();
     if key.dst.difference(dst) != 0 {
         // Not to whom sent what is quoted: a forgery, or none of our addresses.
         return Err(service::host_verdict(dst.ip(), PassReason::NotTcp));
     }
     let now = clock::now();
-    let Some(found) = A::flow(&key) else {
+    let Some(found) = A::find(&key) else {
         return Err(without_flow(&key, dst));
     };
     forward::check_lease(u32::from(found.half.vip), now)?;
@@ -87,8 +89,12 @@ fn try_verdict<A: Family>(
 
 /// `None`: no error, or not about TCP.
 #[inline(always)]
-fn parse<A: Family>(ctx: &XdpContext, ip: &mut A::Header, offset: usize) -> Option<Error<A>> {
-    let icmp: &mut IcmpHdr = header_at(ctx, offset)?;
+fn parse<A: Family>(
+    ctx: &XdpContext,
+    ip: &mut A::Header,
+    icmp: &mut IcmpHdr,
+    offset: usize,
+) -> Option<Error<A>> {
     if icmp.kind >= 64 || A::ICMP_ERRORS >> icmp.kind & 1 == 0 {
         return None;
     }

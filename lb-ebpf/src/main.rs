@@ -17,6 +17,7 @@ mod forward;
 mod frags;
 mod icmp;
 mod maps;
+mod neighbour;
 mod packet;
 mod reset;
 mod selection;
@@ -34,7 +35,7 @@ use lb_common::nat::Kind;
 
 use crate::conntrack::{NewFlow, OnSyn};
 use crate::family::Family;
-use crate::maps::Found;
+use crate::maps::{FlowMap, Found};
 use crate::packet::{Frame, Packet};
 use crate::selection::Selected;
 use crate::service::Owner;
@@ -54,6 +55,8 @@ fn process(ctx: &XdpContext) -> Verdict {
         of_family::<Ipv4Be>(ctx, &mut frame)
     } else if frame.ether_type == Ipv6Be::ETHER_TYPE {
         of_family::<Ipv6Be>(ctx, &mut frame)
+    } else if frame.ether_type == neighbour::ETHERTYPE_ARP {
+        neighbour::arp(ctx, &frame)
     } else {
         Verdict::Pass(PassReason::NotIp)
     }
@@ -66,7 +69,7 @@ fn of_family<A: Family>(ctx: &XdpContext, frame: &mut Frame) -> Verdict {
             let step = balance::<A>(ctx, frame);
             carry_out::<A>(ctx, frame, step)
         }
-        Ok(false) => Verdict::Pass(PassReason::NotVip),
+        Ok(false) => A::not_ours(ctx, frame),
         Err(verdict) => verdict,
     }
 }
@@ -82,8 +85,8 @@ fn carry_out<A: Family>(ctx: &XdpContext, frame: &mut Frame, step: Step) -> Verd
         return Verdict::Drop(DropReason::Inconsistent);
     }
     let mut step = step;
-    if let Step::Track = step {
-        step = track::<A>(ctx, frame);
+    if let Step::Track { map } = step {
+        step = track::<A>(ctx, frame, map);
     }
     if let Step::Open { attempt } = step {
         step = open::<A>(ctx, frame, attempt);
@@ -93,7 +96,7 @@ fn carry_out<A: Family>(ctx: &XdpContext, frame: &mut Frame, step: Step) -> Verd
         Step::IcmpMessage { offset } => icmp::verdict::<A>(ctx, frame, offset),
         Step::AnswerReset(reason) => reset::answer::<A>(ctx, frame, reason),
         Step::AnswerTimeExceeded => expired::answer::<A>(ctx, frame),
-        Step::Track | Step::Open { .. } => Verdict::Drop(DropReason::Inconsistent),
+        Step::Track { .. } | Step::Open { .. } => Verdict::Drop(DropReason::Inconsistent),
     }
 }
 
@@ -111,42 +114,44 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
     let packet = packet::parse::<A>(ctx, frame)?;
     let key = packet.key();
     let Some(half) = A::established(&key) else {
-        return Err(if A::half_open(&key).is_some() { Step::Track } else { OPEN });
+        return Err(if A::half_open(&key).is_some() { TRACK_HALF_OPEN } else { OPEN });
     };
     let now = clock::now();
     forward::check_lease(u32::from(half.vip), now)?;
     expired::check(&packet, half.is_alone())?;
     if packet.segment.is_control() || half.has(flag::RST) {
-        return Err(Step::Track);
+        return Err(TRACK);
     }
     if conntrack::is_check_due(half, now) {
-        return Err(Step::Track);
+        return Err(TRACK);
     }
     if !half.is_original() {
         half.advance(&packet.segment, now.ticks);
         return Ok(forward::reply(&packet, half)?);
     }
-    let backend = conntrack::backend_of(half).ok_or(Step::Track)?;
+    let backend = conntrack::backend_of(half).ok_or(TRACK)?;
     half.advance(&packet.segment, now.ticks);
     Ok(forward::request(&packet, half, backend)?)
 }
 
+const TRACK: Step = Step::Track { map: FlowMap::Established };
+const TRACK_HALF_OPEN: Step = Step::Track { map: FlowMap::HalfOpen };
 const OPEN: Step = Step::Open { attempt: 0 };
 
 /// Forwards a segment that opens or closes a flow, or that comes at a moment to look after it.
 #[inline(never)]
-fn track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Step {
-    match try_track::<A>(ctx, frame) {
+fn track<A: Family>(ctx: &XdpContext, frame: &Frame, map: FlowMap) -> Step {
+    match try_track::<A>(ctx, frame, map) {
         Ok(verdict) => Step::Done(verdict),
         Err(step) => step,
     }
 }
 
 #[inline(always)]
-fn try_track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, Step> {
+fn try_track<A: Family>(ctx: &XdpContext, frame: &Frame, map: FlowMap) -> Result<Verdict, Step> {
     let packet = packet::parse::<A>(ctx, frame)?;
     let key = packet.key();
-    match A::flow(&key) {
+    match A::flow(&key, map) {
         Some(found) if found.half.is_original() => request(&packet, &key, found),
         Some(found) => reply(&packet, &key, found),
         None => Err(OPEN),

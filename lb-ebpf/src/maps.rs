@@ -169,6 +169,15 @@ pub(crate) fn link_id(ifindex: u32) -> LinkId {
     LINK_IDS.get_ptr(ifindex).map_or(0, |id| unsafe { *id } as LinkId)
 }
 
+/// Likewise, of an interface that most likely is `guess`: an array lookup instead of a hash lookup.
+#[inline(always)]
+pub(crate) fn link_id_near(guess: LinkId, ifindex: u32) -> LinkId {
+    match link(guess) {
+        Some(link) if guess != 0 && link.ifindex == ifindex => guess,
+        Some(_) | None => link_id(ifindex),
+    }
+}
+
 /// Next hop towards any address: the longest prefix, then the neighbour.
 #[inline(never)]
 pub(crate) fn next_hop(address: &IpBe) -> Option<&'static NextHop> {

@@ -21,6 +21,7 @@ mod tags;
 
 pub(crate) use bytes::{get_u16, get_u32, set_u16, set_u32};
 pub(crate) use ethernet::{EthHdr, Frame, frame};
+pub(crate) use ipv6::get as ipv6_address;
 pub(crate) use tags::send_as;
 
 /// Headers of a complete TCP segment whose destination or source is one of ours.
@@ -252,6 +253,13 @@ impl<A: Family> Packet<A> {
         set_u32(ports_mut(tcp), half.translation.ports.word());
         let check = checksum::apply(u16::from_be(get_u16(&tcp.check)), half.translation.l4_delta);
         set_u16(&mut tcp.check, check.to_be());
+    }
+
+    /// The frame is addressed to `mac`.
+    #[inline(always)]
+    pub(crate) fn is_to(&self, mac: Mac) -> bool {
+        // SAFETY: as in `ip`.
+        unsafe { &*self.eth }.is_to(mac)
     }
 
     /// Addresses the frame to `next_hop`, from `source`, with its tags.

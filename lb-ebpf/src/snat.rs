@@ -39,6 +39,14 @@ pub(crate) fn claim<A: Family>(
     choice: &mut Choice,
 ) -> Result<Kind, Verdict> {
     let hash = client_hash(new.key);
+    let vip = candidate(new, hash, 0, reply_key);
+    if A::established(reply_key).is_none() {
+        // Most often nothing is in the half-open map either, and storing tells without a lookup.
+        let filled = fill(new, packet, reply, reply_key, 0, vip)?;
+        if A::insert_new(FlowMap::HalfOpen, reply_key, reply).is_ok() {
+            return Ok(filled);
+        }
+    }
     choose(new, hash, reply_key, choice);
     let (attempt, evict) = (choice.attempt(), choice.occupancy());
     let vip = candidate(new, hash, attempt, reply_key);
@@ -50,12 +58,26 @@ pub(crate) fn claim<A: Family>(
     {
         conntrack::remove_by_reply(reply_key, occupant);
     }
+    let kind = fill(new, packet, reply, reply_key, attempt, vip)?;
+    store(reply_key, reply, evict).map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
+    Ok(kind)
+}
+
+/// Fills `reply` for the candidate that `reply_key` is; its translation.
+#[inline(always)]
+fn fill<A: Family>(
+    new: &NewFlow<'_, A>,
+    packet: &Packet<A>,
+    reply: &mut FlowHalf<A>,
+    reply_key: &FlowKey<A>,
+    attempt: u32,
+    vip: u32,
+) -> Result<Kind, Verdict> {
     let kind = kind_of(new, attempt);
     if !conntrack::fill_reply(reply, new, reply_key, kind, packet) {
         return Err(Verdict::Drop(DropReason::NoNextHop));
     }
     reply.vip = vip as u16;
-    store(reply_key, reply, evict).map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
     Ok(kind)
 }
 

@@ -5,7 +5,7 @@ use lb_common::counters::Counter;
 use lb_common::flow::Direction;
 use lb_common::link::LinkId;
 
-use crate::maps;
+use crate::maps::{self, FlowMap};
 
 /// The end of a packet's way through the program. In eight bytes, so that functions return it in a
 /// register.
@@ -36,8 +36,10 @@ const _: () = assert!(size_of::<Verdict>() == 8);
 #[derive(Clone, Copy)]
 pub(crate) enum Step {
     Done(Verdict),
-    /// It is of a known flow, and changes more than that flow's progress.
-    Track,
+    /// It is of a known flow, whose half was found there, and changes more than that flow's progress.
+    Track {
+        map: FlowMap,
+    },
     /// It is of no flow, or of one that gave way to it.
     Open {
         attempt: u8,
@@ -80,6 +82,7 @@ pub(crate) enum PassReason {
     NotTcp,
     NotService,
     Foreign,
+    OtherHost,
 }
 
 #[derive(Clone, Copy)]
@@ -118,6 +121,7 @@ impl Verdict {
             Self::Pass(PassReason::NotTcp) => Counter::PassNotTcp,
             Self::Pass(PassReason::NotService) => Counter::PassNotService,
             Self::Pass(PassReason::Foreign) => Counter::PassForeign,
+            Self::Pass(PassReason::OtherHost) => Counter::PassOtherHost,
             Self::Forward { direction, egress } => match (direction, egress.same) {
                 (Direction::Original, true) => Counter::ForwardRequest,
                 (Direction::Original, false) => Counter::RedirectRequest,

@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "all of this is a test")]
 
 mod admission;
+mod clock;
 mod close;
 mod corners;
 mod extension;
@@ -18,6 +19,7 @@ mod icmp;
 mod malformed;
 mod midstream;
 mod modes;
+mod neighbour;
 mod pass;
 mod race;
 mod random;

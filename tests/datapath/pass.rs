@@ -4,12 +4,14 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use lb_common::addr::IpBe;
 use lb_common::filter::AddressFilter;
+use lb_common::nat::Kind;
 use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, ARP, FIN, Frame, L4, PSH, QINQ, RST, SYN, VLAN};
 use rstest::rstest;
 
 use crate::harness::{
-    BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, insert, local_ip, syn,
+    BACKENDS, CLIENT, CLIENT_MAC, Connection, Harness, SERVICE, backend_mac, from_client, insert,
+    local_ip, syn,
 };
 
 const ELSEWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 6443);
@@ -147,4 +149,29 @@ fn an_address_that_looks_like_a_vip_passes(
         let outcome = harness.send_bytes(&bytes[..length]);
         assert_eq!(outcome.counter, counter, "{length} bytes");
     }
+}
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_flows_frames_to_another_host_pass(
+    #[values(Kind::Nat, Kind::Dnat, Kind::Dsr)] mode: Kind,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::of(family, mode);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    let sent = connection.forwarded(&connection.of_client(ACK));
+    if mode == Kind::Dsr {
+        // As a switch that knows no port of the backend's sends it to everybody, us included.
+        harness.expect(&sent, "pass_other_host");
+    }
+    let elsewhere = [2, 0, 0, 0, 9, 9];
+    for (request, mac) in [(ACK, elsewhere), (ACK, [0xff; 6]), (FIN | ACK, elsewhere)] {
+        let frame = connection.of_client(request).macs(CLIENT_MAC, mac);
+        harness.expect(&frame, "pass_other_host");
+    }
+    if mode != Kind::Dsr {
+        let reply = connection.of_backend(ACK).macs(backend_mac(connection.id), elsewhere);
+        harness.expect(&reply, "pass_other_host");
+    }
+    connection.request(&mut harness, &connection.of_client(ACK | PSH).payload(b"x"));
 }

@@ -15,8 +15,8 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use rstest::rstest;
 
 use crate::harness::{
-    Action, BACKENDS, CLIENT, Connection, Harness, SERVICE, from_client, local, local_frame,
-    name_of, syn,
+    Action, BACKENDS, CLIENT, Connection, Harness, LB_MAC, SERVICE, backend_mac, from_client,
+    local, local_frame, name_of, syn,
 };
 
 fn words(most: usize) -> impl Strategy<Value = Vec<u8>> {
@@ -71,6 +71,7 @@ fn there_and_back_all_but_ttl_macs_and_checksums_is_the_same(#[values(V4, V6)] f
         // It must fit the client's window, to confirm the guess.
         let tcp = sent.segment().unwrap();
         let next = tcp.seq.wrapping_add(u32::try_from(tcp.payload.len()).unwrap());
+        let echo = echo.macs(backend_mac(connection.id), LB_MAC);
         let echo = echo.seq(tcp.ack).ack(next).flags(ACK).ttl(64);
         let outcome = harness.send(&echo);
         prop_assert_eq!(outcome.counter, "forward_reply");

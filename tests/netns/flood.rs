@@ -1,7 +1,7 @@
 //! Floods from random sources: who is connected stays, who wants to connect can.
 
 use std::fs;
-use std::net::{SocketAddr, SocketAddrV4};
+use std::net::SocketAddr;
 use std::ops::Range;
 use std::path::Path;
 use std::thread::sleep;
@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
+use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::flood::{self, Flood, Kind};
 use lb_tests::load::{Load, Pace, Running, Talk};
 use lb_tests::plain;
 use lb_tests::recorder::{Outcome, Recorder};
 use lb_tests::steady::Steady;
 use lb_tests::topology::{Plan, Topology};
+use rstest::rstest;
 use serde_json::Value;
 
 use crate::follow::mac_of;
@@ -34,22 +36,22 @@ const SETTLED: Duration = Duration::from_secs(2);
 /// For a newcomer: two SYNs may be lost.
 const PROMISED: Duration = Duration::from_millis(3500);
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test netns"]
-fn a_syn_flood_harms_no_connection_and_keeps_nobody_out() {
-    stand(Kind::Syn);
+fn a_syn_flood_harms_no_connection_and_keeps_nobody_out(#[values(V4, V6)] family: Family) {
+    stand(Kind::Syn, family);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test netns"]
-fn an_ack_flood_harms_no_connection_and_keeps_nobody_out() {
-    stand(Kind::Ack);
+fn an_ack_flood_harms_no_connection_and_keeps_nobody_out(#[values(V4, V6)] family: Family) {
+    stand(Kind::Ack, family);
 }
 
-#[test]
+#[rstest]
 #[ignore = "needs root: cargo xtask test netns"]
-fn a_flood_of_garbage_harms_no_connection_and_keeps_nobody_out() {
-    stand(Kind::Garbage);
+fn a_flood_of_garbage_harms_no_connection_and_keeps_nobody_out(#[values(V4, V6)] family: Family) {
+    stand(Kind::Garbage, family);
 }
 
 #[test]
@@ -64,29 +66,30 @@ fn with_a_full_map_an_ack_flood_harms_no_connection_and_newcomers_are_refused() 
     stand_full(Kind::Ack);
 }
 
-fn stand(kind: Kind) {
+fn stand(kind: Kind, family: Family) {
     let lab = lab().unwrap();
+    let target = plain::target_of(&lab, family);
     let _servers = plain::echo_servers(&lab).unwrap();
-    let controller = plain::start_up(&lab).unwrap();
-    let steady = connect(&lab, CONNECTIONS).unwrap();
+    let controller = plain::start_up_of(&lab, family).unwrap();
+    let steady = connect(&lab, target, CONNECTIONS).unwrap();
     let before = Snapshot::of(&controller).unwrap();
-    let newcomers = newcomers(&lab, NEWCOMERS).unwrap();
-    let flooded = flood_for(&lab, kind, FLOOD).unwrap();
+    let newcomers = newcomers(&lab, target, NEWCOMERS).unwrap();
+    let flooded = flood_for(&lab, target, kind, FLOOD).unwrap();
     let recorder = newcomers.stop().unwrap();
     sleep(SETTLED);
     let after = Snapshot::of(&controller).unwrap();
 
-    measured(&format!("{kind:?}: {:.0}/s, {flooded:?}", flooded.per_second()));
-    measured(&format!("{kind:?}: {}", before.until(&after)));
+    measured(&format!("{family:?}, {kind:?}: {:.0}/s, {flooded:?}", flooded.per_second()));
+    measured(&format!("{family:?}, {kind:?}: {}", before.until(&after)));
     let (sent, kept) = promised(&recorder);
     let report = recorder.report(&EVER);
     measured(&format!(
-        "{kind:?}: {kept} of {sent} newcomers within {PROMISED:?}, to connect p50 {:?} p99 {:?} max \
+        "{family:?}, {kind:?}: {kept} of {sent} newcomers within {PROMISED:?}, to connect p50 {:?} p99 {:?} max \
          {:?}, failed {:?}",
         report.connect_p50, report.connect_p99, report.connect_max, report.failed,
     ));
     let state = steady.finish().unwrap();
-    measured(&format!("{kind:?}: {} exchanges, longest {:?}", state.exchanges, state.longest));
+    measured(&format!("{family:?}, {kind:?}: {state:?}"));
     assert!(flooded.per_second() >= 0.5 * f64::from(RATE), "a machine too busy for a flood");
     assert!(kept * 100 >= sent * 99, "{kept} of {sent}: {:?}", report.failed);
     assert!(after.memory < before.memory * 1.2, "{}", before.until(&after));
@@ -105,13 +108,14 @@ fn stand_full(kind: Kind) {
     for host in &lab.backends {
         controller.wait_backend(&host.name, "up", PATIENCE).unwrap();
     }
-    let steady = connect(&lab, FLOWS).unwrap();
+    let target = plain::target(&lab);
+    let steady = connect(&lab, target, FLOWS).unwrap();
     let established = || Ok(Snapshot::of(&controller)?.established);
     eventually_is("a full map", PATIENCE, established, |flows| *flows == FLOWS as u64).unwrap();
 
     let before = Snapshot::of(&controller).unwrap();
-    let newcomers = newcomers(&lab, NEWCOMERS).unwrap();
-    let flooded = flood_for(&lab, kind, FLOOD / 2).unwrap();
+    let newcomers = newcomers(&lab, target, NEWCOMERS).unwrap();
+    let flooded = flood_for(&lab, target, kind, FLOOD / 2).unwrap();
     let report = newcomers.stop().unwrap().report(&EVER);
     sleep(SETTLED);
     let after = Snapshot::of(&controller).unwrap();
@@ -140,13 +144,13 @@ fn lab() -> Result<Topology> {
     Ok(lab)
 }
 
-fn connect(lab: &Topology, connections: usize) -> Result<Steady> {
-    Steady::start_paced(&lab.client.netns.handle(), plain::target(lab), connections, PAUSE)
+fn connect(lab: &Topology, target: SocketAddr, connections: usize) -> Result<Steady> {
+    Steady::start_paced(&lab.client.netns.handle(), target, connections, PAUSE)
 }
 
-fn newcomers(lab: &Topology, per_second: u32) -> Result<Running> {
+fn newcomers(lab: &Topology, target: SocketAddr, per_second: u32) -> Result<Running> {
     let load = Load {
-        target: plain::target(lab),
+        target,
         talk: Talk::Plain { server_closes_first: false },
         pace: Pace::Open { per_second },
         watches: 0,
@@ -155,23 +159,21 @@ fn newcomers(lab: &Topology, per_second: u32) -> Result<Running> {
 }
 
 /// Onto the wire to the LB node, for a while.
-fn flood_for(lab: &Topology, kind: Kind, how_long: Duration) -> Result<flood::Sent> {
+fn flood_for(
+    lab: &Topology,
+    target: SocketAddr,
+    kind: Kind,
+    how_long: Duration,
+) -> Result<flood::Sent> {
     let flood = Flood {
         kind,
         per_second: RATE,
-        target: v4(plain::target(lab))?,
+        target,
         target_mac: parse_mac(&mac_of(&lab.lbs[0].host.netns)?)?,
     };
     let running = flood.start(&lab.fabric.handle(), &lab.lbs[0].host.name)?;
     sleep(how_long);
     running.stop()
-}
-
-fn v4(address: SocketAddr) -> Result<SocketAddrV4> {
-    match address {
-        SocketAddr::V4(address) => Ok(address),
-        SocketAddr::V6(address) => anyhow::bail!("{address} is not of IPv4"),
-    }
 }
 
 fn parse_mac(text: &str) -> Result<[u8; 6]> {

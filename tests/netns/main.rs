@@ -2,22 +2,27 @@
 
 #![expect(clippy::unwrap_used, reason = "everything here is part of a test")]
 
+mod apiservers;
 mod attach;
+mod certificates;
 mod flood;
 mod flows;
 mod follow;
 mod give_up;
+mod health;
 mod idle;
 mod modes;
 mod overrides;
 mod pairs;
 mod pmtu;
 mod probes;
+mod provoked;
 mod refusal;
 mod reload;
 mod restart;
 mod retry;
 mod scene;
+mod shutdown;
 mod sources;
 mod traffic;
 

@@ -4,8 +4,8 @@
 mod answer;
 
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -17,9 +17,12 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::sleep;
 use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 
 pub use self::answer::byte_at;
 use self::answer::{answer, text};
@@ -36,12 +39,13 @@ pub const CONTROL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::L
 const WATCH_INTERVAL: Duration = Duration::from_millis(100);
 /// How late a slow server answers: later than a probe waits.
 const SLOWNESS: Duration = Duration::from_secs(5);
+/// How late TLS starts in [`Mode::SlowHandshake`].
+const SLOW_HANDSHAKE: Duration = Duration::from_secs(2);
 /// What `/bytes` sends at once.
 const CHUNK: u64 = 16 * 1024;
 
 /// How the server feels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
 pub enum Mode {
     Ok,
     /// Every health path answers 500.
@@ -50,10 +54,27 @@ pub enum Mode {
     Slow,
     /// `/readyz` answers 500, `/livez` 200: what an apiserver does that shuts down in order.
     Drain,
+    /// It takes no more connections, and serves those it has: what comes after that.
+    Leave,
+    /// The health paths answer 401: anonymous requests are off.
+    Unauthorized,
+    /// The health paths answer 500 unless they are to leave etcd out.
+    WithoutEtcd,
+    /// TLS starts late: later than a probe waits.
+    SlowHandshake,
 }
 
 impl Mode {
-    const ALL: [Self; 4] = [Self::Ok, Self::Fail, Self::Slow, Self::Drain];
+    const ALL: [Self; 8] = [
+        Self::Ok,
+        Self::Fail,
+        Self::Slow,
+        Self::Drain,
+        Self::Leave,
+        Self::Unauthorized,
+        Self::WithoutEtcd,
+        Self::SlowHandshake,
+    ];
 
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -61,6 +82,10 @@ impl Mode {
             Self::Fail => "fail",
             Self::Slow => "slow",
             Self::Drain => "drain",
+            Self::Leave => "leave",
+            Self::Unauthorized => "unauthorized",
+            Self::WithoutEtcd => "without-etcd",
+            Self::SlowHandshake => "slow-handshake",
         }
     }
 
@@ -68,33 +93,67 @@ impl Mode {
         Self::ALL.into_iter().find(|mode| mode.as_str() == name)
     }
 
-    const fn ready(self) -> bool {
-        matches!(self, Self::Ok | Self::Slow)
-    }
-
-    const fn live(self) -> bool {
-        !matches!(self, Self::Fail)
+    /// What a health path answers.
+    fn status(self, path: &str, query: Option<&str>) -> StatusCode {
+        let leaves_etcd_out = query.is_some_and(|query| query.contains("exclude=etcd"));
+        let is_well = match self {
+            Self::Ok | Self::Slow | Self::SlowHandshake => true,
+            Self::Fail => false,
+            Self::Drain | Self::Leave => path == "/livez",
+            Self::WithoutEtcd => leaves_etcd_out,
+            Self::Unauthorized => return StatusCode::UNAUTHORIZED,
+        };
+        if is_well { StatusCode::OK } else { StatusCode::INTERNAL_SERVER_ERROR }
     }
 }
 
 /// Switches a server in this process.
 #[derive(Clone, Debug)]
-pub struct Control(Arc<AtomicU8>);
+pub struct Control(Arc<Switches>);
+
+#[derive(Debug)]
+struct Switches {
+    mode: watch::Sender<Mode>,
+    /// In place of the certificate that the server started with.
+    tls: Mutex<Option<Arc<ServerConfig>>>,
+    /// Connections taken so far, probes among them.
+    connections: AtomicU64,
+}
 
 impl Default for Control {
     fn default() -> Self {
-        Self(Arc::new(AtomicU8::new(Mode::Ok as u8)))
+        let mode = watch::Sender::new(Mode::Ok);
+        Self(Arc::new(Switches { mode, tls: Mutex::default(), connections: AtomicU64::new(0) }))
     }
 }
 
 impl Control {
     pub fn set(&self, mode: Mode) {
-        self.0.store(mode as u8, Ordering::Relaxed);
+        self.0.mode.send_replace(mode);
     }
 
     pub fn mode(&self) -> Mode {
-        let stored = self.0.load(Ordering::Relaxed);
-        Mode::ALL.into_iter().find(|mode| *mode as u8 == stored).unwrap_or(Mode::Ok)
+        *self.0.mode.borrow()
+    }
+
+    /// Another certificate for connections from now on.
+    pub fn set_tls(&self, config: Arc<ServerConfig>) {
+        *self.0.tls.lock().unwrap_or_else(PoisonError::into_inner) = Some(config);
+    }
+
+    /// Connections taken so far, those of probes included.
+    pub fn connections(&self) -> u64 {
+        self.0.connections.load(Ordering::Relaxed)
+    }
+
+    fn acceptor(&self) -> Option<TlsAcceptor> {
+        let tls = self.0.tls.lock().unwrap_or_else(PoisonError::into_inner);
+        tls.clone().map(TlsAcceptor::from)
+    }
+
+    async fn left(&self) {
+        // The sender is ours: there is no error.
+        let _ = self.0.mode.subscribe().wait_for(|mode| *mode == Mode::Leave).await;
     }
 }
 
@@ -161,16 +220,37 @@ async fn serve_api(
     control: Control,
 ) -> Result<()> {
     loop {
-        let (stream, _) = listener.accept().await.context("accepting")?;
+        let (stream, _) = tokio::select! {
+            biased;
+            // With it the listener goes; connections stay.
+            () = control.left() => return Ok(()),
+            accepted = listener.accept() => accepted.context("accepting")?,
+        };
         stream.set_nodelay(true)?;
-        let (acceptor, name, control) = (acceptor.clone(), Arc::clone(&name), control.clone());
+        control.0.connections.fetch_add(1, Ordering::Relaxed);
+        let acceptor = control.acceptor().unwrap_or_else(|| acceptor.clone());
+        let (name, control) = (Arc::clone(&name), control.clone());
         tokio::spawn(async move {
+            if control.mode() == Mode::SlowHandshake {
+                sleep(SLOW_HANDSHAKE).await;
+            }
+            // A client that asks in clear is spared the handshake, as no apiserver does: a load of many
+            // connections would otherwise be one of cryptography.
+            if !is_tls(&stream).await {
+                return connection(stream, name, control, false).await;
+            }
             // A client that gives up in the handshake is the client's business.
             if let Ok(stream) = acceptor.accept(stream).await {
                 connection(stream, name, control, false).await;
             }
         });
     }
+}
+
+/// Whether the first byte that a client sends is that of a handshake (RFC 8446 section 5.1).
+async fn is_tls(stream: &TcpStream) -> bool {
+    let mut first = [0];
+    stream.peek(&mut first).await.is_ok_and(|length| length == 0 || first == [22])
 }
 
 async fn serve_control(controls: TcpListener, name: Arc<str>, control: Control) -> Result<()> {

@@ -5,7 +5,7 @@
 //! the lab's load balancer forwards (`xdp_pass`).
 
 use std::io;
-use std::net::SocketAddrV4;
+use std::net::SocketAddr;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -17,6 +17,7 @@ use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
 use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
 
+use crate::family::Family;
 use crate::netns::NetnsHandle;
 use crate::packet::Mac;
 use crate::xdp_pass::NOBODY;
@@ -24,7 +25,7 @@ use crate::xdp_pass::NOBODY;
 mod frames;
 
 pub use frames::Kind;
-use frames::{Frames, LENGTH};
+use frames::{Frames, ROOM, length};
 
 /// Frames of one system call.
 const BATCH: usize = 64;
@@ -38,7 +39,7 @@ const DEBT: Duration = Duration::from_millis(100);
 pub struct Flood {
     pub kind: Kind,
     pub per_second: u32,
-    pub target: SocketAddrV4,
+    pub target: SocketAddr,
     /// Whose interface has the target's address.
     pub target_mac: Mac,
 }
@@ -89,7 +90,8 @@ impl Flood {
         // A seed for each kind: floods that run together have sources of their own.
         let seed = 0x9e37_79b9_7f4a_7c15 ^ self.kind as u64;
         let mut frames = Frames::new(self.kind, macs, self.target, seed);
-        let mut batch = [[0; LENGTH]; BATCH];
+        let mut batch = [[0; ROOM]; BATCH];
+        let length = length(Family::of(self.target.ip()));
         let start = Instant::now();
         let mut paid = start;
         let (mut total, mut refused) = (0, 0);
@@ -104,7 +106,7 @@ impl Flood {
                 continue;
             }
             batch[..due].iter_mut().for_each(|frame| frames.next(frame));
-            let taken = send_all(socket, &batch[..due]).context("sending a batch")?;
+            let taken = send_all(socket, &batch[..due], length).context("sending a batch")?;
             paid += Duration::from_secs_f64(due as f64 / f64::from(self.per_second));
             total += taken;
             refused += due as u64 - taken;
@@ -155,14 +157,14 @@ fn open(interface: &str) -> Result<Socket> {
     Ok(socket)
 }
 
-/// How many of the frames, a batch at most, the link took.
-fn send_all(socket: &Socket, frames: &[[u8; LENGTH]]) -> io::Result<u64> {
+/// How many of the frames, a batch at most, all of one length, the link took.
+fn send_all(socket: &Socket, frames: &[[u8; ROOM]], length: usize) -> io::Result<u64> {
     let mut parts = [const { libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 } }; BATCH];
     // SAFETY: integers and pointers, for which zeros are valid.
     let mut messages: [libc::mmsghdr; BATCH] = unsafe { std::mem::zeroed() };
     for ((frame, part), message) in frames.iter().zip(&mut parts).zip(&mut messages) {
         part.iov_base = frame.as_ptr().cast_mut().cast();
-        part.iov_len = LENGTH;
+        part.iov_len = length;
         message.msg_hdr.msg_iov = part;
         message.msg_hdr.msg_iovlen = 1;
     }
@@ -191,7 +193,6 @@ fn send_all(socket: &Socket, frames: &[[u8; LENGTH]]) -> io::Result<u64> {
 mod tests {
     use super::*;
     use crate::netns::Netns;
-    use std::net::Ipv4Addr;
 
     const RATE: u32 = 100_000;
 
@@ -206,7 +207,7 @@ mod tests {
         }
         for kind in [Kind::Syn, Kind::Ack, Kind::Garbage] {
             let before = received(&far);
-            let target = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 1), 1);
+            let target = "10.0.0.1:1".parse().unwrap();
             let flood = Flood { kind, per_second: RATE, target, target_mac: [2; 6] };
             let running = flood.start(&near.handle(), "eth0").unwrap();
             thread::sleep(Duration::from_secs(1));

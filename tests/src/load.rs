@@ -35,6 +35,8 @@ pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 pub enum Talk {
     /// TLS, `GET /version`.
     Tls(TlsConnector),
+    /// `GET /version` in clear, which the stand-ins answer too.
+    Http,
     /// The echo server's greeting and one line; then the client or the server closes.
     Plain { server_closes_first: bool },
 }
@@ -225,18 +227,23 @@ pub async fn connect(target: SocketAddr) -> io::Result<TcpStream> {
 async fn ask(stream: TcpStream, target: SocketAddr, talk: &Talk) -> io::Result<Outcome> {
     match talk {
         Talk::Tls(tls) => {
-            let mut stream = BufReader::new(handshake(tls, target, stream).await?);
-            stream.write_all(http::get("kubernetes", "/version").as_bytes()).await?;
-            Ok(match http::read_answer(&mut stream).await? {
-                Some((head, _)) if head.status == 200 => Outcome::Answered(head.served_by.into()),
-                Some((head, _)) => {
-                    Outcome::Failed(Failure::WrongAnswer, format!("status {}", head.status))
-                }
-                None => Outcome::Failed(Failure::CutShort, "half an answer".to_owned()),
-            })
+            let stream = handshake(tls, target, stream).await?;
+            version(stream).await
         }
+        Talk::Http => version(stream).await,
         Talk::Plain { server_closes_first } => plain(stream, *server_closes_first).await,
     }
+}
+
+/// Asks an apiserver for its version.
+async fn version(stream: impl AsyncRead + AsyncWrite + Unpin) -> io::Result<Outcome> {
+    let mut stream = BufReader::new(stream);
+    stream.write_all(http::get("kubernetes", "/version").as_bytes()).await?;
+    Ok(match http::read_answer(&mut stream).await? {
+        Some((head, _)) if head.status == 200 => Outcome::Answered(head.served_by.into()),
+        Some((head, _)) => Outcome::Failed(Failure::WrongAnswer, format!("status {}", head.status)),
+        None => Outcome::Failed(Failure::CutShort, "half an answer".to_owned()),
+    })
 }
 
 /// TLS with the server at `target`, which must prove to have that address.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use anyhow::{Context, Result};
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
+    KeyUsagePurpose, SanType, date_time_ymd,
 };
 use tokio_rustls::rustls::client::Resumption;
 use tokio_rustls::rustls::crypto::ring::default_provider;
@@ -20,7 +20,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig};
 /// The names besides its address that an apiserver's certificate is for.
 const NAMES: [&str; 2] = ["kubernetes", "kubernetes.default.svc"];
 
-/// A directory with `ca.crt`, and `NAME.crt` and `NAME.key` of each server.
+/// A directory with `ca.crt`, `ca.key`, and `NAME.crt` and `NAME.key` of each server.
 #[derive(Clone, Debug)]
 pub struct Pki {
     directory: PathBuf,
@@ -36,29 +36,44 @@ impl Pki {
     ) -> Result<Self> {
         fs::create_dir_all(directory)
             .with_context(|| format!("creating {}", directory.display()))?;
-        let mut params = CertificateParams::new(Vec::<String>::new())?;
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-        params.distinguished_name.push(DnType::CommonName, "kubernetes");
         let key = KeyPair::generate()?;
-        fs::write(directory.join("ca.crt"), params.self_signed(&key)?.pem())?;
-        let ca = Issuer::new(params, key);
-        let mut addresses: BTreeMap<&str, Vec<A>> = BTreeMap::new();
+        fs::write(directory.join("ca.crt"), ca_params()?.self_signed(&key)?.pem())?;
+        fs::write(directory.join("ca.key"), key.serialize_pem())?;
+        let pki = Self::open(directory);
+        let mut addresses: BTreeMap<&str, Vec<IpAddr>> = BTreeMap::new();
         for (name, address) in servers {
-            addresses.entry(name).or_insert_with(|| also.to_vec()).push(*address);
+            let also = || also.iter().map(|address| (*address).into()).collect();
+            addresses.entry(name).or_insert_with(also).push((*address).into());
         }
         for (name, addresses) in addresses {
-            let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
-            let addresses = addresses.into_iter().map(|address| SanType::IpAddress(address.into()));
-            params.subject_alt_names.extend(addresses);
-            params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
-            params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
-            let key = KeyPair::generate()?;
-            let certificate = params.signed_by(&key, &ca)?;
-            fs::write(directory.join(format!("{name}.crt")), certificate.pem())?;
-            fs::write(directory.join(format!("{name}.key")), key.serialize_pem())?;
+            pki.issue(name, &addresses, None)?;
         }
-        Ok(Self::open(directory))
+        Ok(pki)
+    }
+
+    /// Makes a server's certificate, in place of the one it had; expired since the first of January of
+    /// that year, if one is given.
+    pub fn issue(&self, name: &str, addresses: &[IpAddr], expired: Option<i32>) -> Result<()> {
+        let key = KeyPair::from_pem(&fs::read_to_string(self.directory.join("ca.key"))?)?;
+        let ca = Issuer::new(ca_params()?, key);
+        let mut params = CertificateParams::new(NAMES.map(str::to_owned))?;
+        params.subject_alt_names.extend(addresses.iter().map(|it| SanType::IpAddress(*it)));
+        params.distinguished_name.push(DnType::CommonName, "kube-apiserver");
+        params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
+        if let Some(year) = expired {
+            params.not_after = date_time_ymd(year, 1, 1);
+        }
+        let key = KeyPair::generate()?;
+        let certificate = params.signed_by(&key, &ca)?;
+        fs::write(self.directory.join(format!("{name}.crt")), certificate.pem())?;
+        fs::write(self.directory.join(format!("{name}.key")), key.serialize_pem())?;
+        Ok(())
+    }
+
+    /// Trusts another CA besides its own, as in the middle of a rotation.
+    pub fn also_trust(&self, other: &Self) -> Result<()> {
+        let both = fs::read_to_string(self.ca_file())? + &fs::read_to_string(other.ca_file())?;
+        fs::write(self.ca_file(), both).context("writing both CAs")
     }
 
     /// One that was made before.
@@ -111,4 +126,12 @@ impl Pki {
         config.resumption = Resumption::disabled();
         Ok(Arc::new(config))
     }
+}
+
+fn ca_params() -> Result<CertificateParams> {
+    let mut params = CertificateParams::new(Vec::<String>::new())?;
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+    params.distinguished_name.push(DnType::CommonName, "kubernetes");
+    Ok(params)
 }

@@ -22,25 +22,29 @@ const BPF_XDP: u32 = 37;
 /// Only the first four bytes are looked at.
 pub const NOBODY: Mac = [0x02, 0xf1, 0x00, 0xd0, 0, 0];
 
-/// Of IPv4 packets with this type of service one in eight passes. A flood has it, and what a load
+/// Of packets with this type of service or traffic class one in eight passes. A flood has it, and what a load
 /// balancer makes of a flood: backends share our CPUs, and would have their own anywhere else.
 pub const THINNED: u8 = 0x0c;
 
 /// See linux/bpf.h for the eight bytes of an instruction.
-const PROGRAM: [u64; 19] = [
+const PROGRAM: [u64; 23] = [
     0x0000_0000_0000_1261, // r2 = the frame's start
     0x0000_0000_0004_1361, // r3 = the frame's end
     0x0000_0000_0000_24bf, // r4 = r2
     0x0000_0010_0000_0407, // r4 += 16
-    0x0000_0000_000c_342d, // if r4 > r3 goto pass
+    0x0000_0000_0010_342d, // if r4 > r3 goto pass
     0x0000_0000_0000_2461, // r4 = the destination's first four bytes
     0x0000_0001_0000_00b7, // r0 = XDP_DROP
-    0xd000_f102_000a_0416, // if r4 == NOBODY goto end
+    0xd000_f102_000e_0416, // if r4 == NOBODY goto end
+    0x0000_0000_000f_2571, // r5 = the type of service, or the lower half of the traffic class and more
     0x0000_0000_000c_2469, // r4 = the EtherType
-    0x0000_0008_0007_0455, // if r4 != IPv4 goto pass
-    0x0000_0000_000f_2471, // r4 = the type of service
-    0x0000_000c_0005_0455, // if r4 != THINNED goto pass
-    0x0000_0007_0000_0085, // call bpf_get_prandom_u32
+    0x0000_dd86_0003_0415, // if r4 == IPv6 goto ipv6
+    0x0000_0008_0009_0455, // if r4 != IPv4 goto pass
+    0x0000_000c_0008_0555, // if r5 != THINNED goto pass
+    0x0000_0000_0002_0005, // goto thin
+    0x0000_00f0_0000_0557, // ipv6: r5 &= 0xf0
+    0x0000_00c0_0005_0555, // if r5 != THINNED << 4 goto pass
+    0x0000_0007_0000_0085, // thin: call bpf_get_prandom_u32
     0x0000_0007_0000_0057, // r0 &= 7
     0x0000_0000_0002_0015, // if r0 == 0 goto pass
     0x0000_0001_0000_00b7, // r0 = XDP_DROP
@@ -145,7 +149,7 @@ mod tests {
     use super::*;
     use crate::bpf;
     use crate::packet::{Frame, SYN};
-    use std::net::{Ipv4Addr, SocketAddrV4};
+    use std::net::{Ipv4Addr, Ipv6Addr, SocketAddrV4};
 
     const SOMEBODY: Mac = [2, 0, 0, 0, 0, 1];
 
@@ -162,7 +166,12 @@ mod tests {
         assert_eq!(passed(&frame), 1000);
         assert_eq!(passed(&frame.clone().ether_type(0x86dd).tos(THINNED)), 1000);
         assert_eq!(passed(&frame.clone().macs(SOMEBODY, NOBODY)), 0);
-        let thinned = passed(&frame.tos(THINNED));
-        assert!((60..200).contains(&thinned), "{thinned}");
+        let ends6 = [1, 2].map(|last| (Ipv6Addr::from([0xfd, 0, 0, 0, 0, 0, 0, last]), 80));
+        let frame6 = Frame::tcp(ends6[0], ends6[1]).macs(SOMEBODY, SOMEBODY).flags(SYN);
+        assert_eq!(passed(&frame6), 1000);
+        for frame in [frame, frame6] {
+            let thinned = passed(&frame.tos(THINNED));
+            assert!((60..200).contains(&thinned), "{thinned}");
+        }
     }
 }

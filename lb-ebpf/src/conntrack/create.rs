@@ -3,6 +3,7 @@
 use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
+use lb_common::link::LinkId;
 use lb_common::nat::Kind;
 use lb_common::service::Service;
 use lb_common::time::Ticks;
@@ -88,7 +89,7 @@ fn fill_original<A: Family>(
     half.vip = new.service.vip as u16;
     half.last_seen = new.now;
     half.checked = new.now;
-    half.next_hop = packet.came_from(maps::link_id(packet.ingress));
+    half.next_hop = packet.came_from(link_id(new, packet));
     half.next_hop.is_known()
 }
 
@@ -114,7 +115,13 @@ pub(crate) fn fill_reply<A: Family>(
     half.checked = new.now;
     half.next_hop = match maps::next_hop(&new.key.src.ip()) {
         Some(next_hop) => *next_hop,
-        None => packet.came_from(maps::link_id(packet.ingress)),
+        None => packet.came_from(link_id(new, packet)),
     };
     half.next_hop.is_known()
+}
+
+/// Of the interface that the frame came in by: most likely the one that the backend is behind, too.
+#[inline(always)]
+fn link_id<A: Family>(new: &NewFlow<'_, A>, packet: &Packet<A>) -> LinkId {
+    maps::link_id_near(new.backend.next_hop.link, packet.ingress)
 }

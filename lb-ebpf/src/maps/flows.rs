@@ -81,13 +81,22 @@ pub(crate) trait FlowMaps: Address + 'static {
 
     /// Finds a half: established, half-open, and established again for one that moved meanwhile.
     #[inline(always)]
-    fn flow(key: &FlowKey<Self>) -> Option<Found<Self>> {
-        if let Some(half) = Self::established(key) {
-            return Some(Found { map: FlowMap::Established, half });
+    fn find(key: &FlowKey<Self>) -> Option<Found<Self>> {
+        match Self::established(key) {
+            Some(half) => Some(Found { map: FlowMap::Established, half }),
+            None => Self::flow(key, FlowMap::HalfOpen),
         }
-        let half = Self::half_open(key)?;
-        if !half.has(flag::PROMOTED) {
-            return Some(Found { map: FlowMap::HalfOpen, half });
+    }
+
+    /// Finds a half again that was in `map` just now. One of a half-open flow may have moved meanwhile,
+    /// or since long: what it left behind says so.
+    #[inline(always)]
+    fn flow(key: &FlowKey<Self>, map: FlowMap) -> Option<Found<Self>> {
+        if map == FlowMap::HalfOpen
+            && let Some(half) = Self::half_open(key)
+            && !half.has(flag::PROMOTED)
+        {
+            return Some(Found { map, half });
         }
         Self::established(key).map(|half| Found { map: FlowMap::Established, half })
     }

@@ -3,7 +3,7 @@
 use aya_ebpf::programs::XdpContext;
 use lb_common::link::{Mac, Tags};
 
-use super::bytes::{set_u16, set_u32};
+use super::bytes::{get_u16, get_u32, set_u16, set_u32};
 use super::header_at;
 use crate::maps;
 
@@ -43,6 +43,18 @@ impl EthHdr {
     }
 
     #[inline(always)]
+    pub(crate) fn is_to(&self, mac: Mac) -> bool {
+        let [a, b, c, d, e, f] = mac.0;
+        // SAFETY: four and two bytes are six.
+        let (high, low) = unsafe {
+            let start = self.dst_addr.as_ptr();
+            (&*start.cast::<[u8; 4]>(), &*start.add(4).cast::<[u8; 2]>())
+        };
+        get_u32(high) == u32::from_ne_bytes([a, b, c, d])
+            && get_u16(low) == u16::from_ne_bytes([e, f])
+    }
+
+    #[inline(always)]
     pub(crate) fn turn_round(&mut self) {
         core::mem::swap(&mut self.src_addr, &mut self.dst_addr);
     }
@@ -71,10 +83,13 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
+    /// A mask for where the network layer starts: it leaves 14, 18 and 22 as they are.
+    const MAX_L3_OFFSET: usize = 0x1f;
+
     /// `None`: an element of an array is missing, which none is.
     #[inline(always)]
     pub(crate) fn make_opaque(&mut self) -> Option<()> {
-        self.l3_offset = maps::forget(self.l3_offset)? & MAX_L3_OFFSET;
+        self.l3_offset = maps::forget(self.l3_offset)? & Self::MAX_L3_OFFSET;
         let tags = usize::from(self.tags.outer) << 16 | usize::from(self.tags.inner);
         let tags = maps::forget(tags)?;
         self.tags = Tags { outer: (tags >> 16) as u16, inner: tags as u16 };
@@ -113,12 +128,9 @@ fn look_behind_tags(ctx: &XdpContext, frame: &mut Frame) -> Option<()> {
         frame.ether_type = inner.ether_type;
         frame.l3_offset += size_of::<TagHdr>();
     }
-    frame.l3_offset = maps::forget(frame.l3_offset)? & MAX_L3_OFFSET;
+    frame.l3_offset = maps::forget(frame.l3_offset)? & Frame::MAX_L3_OFFSET;
     Some(())
 }
-
-/// A mask for where the network layer starts: it leaves 14, 18 and 22 as they are.
-const MAX_L3_OFFSET: usize = 0x1f;
 
 #[inline(always)]
 fn is_tag(ether_type: [u8; 2]) -> bool {

@@ -11,9 +11,9 @@ use network_types::ip::Ipv4Hdr;
 use super::bytes::{get_u16, get_u32, set_u16, set_u32};
 use super::ethernet::ETHERTYPE_IPV4;
 use super::{Frame, L4, has_bytes, not_of_another_host, not_tcp, of_fragment};
-use crate::IPPROTO_TCP;
 use crate::family::Family;
-use crate::verdict::{DropReason, Step, Verdict};
+use crate::verdict::{DropReason, PassReason, Step, Verdict};
+use crate::{IPPROTO_TCP, service};
 
 /// More-fragments bit and fragment offset (RFC 791 section 3.1).
 const FRAGMENT_MASK: u16 = 0x3fff;
@@ -28,6 +28,16 @@ impl Family for Ipv4Be {
     const ICMP_ERRORS: u64 = 1 << 3 | 1 << 11 | 1 << 12;
     const ICMP_TIME_EXCEEDED: u8 = 11;
     const ICMP_PSEUDO_HEADER: bool = false;
+
+    #[inline(always)]
+    fn not_ours(_: &XdpContext, _: &Frame) -> Verdict {
+        Verdict::Pass(PassReason::NotVip)
+    }
+
+    #[inline(always)]
+    fn no_error(_: u8, dst: Self) -> Verdict {
+        service::host_verdict(dst.ip(), PassReason::NotTcp)
+    }
 
     #[inline(always)]
     fn addresses(ip: &Ipv4Hdr) -> (Self, Self) {

@@ -10,10 +10,9 @@ use network_types::ip::Ipv6Hdr;
 use super::bytes::{get_u16, get_u64, set_u16, set_u64};
 use super::ethernet::ETHERTYPE_IPV6;
 use super::{Frame, L4, has_bytes, header_at, not_of_another_host, not_tcp, of_fragment};
-use crate::IPPROTO_TCP;
 use crate::family::Family;
-use crate::maps;
-use crate::verdict::{DropReason, Step, Verdict};
+use crate::verdict::{DropReason, PassReason, Step, Verdict};
+use crate::{IPPROTO_TCP, maps, neighbour, service};
 
 const AF_INET6: u8 = 10;
 const HEADER_LEN: usize = size_of::<Ipv6Hdr>();
@@ -36,6 +35,19 @@ const MORE_FRAGMENTS: u8 = 1;
 /// A mask for where extension headers may start: behind tags and an ICMP header.
 const MAX_START: usize = 0x7ff;
 
+/// The multicast group of those whose address ends in the same 24 bits: ff02::1:ff00:0/104 (RFC 4291
+/// section 2.7.1).
+#[inline(always)]
+fn is_solicited_node(address: &[u8; 16]) -> bool {
+    const HIGH: u64 = u64::from_ne_bytes([0xff, 0x02, 0, 0, 0, 0, 0, 0]);
+    const LOW: u64 = u64::from_ne_bytes([0, 0, 0, 1, 0xff, 0, 0, 0]);
+    const MASK: u64 = u64::from_ne_bytes([0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0]);
+    let start = address.as_ptr().cast::<[u8; 8]>();
+    // SAFETY: sixteen bytes are two times eight.
+    let (high, low) = unsafe { (&*start, &*start.add(1)) };
+    get_u64(high) == HIGH && get_u64(low) & MASK == LOW
+}
+
 /// The start that extension headers have in common.
 #[repr(C)]
 struct ExtensionHdr {
@@ -54,6 +66,26 @@ impl Family for Ipv6Be {
     const ICMP_ERRORS: u64 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4;
     const ICMP_TIME_EXCEEDED: u8 = 3;
     const ICMP_PSEUDO_HEADER: bool = true;
+
+    #[inline(always)]
+    fn not_ours(ctx: &XdpContext, frame: &Frame) -> Verdict {
+        match header_at::<Ipv6Hdr>(ctx, frame.l3_offset) {
+            Some(ip) if ip.next_hdr == Self::ICMP && is_solicited_node(&ip.dst_addr) => {
+                neighbour::solicitation(ctx, frame)
+            }
+            Some(_) | None => Verdict::Pass(PassReason::NotVip),
+        }
+    }
+
+    #[inline(always)]
+    fn no_error(kind: u8, dst: Self) -> Verdict {
+        match service::host_verdict(dst.ip(), PassReason::NotTcp) {
+            pass @ Verdict::Pass(_) if kind == neighbour::SOLICITATION => {
+                neighbour::answer(dst, pass)
+            }
+            verdict => verdict,
+        }
+    }
 
     #[inline(always)]
     fn addresses(ip: &Ipv6Hdr) -> (Self, Self) {
@@ -145,7 +177,7 @@ impl Family for Ipv6Be {
 }
 
 #[inline(always)]
-fn get(bytes: &[u8; 16]) -> Ipv6Be {
+pub(crate) fn get(bytes: &[u8; 16]) -> Ipv6Be {
     // SAFETY: two times eight bytes are sixteen.
     let words = unsafe { &*core::ptr::from_ref(bytes).cast::<[[u8; 8]; 2]>() };
     let [high, low] = words;

@@ -93,6 +93,9 @@ pub struct Service {
     pub mode: String,
     /// No backend is up, and new connections go to those that last were.
     pub panic: bool,
+    /// What operators must know of its backends.
+    #[serde(default)]
+    pub alarms: Vec<String>,
     pub backends: Vec<Backend>,
 }
 
@@ -136,7 +139,7 @@ pub enum State {
     /// Too few probes to tell.
     Unknown,
     Up,
-    /// Up, but its probes have begun to fail.
+    /// Ready but for etcd: gets connections when nobody is up.
     Degraded,
     /// Keeps its connections, gets no new ones.
     Draining,
@@ -184,6 +187,9 @@ impl Admin {
 enum HealthName {
     Unknown,
     Up,
+    Unverified,
+    Degraded,
+    Draining,
     Down,
 }
 

@@ -9,14 +9,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::{ConfigOption, print, print_json};
-use crate::config::{self, Config, ConfigError, Service};
+use crate::config::{self, Config, ConfigError, Probe, Service};
 use crate::datapath::{Sizes, report};
-use crate::health::fsm::worst_case_removal;
+use crate::health::removal::{Terms, worst_case};
 use crate::overrides::store;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
-/// For each service: how long a dead backend stays in use at worst, and how many connections a
+/// For each service: how long a lost backend stays in use at worst, by the way it is lost, and how many connections a
 /// second SNAT allows. Errors go to stderr as FILE:LINE:COLUMN; the exit code is then 1.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
@@ -88,7 +88,7 @@ fn report(config: &Config) -> String {
 fn describe(service: &Service) -> String {
     let mut text = String::new();
     let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();
-    let Service { name, port, mode, backends, health, .. } = service;
+    let Service { name, port, mode, backends, .. } = service;
     let mut line = |arguments: std::fmt::Arguments<'_>| {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "{arguments}");
@@ -100,11 +100,7 @@ fn describe(service: &Service) -> String {
         let (name, weight) = (&backend.name, backend.weight);
         line(format_args!("    {name:width$}  {}  weight {weight}", backend.endpoint()));
     }
-    line(format_args!(
-        "  a backend that vanishes is out after {} at worst",
-        seconds(worst_case_removal(health))
-    ));
-    line(format_args!("    {}", removal_arithmetic(service)));
+    removal(service, &mut line);
     if let Some(limit) = service.rate_limit {
         line(format_args!(
             "  a client (an IPv4 address, an IPv6 /64) makes {} connections a second, {} at once",
@@ -118,19 +114,53 @@ fn describe(service: &Service) -> String {
     text
 }
 
-/// The terms of [`worst_case_removal`], with the values it uses.
-fn removal_arithmetic(service: &Service) -> String {
+/// How long a lost backend stays in use, and the sums that this is.
+fn removal(service: &Service, line: &mut impl FnMut(std::fmt::Arguments<'_>)) {
     let check = &service.health;
-    let longest = |period: Duration| period.saturating_add(period / 10);
-    let first = longest(check.interval).max(check.timeout);
-    let fast = longest(check.fast_interval.min(check.interval)).max(check.timeout);
-    format!(
-        "{} until the next probe + {} x {} between failures + {} for the last to time out",
-        seconds(first),
-        check.fall.saturating_sub(1),
-        seconds(fast),
-        seconds(check.timeout)
-    )
+    let worst = worst_case(check);
+    line(format_args!("  a backend is out, at worst"));
+    let mut row = |what: &str, terms: Terms| {
+        line(format_args!(
+            "    {:>6}  after {what}: {}",
+            seconds(terms.total()),
+            arithmetic(terms)
+        ));
+    };
+    row("its process ends (connection refused)", worst.refused);
+    row("its host vanishes (black hole)", worst.black_hole);
+    row("it hangs (takes connections, answers nothing)", worst.hung);
+    let path = match &check.probe {
+        Probe::Http { request } | Probe::Https { request, .. } => &request.path,
+        Probe::Tcp => {
+            return line(format_args!(
+                "    that it is not ready is not noticed by probes of type tcp"
+            ));
+        }
+    };
+    let Some(not_ready) = worst.not_ready else { return };
+    row(&format!("{path} turns red"), not_ready);
+    if let Some(delay) = check.pace.shutdown_delay
+        && not_ready.total() > delay
+    {
+        line(format_args!(
+            "  WARNING: the apiservers stop listening {} after {path} turns red (shutdown_delay), \
+             which is noticed only after {}: raise their --shutdown-delay-duration, or lower \
+             interval, fast_interval or fall.status",
+            seconds(delay),
+            seconds(not_ready.total())
+        ));
+    }
+}
+
+fn arithmetic(terms: Terms) -> String {
+    let mut text = format!("{} until the next probe", seconds(terms.first));
+    if terms.more > 0 {
+        text += &format!(" + {} x {} between", terms.more, seconds(terms.between));
+    }
+    if !terms.last.is_zero() {
+        text += &format!(" + {} for the last to time out", seconds(terms.last));
+    }
+    text
 }
 
 fn seconds(duration: Duration) -> String {
@@ -210,15 +240,34 @@ mod tests {
         assert_eq!(report.matches("SNAT carries").count(), 2, "{report}");
     }
 
-    /// The terms add up to what `worst_case_removal` says.
     #[test]
-    fn the_removal_time_is_the_sum_of_its_terms() {
+    fn every_way_to_be_lost_has_its_time_and_its_sum() {
         let config = config::parse(config::EXAMPLE, Path::new("example.yaml")).unwrap();
-        let service = &config.services[0];
-        let text = removal_arithmetic(service);
-        let numbers: Vec<f64> = text.split(' ').filter_map(|word| word.parse().ok()).collect();
-        let [first, count, fast, last] = numbers[..] else { panic!("{text}") };
-        let worst = worst_case_removal(&service.health).as_secs_f64();
-        assert!((first + count * fast + last - worst).abs() < 0.002, "{text}: {worst}");
+        let report = report(&config);
+        for expected in [
+            "1.3 s  after its process ends (connection refused): 1.1 s until the next probe + 1 x 0.2 s",
+            "2.6 s  after its host vanishes (black hole): 1.1 s until the next probe + 2 x 0.5 s \
+             between + 0.5 s for the last to time out\n",
+            "4.1 s  after it hangs (takes connections, answers nothing): 1.1 s until the next probe \
+             + 2 x 1 s between + 1 s for the last to time out\n",
+            "1.6 s  after /readyz turns red: 1.1 s until the next probe + 2 x 0.25 s between\n",
+        ] {
+            assert!(report.contains(expected), "{expected}\n{report}");
+        }
+        assert!(!report.contains("WARNING"), "{report}");
+    }
+
+    #[test]
+    fn a_shutdown_delay_that_is_too_short_is_warned_of() {
+        let text = |delay: &str| {
+            format!(
+                "services: [{{ name: a, vips: [10.0.0.100], port: 1, backends: [{{ name: a, \
+                 address: 10.0.0.12 }}], health: {{ type: http, shutdown_delay: {delay} }} }}]"
+            )
+        };
+        for (delay, is_warned) in [("0s", true), ("1.5s", true), ("1.6s", false), ("10s", false)] {
+            let report = report(&config::parse(&text(delay), Path::new("f")).unwrap());
+            assert_eq!(report.contains("WARNING: the apiservers stop"), is_warned, "{report}");
+        }
     }
 }

@@ -56,7 +56,6 @@ fn describe(event: &Event) -> String {
     let Event { sequence, time, message, what } = event;
     // A message of several lines, such as the errors of a file, stays one event.
     let message = message.replace('\n', "\n    ");
-    let time = if time.is_empty() { "-" } else { time };
     format!("{sequence} {time} {:8} {message}", what.kind().as_str())
 }
 

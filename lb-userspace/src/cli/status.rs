@@ -129,6 +129,9 @@ fn describe(service: &Service, now: Timestamp) -> String {
     let vips: Vec<String> = service.vips.iter().map(ToString::to_string).collect();
     let panic = if service.panic { " - NO BACKEND IS UP, using the last that were" } else { "" };
     let mut text = format!("\n{name}  {} port {port}, {mode}{panic}\n", vips.join(", "));
+    for alarm in &service.alarms {
+        push(&mut text, format_args!("  ALARM  {alarm}"));
+    }
     let head = ["BACKEND", "ADDRESS", "STATE", "SINCE", "WEIGHT", "CONNECTIONS", "REASON"];
     let mut rows = vec![head.map(str::to_owned)];
     rows.extend(service.backends.iter().map(|backend| row(backend, now)));
@@ -194,6 +197,7 @@ mod tests {
         for expected in [
             "xdp eth1: generic (the driver has no XDP)",
             "kube-apiserver  10.0.0.100 port 6443, nat\n",
+            "  ALARM  cp2: certificate: expired; taken out\n",
             "  cp1      10.0.0.11:6443  up        2m0s   100      12           200\n",
             "  cp2      10.0.0.12:6443  draining  2m0s   0 (100)  0            connection refused\n",
             "vip 10.0.0.100: owned, lease 2400 ms\n",

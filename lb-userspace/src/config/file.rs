@@ -20,6 +20,8 @@ mod clash;
 mod family;
 mod health;
 mod notify;
+mod pace;
+mod probe;
 mod reader;
 mod scalar;
 mod service;
@@ -51,18 +53,18 @@ pub(super) fn parse_with_references(
 pub(super) struct Reference {
     pub(super) path: PathBuf,
     pub(super) spot: Spot,
-    pub(super) what: Referenced,
+    pub(super) content: Content,
 }
 
-/// What a file must be that the configuration names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Referenced {
-    /// Certificates in PEM.
+/// What a file that the configuration names must hold.
+pub(super) enum Content {
     Ca,
+    ClientCertificate,
+    /// The key of the certificate in that file.
+    ClientKey(PathBuf),
+    Token,
     /// Executable.
     Program,
-    /// One line that is sent in a header.
-    Token,
 }
 
 /// Where in the file a value is, and its full key.
@@ -74,6 +76,13 @@ pub(super) struct Spot {
 
 /// A scalar, or nothing when the key is absent or null.
 type Field = Option<Spanned<String>>;
+
+/// The same where null says something else than an absent key, which is the outer `None`.
+type Nullable = Option<Field>;
+
+fn nullable<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Nullable, D::Error> {
+    Field::deserialize(deserializer).map(Some)
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -170,14 +179,28 @@ struct HealthFile {
     #[serde(rename = "type")]
     kind: Field,
     path: Field,
+    #[serde(default, deserialize_with = "nullable")]
+    degraded_path: Nullable,
+    #[serde(default, deserialize_with = "nullable")]
+    live_path: Nullable,
+    host: Field,
+    expect_status: Option<Spanned<OneOrMany>>,
     ca_file: Field,
     insecure_skip_verify: Field,
     server_name: Field,
+    client_cert_file: Field,
+    client_key_file: Field,
+    token_file: Field,
     interval: Field,
     fast_interval: Field,
+    down_interval: Field,
+    connect_timeout: Field,
     timeout: Field,
     rise: Field,
-    fall: Field,
+    fall: Option<Spanned<pace::FallFile>>,
+    damping: Field,
+    slow_start: Field,
+    shutdown_delay: Field,
 }
 
 /// Not `#[serde(untagged)]`, which would lose the locations.
@@ -194,7 +217,7 @@ impl<'de> Deserialize<'de> for OneOrMany {
             type Value = OneOrMany;
 
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                f.write_str("an address or a list of addresses")
+                f.write_str("one value or a list of them")
             }
 
             fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {

@@ -3,17 +3,13 @@
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use rustls::RootCertStore;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::{self, PemObject};
-
 use super::Config;
-use super::error::{ConfigError, Problem, remedy};
-use super::file::{Reference, Referenced, parse_with_references};
-use super::notify;
+use super::error::{ConfigError, Problem};
+use super::file::parse_with_references;
+
+mod references;
 
 /// 256 services with 1,024 backends each have less; what is larger was named by mistake.
 const MAX_BYTES: u64 = 32 * 1024 * 1024;
@@ -23,7 +19,7 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
     let text = read(path)?;
     let (config, references) = parse_with_references(&text, path)?;
     let problems: Vec<Problem> =
-        references.iter().filter_map(|reference| check(reference, path)).collect();
+        references.iter().filter_map(|reference| references::check(reference, path)).collect();
     if problems.is_empty() {
         Ok(config)
     } else {
@@ -63,67 +59,6 @@ fn not_utf8(file: &Path, valid: &[u8]) -> Problem {
         key: String::new(),
         message: "this byte is not UTF-8; save the file as UTF-8 text".to_owned(),
     }
-}
-
-fn check(reference: &Reference, file: &Path) -> Option<Problem> {
-    match reference.what {
-        Referenced::Ca => check_ca(reference, file),
-        Referenced::Program => check_program(reference, file),
-        Referenced::Token => check_token(reference, file),
-    }
-}
-
-/// A program that cannot be run would be missed only when it matters.
-fn check_program(Reference { path, spot, .. }: &Reference, file: &Path) -> Option<Problem> {
-    let shown = path.display();
-    let message = match fs::metadata(path) {
-        Err(error) => format!("cannot run {shown}: {error}; {}", remedy(&error)),
-        Ok(found) if found.is_file() && found.permissions().mode() & 0o111 != 0 => return None,
-        Ok(_) => format!("{shown} is not executable; chmod +x it, or name another program"),
-    };
-    Some(spot.problem(file, message))
-}
-
-fn check_token(Reference { path, spot, .. }: &Reference, file: &Path) -> Option<Problem> {
-    let shown = path.display();
-    let message = match read_bounded(path) {
-        Err(error) => format!("cannot read {shown}: {error}; {}", remedy(&error)),
-        Ok(Some(bytes)) if notify::token(&bytes).is_some() => return None,
-        // What it says is secret.
-        Ok(_) => format!("{shown} has no token; write one line of visible characters there"),
-    };
-    Some(spot.problem(file, message))
-}
-
-/// A CA that cannot be read now would make every probe fail later, which looks like an outage.
-fn check_ca(Reference { path, spot, .. }: &Reference, file: &Path) -> Option<Problem> {
-    let shown = path.display();
-    let bytes = match read_bounded(path) {
-        Ok(Some(bytes)) => bytes,
-        Ok(None) => {
-            let message = format!("{shown} is too large; name the cluster's CA, a PEM file");
-            return Some(spot.problem(file, message));
-        }
-        Err(error) => {
-            let message = format!("cannot read {shown}: {error}; {}", remedy(&error));
-            return Some(spot.problem(file, message));
-        }
-    };
-    let certificates: Result<Vec<_>, pem::Error> = CertificateDer::pem_slice_iter(&bytes).collect();
-    let message = match certificates {
-        Err(error) => format!("{shown} is broken PEM: {error}; copy the cluster's CA there again"),
-        Ok(certificates) if certificates.is_empty() => {
-            format!("{shown} has no PEM certificate; name the cluster's CA, such as ca.crt")
-        }
-        Ok(certificates) => {
-            let mut store = RootCertStore::empty();
-            let error = certificates.into_iter().find_map(|it| store.add(it).err())?;
-            format!(
-                "{shown} has an unusable certificate: {error}; copy the cluster's CA there again"
-            )
-        }
-    };
-    Some(spot.problem(file, message))
 }
 
 #[cfg(test)]

@@ -10,11 +10,14 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub mod address;
+pub mod credentials;
 pub mod diff;
 pub mod error;
 pub mod file;
 pub mod load;
 pub mod notify;
+pub mod pace;
+pub mod probe;
 pub mod show;
 pub mod watch;
 
@@ -22,6 +25,8 @@ pub use address::{Cidr, Family};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
+pub use pace::{Fall, Pace};
+pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
 
 /// Where the configuration is looked for when nobody says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/fairlead/fairlead.yaml";
@@ -185,43 +190,12 @@ pub struct Backend {
 pub struct HealthCheck {
     #[serde(flatten)]
     pub probe: Probe,
-    /// Between probes of a backend whose state is settled.
-    pub interval: Duration,
-    /// Between probes while successes or failures are being counted.
-    pub fast_interval: Duration,
-    /// For a whole probe, connecting included.
+    /// For the TCP connection alone; at most `timeout`.
+    pub connect_timeout: Duration,
+    /// For a whole probe, connecting and every request of it included.
     pub timeout: Duration,
-    /// Successes in a row that make a backend up.
-    pub rise: u32,
-    /// Failures in a row that make it down.
-    pub fall: u32,
-}
-
-/// What a probe does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-pub enum Probe {
-    /// Connects and closes.
-    Tcp,
-    Http {
-        path: String,
-    },
-    Https {
-        path: String,
-        /// Name for SNI and for the certificate.
-        server_name: String,
-        verify: Verify,
-    },
-}
-
-/// Whose certificates a probe accepts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verify {
-    /// Those signed by a CA of this PEM file.
-    Ca(PathBuf),
-    /// Any: `insecure_skip_verify: true`.
-    Skip,
+    #[serde(flatten)]
+    pub pace: Pace,
 }
 
 /// The administrative surfaces.

@@ -6,7 +6,6 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::Uri;
-use hyper::header::HeaderValue;
 use serde::{Serialize, Serializer};
 
 use crate::admin::model::Kind;
@@ -110,18 +109,6 @@ impl Target {
     }
 }
 
-/// The header that a file's token makes. Its value is secret. `None`: the file has none.
-pub fn token(bytes: &[u8]) -> Option<HeaderValue> {
-    let token = str::from_utf8(bytes).ok()?.trim();
-    let is_visible = |c: char| c.is_ascii_graphic();
-    if token.is_empty() || !token.chars().all(is_visible) {
-        return None;
-    }
-    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).ok()?;
-    value.set_sensitive(true);
-    Some(value)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -137,14 +124,5 @@ mod tests {
         );
         let url = Url::parse("http://[fd00::1]").unwrap();
         assert_eq!((url.host(), url.port(), url.path()), ("fd00::1", 80, "/"));
-    }
-
-    #[test]
-    fn tokens_are_one_line_and_not_shown() {
-        assert_eq!(token(b"abc\n").unwrap(), "Bearer abc");
-        assert!(!format!("{:?}", token(b"abc").unwrap()).contains("abc"));
-        for none in [&b""[..], b"\n", b"a b", b"a\nb", b"\xff"] {
-            assert!(token(none).is_none(), "{none:?}");
-        }
     }
 }

@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::file::show as duration;
 use super::notify::{Action, Target};
 use super::{
-    Admin, Backend, Config, HealthCheck, Limits, Mode, OnAllDown, Probe, RateLimit, Service,
-    Timeouts, Verify, XdpMode,
+    Admin, Backend, Config, Fall, HealthCheck, Identity, Limits, Mode, OnAllDown, Pace, Probe,
+    RateLimit, Request, Service, Statuses, Timeouts, Tls, Verify, XdpMode,
 };
 use crate::admin::model::Kind;
 
@@ -106,11 +106,17 @@ struct BackendFile<'a> {
 struct HealthFile<'a> {
     #[serde(flatten)]
     probe: ProbeFile<'a>,
+    connect_timeout: Time,
+    timeout: Time,
     interval: Time,
     fast_interval: Time,
-    timeout: Time,
+    down_interval: Time,
     rise: u32,
-    fall: u32,
+    fall: Fall,
+    damping: Time,
+    slow_start: Time,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    shutdown_delay: Option<Time>,
 }
 
 #[derive(Serialize)]
@@ -118,16 +124,41 @@ struct HealthFile<'a> {
 enum ProbeFile<'a> {
     Tcp,
     Http {
-        path: &'a str,
+        #[serde(flatten)]
+        request: RequestFile<'a>,
     },
     Https {
-        path: &'a str,
-        server_name: &'a str,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        ca_file: Option<&'a PathBuf>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        insecure_skip_verify: Option<bool>,
+        #[serde(flatten)]
+        request: RequestFile<'a>,
+        #[serde(flatten)]
+        tls: TlsFile<'a>,
     },
+}
+
+#[derive(Serialize)]
+struct RequestFile<'a> {
+    path: &'a str,
+    /// Null is not the default.
+    degraded_path: Option<&'a String>,
+    live_path: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    host: Option<&'a String>,
+    expect_status: &'a Statuses,
+}
+
+#[derive(Serialize)]
+struct TlsFile<'a> {
+    server_name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<&'a PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    insecure_skip_verify: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_cert_file: Option<&'a PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client_key_file: Option<&'a PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<&'a PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -247,24 +278,64 @@ fn backend(backend: &Backend) -> BackendFile<'_> {
 }
 
 fn health(check: &HealthCheck) -> HealthFile<'_> {
-    let HealthCheck { probe, interval, fast_interval, timeout, rise, fall } = check;
+    let HealthCheck { probe, connect_timeout, timeout, pace } = check;
+    let Pace {
+        interval,
+        fast_interval,
+        down_interval,
+        rise,
+        fall,
+        damping,
+        slow_start,
+        shutdown_delay,
+    } = *pace;
     HealthFile {
         probe: match probe {
             Probe::Tcp => ProbeFile::Tcp,
-            Probe::Http { path } => ProbeFile::Http { path },
-            Probe::Https { path, server_name, verify } => {
-                let (ca_file, insecure_skip_verify) = match verify {
-                    Verify::Ca(file) => (Some(file), None),
-                    Verify::Skip => (None, Some(true)),
-                };
-                ProbeFile::Https { path, server_name, ca_file, insecure_skip_verify }
+            Probe::Http { request } => ProbeFile::Http { request: self::request(request) },
+            Probe::Https { request, tls } => {
+                ProbeFile::Https { request: self::request(request), tls: self::tls(tls) }
             }
         },
-        interval: Time(*interval),
-        fast_interval: Time(*fast_interval),
+        connect_timeout: Time(*connect_timeout),
         timeout: Time(*timeout),
-        rise: *rise,
-        fall: *fall,
+        interval: Time(interval),
+        fast_interval: Time(fast_interval),
+        down_interval: Time(down_interval),
+        rise,
+        fall,
+        damping: Time(damping),
+        slow_start: Time(slow_start),
+        shutdown_delay: shutdown_delay.map(Time),
+    }
+}
+
+fn request(request: &Request) -> RequestFile<'_> {
+    let Request { path, degraded_path, live_path, host, expect_status } = request;
+    RequestFile {
+        path,
+        degraded_path: degraded_path.as_ref(),
+        live_path: live_path.as_ref(),
+        host: host.as_ref(),
+        expect_status,
+    }
+}
+
+fn tls(tls: &Tls) -> TlsFile<'_> {
+    let Tls { server_name, verify, identity, token_file } = tls;
+    let (ca_file, insecure_skip_verify) = match verify {
+        Verify::Ca(file) => (Some(file), None),
+        Verify::Skip => (None, Some(true)),
+    };
+    let identity = identity.as_ref().map(|Identity { cert_file, key_file }| (cert_file, key_file));
+    let (client_cert_file, client_key_file) = identity.unzip();
+    TlsFile {
+        server_name,
+        ca_file,
+        insecure_skip_verify,
+        client_cert_file,
+        client_key_file,
+        token_file: token_file.as_ref(),
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use lb_common::backend::State;
 use lb_common::conntrack::Timeouts;
@@ -18,14 +18,22 @@ use crate::health::Health;
 /// Names of a service and of one of its backends.
 pub type BackendName = (String, String);
 
-/// By service, the names of the backends that were up when last any was.
-pub type LastUp = BTreeMap<String, BTreeSet<String>>;
+/// By service, the names of the backends that were used when last any was, or not long before, and when
+/// each was.
+pub type LastUp = BTreeMap<String, BTreeMap<String, Instant>>;
+
+/// What takes all backends from us, such as a broken uplink, is not seen of all at the same time.
+const AT_ONCE: Duration = Duration::from_secs(10);
 
 /// All that is known beside the configuration.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct View {
     /// Who is missing is unknown.
     pub health: BTreeMap<BackendName, Health>,
+    /// Who is well, and kept from its return because it flaps.
+    pub held: BTreeSet<BackendName>,
+    /// Percent of the weight, of those that get less than all of it.
+    pub shares: BTreeMap<BackendName, u8>,
     /// What operators asked for at run time.
     pub overrides: BTreeMap<BackendName, Override>,
     /// By the backends' addresses, as far as they are resolved.
@@ -89,6 +97,9 @@ pub struct DesiredBackend {
     pub address: IpAddr,
     pub port: u16,
     pub state: State,
+    /// What of `state` operators caused.
+    pub admin: Admin,
+    pub health: Health,
     /// What operators said, or else the configuration.
     pub weight: u16,
     /// Share of new flows; 0: it is not in the table.
@@ -111,27 +122,31 @@ pub fn desired(config: &Config, view: &View) -> Desired {
     }
 }
 
-/// The backends that are up, of each service that has any; of the others those of `previous` that
-/// are still configured.
-pub fn last_up_after(desired: &Desired, previous: &LastUp) -> LastUp {
+/// The backends that are used, of each service that has any, with those that were until just now; of the
+/// others those of `previous`. All of them are still configured.
+pub fn last_up_after(desired: &Desired, previous: &LastUp, now: Instant) -> LastUp {
     let mut last_up = LastUp::new();
     for service in &desired.services {
-        let mut names = names(service, |backend| backend.takes_flows());
-        if names.is_empty() {
-            let before = previous.get(&service.name);
-            names = self::names(service, |backend| {
-                before.is_some_and(|before| before.contains(&backend.name))
-            });
-        }
-        if !names.is_empty() {
-            last_up.entry(service.name.clone()).or_default().extend(names);
+        let before = previous.get(&service.name);
+        let is_served = service.is_served();
+        let seen = |backend: &DesiredBackend| {
+            if is_served && backend.effective_weight > 0 {
+                return Some(now);
+            }
+            let seen = before?.get(&backend.name)?;
+            let is_recent = now.saturating_duration_since(*seen) < AT_ONCE;
+            (is_recent || !is_served).then_some(*seen)
+        };
+        let seen: Vec<_> = service
+            .backends
+            .iter()
+            .filter_map(|backend| Some((backend.name.clone(), seen(backend)?)))
+            .collect();
+        if !seen.is_empty() {
+            last_up.entry(service.name.clone()).or_default().extend(seen);
         }
     }
     last_up
-}
-
-fn names(service: &DesiredService, wanted: impl Fn(&DesiredBackend) -> bool) -> BTreeSet<String> {
-    service.backends.iter().filter(|b| wanted(b)).map(|b| b.name.clone()).collect()
 }
 
 fn desired_service(service: &config::Service, family: Family, view: &View) -> DesiredService {
@@ -142,17 +157,7 @@ fn desired_service(service: &config::Service, family: Family, view: &View) -> De
         .filter(|backend| is_ours(&&backend.address))
         .map(|backend| desired_backend(service, backend, view))
         .collect();
-    let mut panic = false;
-    if backends.iter().any(DesiredBackend::takes_flows) {
-        share(&mut backends, DesiredBackend::takes_flows);
-    } else if service.on_all_down == OnAllDown::FailOpen
-        && let Some(last_up) = view.last_up.get(&service.name)
-    {
-        share(&mut backends, |backend| {
-            backend.state == State::Down && last_up.contains(&backend.name)
-        });
-        panic = backends.iter().any(|backend| backend.effective_weight > 0);
-    }
+    let panic = choose(service, &mut backends, view);
     DesiredService {
         name: service.name.clone(),
         family,
@@ -169,11 +174,52 @@ fn desired_service(service: &config::Service, family: Family, view: &View) -> De
     }
 }
 
-/// Gives those that are `chosen` the share that their weight says.
-fn share(backends: &mut [DesiredBackend], chosen: impl Fn(&DesiredBackend) -> bool) {
-    for backend in backends {
-        backend.effective_weight = if chosen(backend) { backend.weight } else { 0 };
+/// Gives new flows to the best that there are. `true`: nobody is good, and they go to those that were.
+fn choose(service: &config::Service, backends: &mut [DesiredBackend], view: &View) -> bool {
+    let name = |backend: &DesiredBackend| (service.name.clone(), backend.name.clone());
+    let percent = |backend: &DesiredBackend| view.shares.get(&name(backend)).copied();
+    let is_held = |backend: &DesiredBackend| {
+        backend.admin == Admin::Enabled && view.held.contains(&name(backend))
+    };
+    let is_degraded = |backend: &DesiredBackend| backend.state == State::Degraded;
+    if share(backends, DesiredBackend::takes_flows, percent)
+        || share(backends, is_degraded, percent)
+        || share(backends, is_held, |_| None)
+    {
+        return false;
     }
+    let Some(last_up) = view.last_up.get(&service.name) else { return false };
+    let was_up = |backend: &DesiredBackend, health| {
+        backend.admin == Admin::Enabled
+            && backend.health == health
+            && last_up.contains_key(&backend.name)
+    };
+    // Not ready is better than dead.
+    service.on_all_down == OnAllDown::FailOpen
+        && (share(backends, |backend| was_up(backend, Health::Draining), |_| None)
+            || share(backends, |backend| was_up(backend, Health::Down), |_| None))
+}
+
+/// Gives those that are `chosen` the share that their weight says, or `percent` of it. `false`: nobody is.
+fn share(
+    backends: &mut [DesiredBackend],
+    chosen: impl Fn(&DesiredBackend) -> bool,
+    percent: impl Fn(&DesiredBackend) -> Option<u8>,
+) -> bool {
+    for backend in &mut *backends {
+        backend.effective_weight = match (chosen(backend), percent(backend)) {
+            (false, _) => 0,
+            (true, None) => backend.weight,
+            (true, Some(percent)) => part(backend.weight, percent),
+        };
+    }
+    backends.iter().any(|backend| backend.effective_weight > 0)
+}
+
+/// Of a weight that is not zero at least 1.
+fn part(weight: u16, percent: u8) -> u16 {
+    let part = u32::from(weight) * u32::from(percent) / 100;
+    u16::try_from(part).unwrap_or(weight).clamp(weight.min(1), weight)
 }
 
 fn desired_backend(
@@ -189,6 +235,8 @@ fn desired_backend(
         address: backend.address,
         port: backend.port,
         state: state(said.admin, health),
+        admin: said.admin,
+        health,
         weight: said.weight.unwrap_or(backend.weight),
         effective_weight: 0,
         next_hop: view.next_hops.get(&backend.address).copied(),
@@ -196,13 +244,21 @@ fn desired_backend(
 }
 
 /// Operators overrule probes.
-const fn state(admin: Admin, health: Health) -> State {
+pub(super) const fn state(admin: Admin, health: Health) -> State {
     match (admin, health) {
         (Admin::Disabled, _) => State::Disabled,
-        (Admin::Draining, _) => State::Draining,
+        (Admin::Draining, _) | (Admin::Enabled, Health::Draining) => State::Draining,
         (Admin::Enabled, Health::Unknown) => State::Unknown,
-        (Admin::Enabled, Health::Up) => State::Up,
+        (Admin::Enabled, Health::Up | Health::Unverified) => State::Up,
+        (Admin::Enabled, Health::Degraded) => State::Degraded,
         (Admin::Enabled, Health::Down) => State::Down,
+    }
+}
+
+impl DesiredService {
+    /// Whether new flows go to a backend that is thought to be alive: a client that is reset finds one.
+    pub fn is_served(&self) -> bool {
+        !self.panic && self.backends.iter().any(|backend| backend.effective_weight > 0)
     }
 }
 

@@ -5,8 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
-use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::net::IpAddr;
+use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use lb_common::backend::State;
@@ -19,6 +19,7 @@ use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::plan::{self, Installed};
 use super::reload;
+use super::standing::{self, Standing};
 use crate::admin::model::Status;
 use crate::config::Config;
 use crate::datapath::Datapath;
@@ -59,10 +60,11 @@ pub struct Controller {
     pub overrides: Overrides,
     pub events: Events,
     /// VIPs that the kernel had when it was last asked.
-    held: BTreeSet<IpAddr>,
+    held_vips: BTreeSet<IpAddr>,
     installed: Installed,
     desired: Desired,
     last_up: LastUp,
+    standing: Standing,
     since: BTreeMap<Name, (State, SystemTime)>,
     give_up: GiveUp,
     sweep: Sweep,
@@ -90,7 +92,7 @@ impl Controller {
     ) -> anyhow::Result<Self> {
         let (sender, health_table) = watch::channel(HealthTable::new());
         let installed = datapath.maps.installed().context("reading what is installed")?;
-        let last_up = adopted_last_up(&config, &installed);
+        let last_up = adopted_last_up(&config, &installed, now());
         let links = Links::adopt(datapath.maps.links()?, vips.links());
         Ok(Self {
             config,
@@ -102,9 +104,10 @@ impl Controller {
             health_table,
             overrides: Overrides::default(),
             events: Events::default(),
-            held: BTreeSet::new(),
+            held_vips: BTreeSet::new(),
             desired: Desired::default(),
             last_up,
+            standing: Standing::default(),
             since: BTreeMap::new(),
             give_up: GiveUp::default(),
             sweep: Sweep::default(),
@@ -200,6 +203,7 @@ impl Controller {
 
     /// Makes the maps what they should be.
     pub fn reconcile(&mut self) -> anyhow::Result<()> {
+        self.stand();
         let desired = desired::desired(&self.config, &self.view());
         // Flows of a backend that was just selected are in no complete pass: until two have passed since
         // it left its table, they may be there.
@@ -217,7 +221,7 @@ impl Controller {
                 .with_context(|| format!("writing to the maps: {operation:?}"))?;
             self.installed.apply(operation);
         }
-        self.last_up = desired::last_up_after(&desired, &self.last_up);
+        self.last_up = desired::last_up_after(&desired, &self.last_up, now());
         self.tell_changes(&desired);
         self.note_changes(&desired);
         self.desired = desired;
@@ -230,24 +234,24 @@ impl Controller {
         self.refresh().await
     }
 
+    /// Looks at what the probes say, and names alarms that are new.
+    fn stand(&mut self) {
+        let standing = standing::standing(
+            &self.config,
+            &self.health_table.borrow(),
+            self.overrides.effective(),
+        );
+        for (service, alarms) in &standing.alarms {
+            let known = self.standing.alarms.get(service);
+            for alarm in alarms.iter().filter(|it| known.is_none_or(|known| !known.contains(it))) {
+                log::error!("{service}: {alarm}");
+                self.tell_alarm(service, alarm);
+            }
+        }
+        self.standing = standing;
+    }
+
     fn view(&self) -> View {
-        // A backend that moved has not been probed where it is now.
-        let configured: BTreeSet<(&str, &str, SocketAddr)> = self
-            .config
-            .services
-            .iter()
-            .flat_map(|service| service.backends.iter().map(move |backend| (service, backend)))
-            .map(|(service, b)| (service.name.as_str(), b.name.as_str(), b.endpoint()))
-            .collect();
-        let health = self
-            .health_table
-            .borrow()
-            .iter()
-            .filter(|(key, _)| {
-                configured.contains(&(key.service.as_str(), key.backend.as_str(), key.endpoint))
-            })
-            .map(|(key, report)| ((key.service.clone(), key.backend.clone()), report.health))
-            .collect();
         let next_hops = self
             .backend_addresses()
             .into_iter()
@@ -260,7 +264,8 @@ impl Controller {
             })
             .collect();
         let (overrides, last_up) = (self.overrides.effective().clone(), self.last_up.clone());
-        View { health, overrides, next_hops, last_up }
+        let Standing { health, held, shares, .. } = self.standing.clone();
+        View { health, held, shares, overrides, next_hops, last_up }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
@@ -296,4 +301,9 @@ impl Controller {
     pub fn configuration_loaded(&mut self, at: String) {
         self.status.configuration.loaded = at;
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver: the clock of what it remembers")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -1,14 +1,14 @@
 //! When the flows of a backend are given up: their clients are reset. Pure.
 //!
-//! A backend that is down hard holds its clients' connections for `reset_delay`, one that drains for
-//! `drain_timeout`. Both only while another backend is up: a RST must lead somewhere.
+//! A backend that is down hard holds its clients' connections for `reset_delay`, one that an operator
+//! drains for `drain_timeout`. Both only while another backend is used: a RST must lead somewhere.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use lb_common::backend::State;
 
-use super::desired::{BackendName, DesiredBackend, DesiredService};
+use super::desired::{Admin, BackendName, DesiredBackend, DesiredService};
 use crate::config::Service;
 
 /// Why the clock of a backend runs.
@@ -45,7 +45,8 @@ impl GiveUp {
         is_hard: impl Fn(&DesiredBackend) -> bool,
         now: Instant,
     ) -> Vec<BackendName> {
-        let up = service.backends.iter().filter(|backend| backend.takes_flows()).count();
+        let takes_flows = |backend: &DesiredBackend| !service.panic && backend.effective_weight > 0;
+        let used = service.backends.iter().filter(|backend| takes_flows(backend)).count();
         let mut due = Vec::new();
         for backend in &service.backends {
             let name = (service.name.clone(), backend.name.clone());
@@ -59,7 +60,7 @@ impl GiveUp {
                 *clock = started;
             }
             clock.end = end(clock, config);
-            let others = up - usize::from(backend.takes_flows());
+            let others = used - usize::from(takes_flows(backend));
             if !clock.given_up && others > 0 && clock.end.is_some_and(|end| end <= now) {
                 clock.given_up = true;
                 due.push(name);
@@ -79,8 +80,11 @@ impl GiveUp {
 fn cause(backend: &DesiredBackend, is_hard: impl Fn(&DesiredBackend) -> bool) -> Option<Cause> {
     match backend.state {
         State::Down if is_hard(backend) => Some(Cause::Down),
-        State::Draining => Some(Cause::Draining),
-        State::Down
+        State::Draining if backend.admin == Admin::Draining => Some(Cause::Draining),
+        // Who drains by itself ends its connections itself.
+        State::Draining
+        | State::Degraded
+        | State::Down
         | State::Free
         | State::Unknown
         | State::Up
@@ -103,7 +107,7 @@ mod tests {
 
     use super::*;
     use crate::config::{EXAMPLE, file};
-    use crate::control::desired::{Admin, Override, View, desired};
+    use crate::control::desired::{Override, View, desired};
     use crate::health::Health;
 
     const START: Duration = Duration::from_secs(1000);
@@ -157,6 +161,22 @@ mod tests {
         let mut case = Case::new(Health::Down, Admin::Enabled);
         case.due_after(Duration::ZERO, false);
         assert_eq!(case.due_after(Duration::from_secs(100), false), 0);
+    }
+
+    #[test]
+    fn who_says_itself_that_it_is_not_ready_keeps_its_flows() {
+        let mut case = Case::new(Health::Draining, Admin::Enabled);
+        for after in [0, 10, 100_000] {
+            assert_eq!(case.due_after(Duration::from_secs(after), true), 0);
+        }
+    }
+
+    #[test]
+    fn nobody_is_reset_in_panic() {
+        let mut case = Case::new(Health::Down, Admin::Enabled);
+        case.service.panic = true;
+        case.due_after(Duration::ZERO, true);
+        assert_eq!(case.due_after(Duration::from_secs(100), true), 0);
     }
 
     #[test]

@@ -7,8 +7,8 @@
 //!                           └─── Installed ◄────┘
 //! ```
 //!
-//! `desired` says which backends take new flows, `maglev` how flows spread over them, `plan` which
-//! writes are missing and in which order they are safe. These three are pure: they may be tried with
+//! `standing` says what probes make of a service's backends together, `desired` which of them take new flows, `maglev` how flows spread over them, `plan` which
+//! writes are missing and in which order they are safe. These are pure: they may be tried with
 //! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
 
 pub mod desired;
@@ -22,5 +22,6 @@ pub mod maglev;
 pub mod plan;
 pub mod reload;
 pub mod reset_frame;
+pub mod standing;
 pub mod status;
 pub mod trace;

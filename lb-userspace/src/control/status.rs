@@ -7,8 +7,9 @@ use std::time::SystemTime;
 use lb_common::backend::{BackendCounters, State as InstalledState};
 
 use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override};
+use super::standing::Standing;
 use crate::admin::model;
-use crate::health::{BackendKey, HealthTable};
+use crate::health::{BackendKey, Health, HealthTable, Report};
 
 /// What the datapath and the kernel say of a backend.
 #[derive(Clone, Debug, Default)]
@@ -22,6 +23,8 @@ pub struct Measured {
 pub struct Sources<'a> {
     pub desired: &'a Desired,
     pub health: &'a HealthTable,
+    /// What is made of it.
+    pub standing: &'a Standing,
     pub overrides: &'a BTreeMap<(String, String), Override>,
     pub measured: &'a BTreeMap<(String, String), Measured>,
     /// When what traffic sees of a backend last changed.
@@ -52,6 +55,7 @@ impl Sources<'_> {
             port: service.port,
             mode: service.mode.as_str().to_owned(),
             panic: service.panic,
+            alarms: self.standing.alarms.get(&service.name).cloned().unwrap_or_default(),
             backends: service
                 .backends
                 .iter()
@@ -74,10 +78,9 @@ impl Sources<'_> {
             name: backend.name.clone(),
             address: SocketAddr::new(backend.address, backend.port),
             state: state(backend.state),
-            health: report.map_or(crate::health::Health::Unknown, |report| report.health),
+            health: backend.health,
             admin: admin(self.overrides.get(&name).map(|change| change.admin)),
-            reason: report
-                .map_or_else(|| "not probed".to_owned(), |report| report.reason.to_string()),
+            reason: reason(report, backend.health),
             since: model::rfc3339(
                 since
                     .or_else(|| report.map(|report| report.since))
@@ -101,6 +104,14 @@ impl Sources<'_> {
     }
 }
 
+fn reason(report: Option<&Report>, health: Health) -> String {
+    match report {
+        None => "not probed".to_owned(),
+        Some(report) if report.health == health => report.reason.to_string(),
+        Some(report) => format!("{} (as of every backend; used unverified)", report.reason),
+    }
+}
+
 /// The VIPs, of which this node owns those in `owned`.
 pub fn vips(desired: &Desired, owned: impl Fn(IpAddr) -> bool) -> Vec<model::Vip> {
     desired
@@ -114,6 +125,7 @@ pub(super) const fn state(state: InstalledState) -> model::State {
     match state {
         InstalledState::Free | InstalledState::Unknown => model::State::Unknown,
         InstalledState::Up => model::State::Up,
+        InstalledState::Degraded => model::State::Degraded,
         InstalledState::Draining | InstalledState::Removed => model::State::Draining,
         InstalledState::Down => model::State::Down,
         InstalledState::Disabled => model::State::Disabled,

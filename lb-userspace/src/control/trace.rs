@@ -311,6 +311,7 @@ const fn state(number: u8) -> &'static str {
         Some(State::Free) => "not there",
         Some(State::Unknown) => "unknown",
         Some(State::Up) => "up",
+        Some(State::Degraded) => "degraded",
         Some(State::Draining) => "draining",
         Some(State::Down) => "down",
         Some(State::Disabled) => "disabled",

@@ -15,7 +15,7 @@ use crate::admin::model::{Reload, Trigger, rfc3339};
 use crate::config::watch::Watch;
 use crate::control::driver::Controller;
 use crate::datapath::SignalRing;
-use crate::datapath::clock::monotonic;
+use crate::datapath::now::monotonic;
 use crate::netlink::Changes;
 use crate::notify::Notifier;
 use crate::overrides::store::Writer;

@@ -8,6 +8,7 @@ use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::{PROGRAM, map};
 
+use super::clock::Clock;
 use super::pins::MapDir;
 
 pub use sizes::Sizes;
@@ -53,25 +54,33 @@ impl Sizes {
 
 /// Loads the object with its maps in `dir`: those pinned there, or new ones pinned there.
 pub fn load(dir: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
-    match load_object(OBJECT, true, dir, sizes) {
+    let clock = Clock::measure();
+    match load_object(OBJECT, true, &clock, dir, sizes) {
         Ok(ebpf) => {
             log::info!("loaded the XDP program, for frames of several buffers too");
             Ok(ebpf)
         }
         Err(error) => {
             log::debug!("frames of several buffers: {error:#}");
-            let ebpf = load_object(&frags::without(OBJECT), false, dir, sizes)?;
+            let ebpf = load_object(&frags::without(OBJECT), false, &clock, dir, sizes)?;
             log::info!("loaded the XDP program, for frames of one buffer (jumbo: Linux 5.18)");
             Ok(ebpf)
         }
     }
 }
 
-fn load_object(object: &[u8], frags: bool, dir: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
+fn load_object(
+    object: &[u8],
+    frags: bool,
+    clock: &Clock,
+    dir: &Path,
+    sizes: &Sizes,
+) -> anyhow::Result<Ebpf> {
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DISABLE);
     let frags = u8::from(frags);
     loader.override_global(FRAGS, &frags, true);
+    clock.apply(&mut loader);
     for name in map::ALL {
         loader.map_max_entries(name, sizes.layout(name).2);
         loader.map_pin_path(name, dir.join(name));

@@ -1,5 +1,5 @@
 //! The bpf(2) commands that `aya` 0.14 has no function for: batches, untyped copies, a link's
-//! interface. The only unsafe code of the controller's datapath.
+//! interface, small programs. The only unsafe code of the controller's datapath.
 
 use std::ffi::CString;
 use std::io;
@@ -11,10 +11,18 @@ use aya::maps::{MapData, RingBuf};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
+mod program;
+mod walk;
+
+pub use program::Program;
+pub use walk::{Progress, Walk};
+
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
@@ -65,6 +73,18 @@ unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, command, core::ptr::from_mut(attr), size_of::<T>()) };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// Likewise, for commands that return a new descriptor.
+///
+/// # Safety
+/// As for [`bpf`], and `command` must be one of those.
+unsafe fn bpf_fd<T>(command: libc::c_long, attr: &mut T) -> io::Result<OwnedFd> {
+    // SAFETY: the caller vouches for it.
+    let fd = unsafe { bpf(command, attr) }?;
+    let fd = i32::try_from(fd).map_err(io::Error::other)?;
+    // SAFETY: a descriptor that the kernel has just made for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 fn fd(map: BorrowedFd<'_>) -> u32 {
@@ -142,93 +162,11 @@ pub fn update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32)
     unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attr) }.map(drop)
 }
 
-/// A walk through all elements of a map, in slices.
-pub struct Walk {
-    key_size: usize,
-    value_size: usize,
-    keys: Vec<u8>,
-    values: Vec<u8>,
-    /// Where the kernel goes on; opaque.
-    cursor: Option<[u8; 64]>,
-}
-
-/// What is left of a [`Walk`] after a slice.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    More,
-    /// The next slice starts from the beginning.
-    Complete,
-}
-
-impl Walk {
-    /// Walks maps with these sizes, up to `slice` elements at a time. `value_size` is as bpf(2) copies
-    /// it: of per-CPU maps all CPUs together.
-    pub fn new(key_size: usize, value_size: usize, slice: usize) -> Self {
-        Self {
-            key_size,
-            value_size,
-            keys: vec![0; key_size * slice],
-            values: vec![0; value_size * slice],
-            cursor: None,
-        }
-    }
-
-    /// Hands the next elements to `each`. Elements that come or go meanwhile may be missed.
-    pub fn slice(
-        &mut self,
-        map: BorrowedFd<'_>,
-        mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<Progress> {
-        let mut next = [0u8; 64];
-        let mut attr = BatchAttr {
-            in_batch: self.cursor.as_ref().map_or(0, |cursor| cursor.as_ptr() as u64),
-            out_batch: next.as_mut_ptr() as u64,
-            keys: self.keys.as_mut_ptr() as u64,
-            values: self.values.as_mut_ptr() as u64,
-            count: u32::try_from(self.keys.len() / self.key_size).unwrap_or(u32::MAX),
-            map_fd: fd(map),
-            ..BatchAttr::default()
-        };
-        // SAFETY: the buffers hold `count` keys and values; a cursor is a key or a bucket number, both
-        // below 64 bytes.
-        let result = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
-        let progress = match result {
-            Ok(_) => Progress::More,
-            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Progress::Complete,
-            Err(error) => {
-                self.cursor = None;
-                return Err(error);
-            }
-        };
-        self.cursor = (progress == Progress::More).then_some(next);
-        let keys = self.keys.chunks(self.key_size);
-        for (key, value) in keys.zip(self.values.chunks(self.value_size)).take(attr.count as usize)
-        {
-            each(key, value)?;
-        }
-        Ok(progress)
-    }
-
-    /// Hands all elements to `each`.
-    pub fn all(
-        &mut self,
-        map: BorrowedFd<'_>,
-        mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
-        self.cursor = None;
-        while self.slice(map, &mut each)? == Progress::More {}
-        Ok(())
-    }
-}
-
 /// A descriptor of the map with this identifier.
 pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
     let mut attr = ElementAttr { map_fd: id, ..ElementAttr::default() };
     // SAFETY: the command reads one identifier, at the place of `map_fd`.
-    let fd = unsafe { bpf(BPF_MAP_GET_FD_BY_ID, &mut attr) }?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: a descriptor that the kernel has just made for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    unsafe { bpf_fd(BPF_MAP_GET_FD_BY_ID, &mut attr) }
 }
 
 #[repr(C)]
@@ -244,10 +182,7 @@ pub fn pinned_object(path: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     let mut attr = ObjectAttr { pathname: path.as_ptr() as u64, ..ObjectAttr::default() };
     // SAFETY: the kernel reads a string that ends with NUL.
-    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attr) }?;
-    let fd = i32::try_from(fd).map_err(io::Error::other)?;
-    // SAFETY: a descriptor that the kernel has just made for us.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    unsafe { bpf_fd(BPF_OBJ_GET, &mut attr) }
 }
 
 /// Identifies the network namespace for as long as the machine runs (Linux 5.14).

@@ -1,10 +1,9 @@
 //! The tasks that feed the machines: one per backend. Started by the daemon, told by it what to probe
 //! and by control what to doubt. I/O.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::net::IpAddr;
-use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -14,10 +13,10 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::fsm::{Actions, Event, Fsm, Outcome, Timings, Transition};
+use super::fsm::{Actions, Event, Fsm, Tell, Transition};
 use super::probe::{TlsCache, probe};
-use super::{BackendKey, Health, HealthTable, Reason, Report};
-use crate::config::{HealthCheck, Probe, Verify};
+use super::{BackendKey, Class, Finding, Health, HealthTable, Reason, Report, Verdict};
+use crate::config::HealthCheck;
 
 /// A backend to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,7 +38,7 @@ struct Settings {
 }
 
 /// Does one probe of a backend. Tests replace it.
-type Prober = Arc<dyn Fn(&BackendKey, &Settings) -> BoxFuture<'static, Reason> + Send + Sync>;
+type Prober = Arc<dyn Fn(&BackendKey, &Settings) -> BoxFuture<'static, Finding> + Send + Sync>;
 
 /// Owns the tasks. Dropping it stops them and leaves the table as it is.
 pub struct HealthMonitor {
@@ -82,8 +81,8 @@ impl HealthMonitor {
         // Before the table: a task whose handle is gone can no longer publish.
         self.tasks.retain(|key, _| desired.contains_key(key));
         self.publish(&desired);
-        let ca_files: BTreeSet<_> = desired.values().filter_map(ca_file).collect();
-        self.tls.retain(|path| ca_files.contains(path));
+        let probes = desired.values().map(|target| (target.key.endpoint, &target.check.probe));
+        self.tls.retain(probes);
         for (key, target) in desired {
             let settings = Settings { check: target.check, source: target.source };
             if let Some(task) = self.tasks.get(&key) {
@@ -117,9 +116,13 @@ impl HealthMonitor {
                 let health = target.initial;
                 let reason = match health {
                     Health::Unknown => Reason::NotProbed,
-                    Health::Up | Health::Down => Reason::Adopted,
+                    Health::Up
+                    | Health::Unverified
+                    | Health::Degraded
+                    | Health::Draining
+                    | Health::Down => Reason::Adopted,
                 };
-                table.entry(key.clone()).or_insert(Report { health, reason, since });
+                table.entry(key.clone()).or_insert_with(|| Report::new(health, reason, since));
             }
             removed || table.len() != kept
         });
@@ -127,16 +130,17 @@ impl HealthMonitor {
 
     fn spawn(&self, key: BackendKey, settings: Settings, initial: Health) -> Handle {
         let seed = RandomState::new().build_hasher().finish();
-        let timings = Timings::from(&settings.check);
+        let pace = settings.check.pace;
         let (settings, receiver) = watch::channel(settings);
         let doubt = Arc::new(Notify::new());
         let task = Task {
             key,
             settings: receiver,
             doubt: Arc::clone(&doubt),
-            fsm: Fsm::new(timings, initial, seed, now()),
+            fsm: Fsm::new(pace, initial, seed, now()),
             probe: None,
             last: None,
+            warned: false,
             table: Arc::clone(&self.table),
             prober: Arc::clone(&self.prober),
         };
@@ -152,9 +156,11 @@ struct Task {
     doubt: Arc<Notify>,
     fsm: Fsm,
     /// The probe under way. Dropping it closes its connection.
-    probe: Option<Pin<Box<dyn Future<Output = Reason> + Send>>>,
+    probe: Option<Pin<Box<dyn Future<Output = Finding> + Send>>>,
     /// What the last probe found.
     last: Option<Reason>,
+    /// The log has said that its health is not to be seen.
+    warned: bool,
     table: Arc<watch::Sender<HealthTable>>,
     prober: Prober,
 }
@@ -174,7 +180,7 @@ impl Task {
                     }
                     self.reconfigure();
                 }
-                Some(reason) = OptionFuture::from(self.probe.as_mut()) => self.finish(reason),
+                Some(found) = OptionFuture::from(self.probe.as_mut()) => self.finish(found),
                 () = self.doubt.notified() => self.feed(Event::Doubt, None),
                 Some(()) = OptionFuture::from(deadline) => self.feed(Event::Deadline, None),
             }
@@ -182,30 +188,35 @@ impl Task {
     }
 
     fn reconfigure(&mut self) {
-        let timings = Timings::from(&self.settings.borrow_and_update().check);
+        let pace = self.settings.borrow_and_update().check.pace;
         self.probe = None;
-        self.fsm.reconfigure(timings, now());
+        self.fsm.reconfigure(pace, now());
         log::debug!("{}: check changed", self.key);
     }
 
-    fn finish(&mut self, reason: Reason) {
+    fn finish(&mut self, Finding { verdict, reason }: Finding) {
         self.probe = None;
         if self.last.as_ref() != Some(&reason) {
-            self.explain(&reason);
+            self.explain(verdict, &reason);
             self.last = Some(reason.clone());
         }
         log::trace!("{}: probe: {reason}", self.key);
-        let outcome = if reason.is_success() { Outcome::Success } else { Outcome::Failure };
-        self.feed(Event::Finished(outcome), Some(reason));
+        self.feed(Event::Finished(verdict), Some(reason));
     }
 
     fn feed(&mut self, event: Event, found: Option<Reason>) {
-        let Actions { probe, decisive, transition } = self.fsm.handle(event, now());
-        if let Some(reason) = found.filter(|_| decisive) {
+        let now = now();
+        let Actions { probe, tell, transition } = self.fsm.handle(event, now);
+        if let Some(found) = found {
             if let Some(transition) = transition {
-                self.announce(transition, &reason);
+                self.announce(transition, &found);
             }
-            self.publish(reason);
+            let reason = match tell {
+                Tell::Nothing => None,
+                Tell::Reason => Some(found),
+                Tell::Held(hold) => Some(Reason::Held(hold)),
+            };
+            self.publish(reason, now);
         }
         if probe {
             let settings = self.settings.borrow();
@@ -213,8 +224,8 @@ impl Task {
         }
     }
 
-    fn publish(&self, reason: Reason) {
-        let health = self.fsm.health();
+    /// Makes the table's entry what the machine says; `None`: the reason stays.
+    fn publish(&self, reason: Option<Reason>, now: std::time::Instant) {
         self.table.send_if_modified(|table| {
             // Under the table's lock: an entry that a later task of the same key made is not ours.
             if self.settings.has_changed().is_err() {
@@ -223,37 +234,53 @@ impl Task {
             let Some(report) = table.get_mut(&self.key) else {
                 return false;
             };
-            if report.health == health && report.reason == reason {
-                return false;
-            }
-            if report.health != health {
-                report.since = wall_clock();
-            }
-            report.health = health;
-            report.reason = reason;
-            true
+            let health = self.fsm.health();
+            let is_same = report.health == health;
+            let new = Report {
+                health,
+                reason: reason.unwrap_or_else(|| report.reason.clone()),
+                since: if is_same { report.since } else { wall_clock() },
+                share: self.fsm.share(now),
+                held: self.fsm.is_held(),
+                announced: self.fsm.is_announced(),
+            };
+            let is_news = *report != new;
+            *report = new;
+            is_news
         });
     }
 
     fn announce(&self, Transition { from, to }: Transition, reason: &Reason) {
         match to {
-            Health::Up => log::info!("{}: {from} -> up: {reason}", self.key),
-            Health::Down | Health::Unknown => log::warn!("{}: {from} -> {to}: {reason}", self.key),
+            Health::Up | Health::Unverified => log::info!("{}: {from} -> {to}: {reason}", self.key),
+            Health::Degraded | Health::Draining | Health::Down | Health::Unknown => {
+                log::warn!("{}: {from} -> {to}: {reason}", self.key);
+            }
         }
     }
 
     /// Says what a probe found when that is news.
-    fn explain(&self, reason: &Reason) {
-        if reason.is_unverified() {
-            log::warn!(
-                "{}: {reason}: the server lives, but hides its health from anonymous requests; allow \
-                 them for the health path (--anonymous-auth, or the binding system:public-info-viewer)",
-                self.key
-            );
-        } else if matches!(reason, Reason::Local(_) | Reason::Certificate(_)) {
-            log::warn!("{}: {reason}", self.key);
-        } else {
-            log::debug!("{}: {reason}", self.key);
+    fn explain(&mut self, verdict: Verdict, reason: &Reason) {
+        match verdict {
+            Verdict::Unverified if !self.warned => {
+                self.warned = true;
+                log::warn!(
+                    "{}: {reason}: the server lives, but hides its health from anonymous requests; \
+                     it is used all the same. Allow them for the health path (--anonymous-auth, or \
+                     the binding system:public-info-viewer), or give the probe credentials",
+                    self.key
+                );
+            }
+            Verdict::Failed(Class::Local | Class::Certificate) => {
+                log::warn!("{}: {reason}", self.key);
+            }
+            Verdict::Ready
+            | Verdict::Unverified
+            | Verdict::Degraded
+            | Verdict::NotReady
+            | Verdict::Failed(Class::Refused | Class::Timeout | Class::Status | Class::Protocol) => {
+                log::debug!("{}: {reason}", self.key)
+            }
         }
     }
 }
@@ -263,13 +290,6 @@ impl Task {
 fn probes_at_once() -> usize {
     let (soft, _) = getrlimit(Resource::RLIMIT_NOFILE).unwrap_or((1024, 1024));
     usize::try_from(soft / 2).unwrap_or(usize::MAX).clamp(64, Semaphore::MAX_PERMITS)
-}
-
-fn ca_file(target: &Target) -> Option<PathBuf> {
-    match &target.check.probe {
-        Probe::Https { verify: Verify::Ca(path), .. } => Some(path.clone()),
-        Probe::Https { verify: Verify::Skip, .. } | Probe::Http { .. } | Probe::Tcp => None,
-    }
 }
 
 /// Sets `current`, and says whether that changed it.

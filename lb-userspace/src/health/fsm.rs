@@ -1,49 +1,32 @@
-//! When to probe a backend and what follows from the answers. Called by `driver`. Pure.
+//! When to probe a backend and what follows from the findings. Called by `driver`. Pure.
 //!
 //! ```text
-//!            first success            `fall` failures
-//!  Unknown ─────────────────► Up ─────────────────────► Down
-//!     │                        ▲    `rise` successes     │ ▲
-//!     │                        └─────────────────────────┘ │
-//!     └────────────────────────────────────────────────────┘
-//!                       `fall` failures
+//!           401/403      `fall` worse findings in a row, the last one saying how many
+//!   Up ◄──────────► Unverified ─────► Degraded ─────► Draining ─────► Down
+//!      first finding                (without etcd)   (not ready)     (failed)
+//!                ◄───────────────────────────────────────────────────
+//!                       `rise` better findings in a row
 //! ```
-//! Only answers in a row count: one that agrees with the state forgets those that did not.
-//! `rise` is for backends seen down; one that was never down is used at its first success.
+//! A fall goes straight to what the last finding says, a rise to the worst that the findings in the
+//! row say. Only findings in a row count: one that agrees with the state, or speaks for the other
+//! direction, forgets them. From `Unknown` the first finding decides, failures apart: of these it
+//! takes as many as from `Up`. Trouble of our own (`Class::Local`) is no finding at all.
+//!
+//! The number that a failure needs is that of its own class, whatever the classes before it were: so
+//! a row of failures of any mixture ends in `Down` after the largest `fall` at the latest.
 
 use std::time::{Duration, Instant};
 
-use super::Health;
-use crate::config::HealthCheck;
+use super::damping::Damping;
+use super::{Class, Health, Verdict, slow_start};
+use crate::config::Pace;
 
-/// No probe starts sooner after the one before, whatever the configuration says: zero would spin.
-const MIN_PERIOD: Duration = Duration::from_millis(10);
+mod period;
+mod table;
 
-/// No period is longer, jitter apart: sums of periods and instants must not overflow.
-const MAX_PERIOD: Duration = Duration::from_secs(24 * 3600);
-
-/// Largest deviation of a period from the configured one, in thousandths.
-const JITTER: u64 = 100;
-
-/// When probes start and how many decide.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Timings {
-    pub interval: Duration,
-    pub fast_interval: Duration,
-    pub rise: u32,
-    pub fall: u32,
-}
-
-impl From<&HealthCheck> for Timings {
-    fn from(check: &HealthCheck) -> Self {
-        Self {
-            interval: check.interval,
-            fast_interval: check.fast_interval,
-            rise: check.rise,
-            fall: check.fall,
-        }
-    }
-}
+use period::{MAX_PERIOD, MIN_PERIOD};
+pub(super) use period::{longest, retry};
+use table::Opinion;
 
 /// What the machine is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,14 +36,7 @@ pub enum Event {
     /// There is reason to doubt the state: probe as soon as the fast interval allows.
     Doubt,
     /// The probe ended.
-    Finished(Outcome),
-}
-
-/// How a probe ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    Success,
-    Failure,
+    Finished(Verdict),
 }
 
 /// What the driver does after an event.
@@ -68,10 +44,21 @@ pub enum Outcome {
 pub struct Actions {
     /// Start a probe. None is under way.
     pub probe: bool,
-    /// The outcome does not speak against the state after it: what the probe found is the reason for
-    /// that state. Any outcome is, of a backend that stays unknown.
-    pub decisive: bool,
+    /// What to tell of the probe that ended.
+    pub tell: Tell,
     pub transition: Option<Transition>,
+}
+
+/// What a finding means for the reason of the state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Tell {
+    /// It speaks against the state, which stays: not yet.
+    #[default]
+    Nothing,
+    /// It is the reason.
+    Reason,
+    /// It would be, but the backend flaps and is held for so long.
+    Held(Duration),
 }
 
 /// A change of state.
@@ -89,13 +76,30 @@ enum Phase {
     Probing { doubted: bool },
 }
 
+/// Findings in a row that speak for the same direction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Row {
+    better: bool,
+    length: u32,
+    since: Instant,
+    /// The worst that those of a rise speak for.
+    to: Health,
+}
+
 /// The state of one backend.
 #[derive(Clone, Debug)]
 pub struct Fsm {
-    timings: Timings,
+    pace: Pace,
     health: Health,
-    /// Outcomes in a row that speak against `health`; of an unknown backend, failures.
-    streak: u32,
+    row: Option<Row>,
+    /// The last finding was a refusal that did not decide yet.
+    refused: bool,
+    damping: Damping,
+    held: bool,
+    /// When it was first used again after it was not.
+    back: Option<Instant>,
+    /// It said that it was not ready before it went down.
+    announced: bool,
     phase: Phase,
     /// Start of the last probe. Periods run from start to start, so that the duration of a probe that
     /// times out does not add to them.
@@ -106,11 +110,16 @@ pub struct Fsm {
 impl Fsm {
     /// A machine that probes at once. `initial` is `Unknown`, or the state that an earlier run found;
     /// `seed` should differ between backends: it spreads their probes.
-    pub fn new(timings: Timings, initial: Health, seed: u64, now: Instant) -> Self {
+    pub fn new(pace: Pace, initial: Health, seed: u64, now: Instant) -> Self {
         Self {
-            timings,
+            pace,
             health: initial,
-            streak: 0,
+            row: None,
+            refused: false,
+            damping: Damping::default(),
+            held: false,
+            back: None,
+            announced: initial == Health::Draining,
             phase: Phase::Waiting { until: now },
             started: now,
             random: seed,
@@ -119,6 +128,21 @@ impl Fsm {
 
     pub const fn health(&self) -> Health {
         self.health
+    }
+
+    /// Whether the backend is well, and kept from its return because it flaps.
+    pub const fn is_held(&self) -> bool {
+        self.held
+    }
+
+    /// Whether the backend said that it would go: what it still serves it ends by itself.
+    pub const fn is_announced(&self) -> bool {
+        self.announced
+    }
+
+    /// What the backend gets of its weight, in percent.
+    pub fn share(&self, now: Instant) -> u8 {
+        slow_start::share(self.back, self.pace.slow_start, now)
     }
 
     /// When to call [`Self::handle`] with [`Event::Deadline`]; none while a probe is under way.
@@ -130,10 +154,11 @@ impl Fsm {
     }
 
     /// Another check applies. The state stays and is probed at once; a probe under way must be
-    /// abandoned, and the outcomes counted so far are forgotten: they were another check's.
-    pub const fn reconfigure(&mut self, timings: Timings, now: Instant) {
-        self.timings = timings;
-        self.streak = 0;
+    /// abandoned, and the findings counted so far are forgotten: they were another check's.
+    pub const fn reconfigure(&mut self, pace: Pace, now: Instant) {
+        self.pace = pace;
+        self.row = None;
+        self.refused = false;
         self.phase = Phase::Waiting { until: now };
     }
 
@@ -143,8 +168,7 @@ impl Fsm {
             (Phase::Waiting { until }, Event::Deadline) => self.wait(until, now),
             (Phase::Waiting { until }, Event::Doubt) => {
                 // Clients can raise doubts, so they must not set the rate of the probes.
-                let soonest =
-                    self.started + self.timings.fast_interval.clamp(MIN_PERIOD, MAX_PERIOD);
+                let soonest = self.started + self.pace.fast_interval.clamp(MIN_PERIOD, MAX_PERIOD);
                 self.wait(until.min(soonest.max(now)), now)
             }
             // Of a probe that was abandoned.
@@ -154,11 +178,12 @@ impl Fsm {
                 self.phase = Phase::Probing { doubted: true };
                 Actions::default()
             }
-            (Phase::Probing { doubted }, Event::Finished(outcome)) => {
-                let (decisive, transition) = self.count(outcome);
+            (Phase::Probing { doubted }, Event::Finished(verdict)) => {
+                let (tell, transition) = self.judge(verdict, now);
+                self.refused = self.row.is_some() && verdict == Verdict::Failed(Class::Refused);
                 let period = self.period(doubted);
-                let started = self.wait(self.started + period, now);
-                Actions { decisive, transition, ..started }
+                let Actions { probe, .. } = self.wait(self.started + period, now);
+                Actions { probe, tell, transition }
             }
         }
     }
@@ -174,56 +199,70 @@ impl Fsm {
         Actions { probe: true, ..Actions::default() }
     }
 
-    /// Counts an outcome; whether it agrees with the resulting state, and the change if there is one.
-    fn count(&mut self, outcome: Outcome) -> (bool, Option<Transition>) {
-        let (to, needed) = match (self.health, outcome) {
-            (Health::Unknown, Outcome::Success) => (Health::Up, 1),
-            (Health::Unknown | Health::Up, Outcome::Failure) => (Health::Down, self.timings.fall),
-            (Health::Down, Outcome::Success) => (Health::Up, self.timings.rise),
-            (Health::Up, Outcome::Success) | (Health::Down, Outcome::Failure) => {
-                self.streak = 0;
-                return (true, None);
+    /// What a finding changes.
+    fn judge(&mut self, verdict: Verdict, now: Instant) -> (Tell, Option<Transition>) {
+        match table::opinion(self.health, verdict, &self.pace) {
+            // Nothing else is known of a backend that is unknown, or worth more than what was.
+            Opinion::None if self.health.is_used() || self.health == Health::Unknown => {
+                (Tell::Reason, None)
             }
-        };
-        self.streak += 1;
-        if self.streak < needed {
-            return (self.health == Health::Unknown, None);
+            Opinion::None => (Tell::Nothing, None),
+            Opinion::Same => {
+                self.row = None;
+                self.held = false;
+                (Tell::Reason, None)
+            }
+            Opinion::AtOnce(to) => (Tell::Reason, Some(self.change(to, now))),
+            Opinion::Worse { to, needed } => {
+                self.held = false;
+                if self.count(false, to, now).length >= needed {
+                    return (Tell::Reason, Some(self.change(to, now)));
+                }
+                let is_news = self.health == Health::Unknown;
+                (if is_news { Tell::Reason } else { Tell::Nothing }, None)
+            }
+            Opinion::Better { to } => self.rise(to, now),
         }
-        self.streak = 0;
-        let transition = Transition { from: self.health, to };
-        self.health = to;
-        (true, Some(transition))
     }
 
-    /// From the start of the last probe to that of the next.
-    fn period(&mut self, doubted: bool) -> Duration {
-        let Timings { interval, fast_interval, .. } = self.timings;
-        let period =
-            if doubted || self.streak > 0 { fast_interval.min(interval) } else { interval };
-        (period.min(MAX_PERIOD) * self.jitter() / 1000).max(MIN_PERIOD)
+    fn rise(&mut self, to: Health, now: Instant) -> (Tell, Option<Transition>) {
+        let row = self.count(true, to, now);
+        if row.length < self.pace.rise {
+            return (Tell::Nothing, None);
+        }
+        let hold = self.damping.hold();
+        if row.to.is_used() && now.saturating_duration_since(row.since) < hold {
+            self.held = true;
+            return (Tell::Held(hold), None);
+        }
+        (Tell::Reason, Some(self.change(row.to, now)))
     }
 
-    /// Thousandths, from 900 to 1100.
-    fn jitter(&mut self) -> u32 {
-        // splitmix64: any seed will do, zero included.
-        self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.random;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        let deviation = (z ^ (z >> 31)) % (2 * JITTER + 1);
-        u32::try_from(1000 - JITTER + deviation).unwrap_or(1000)
+    /// Adds a finding to the row that it belongs to.
+    fn count(&mut self, better: bool, to: Health, now: Instant) -> Row {
+        let row = match self.row.filter(|row| row.better == better) {
+            Some(row) => Row { length: row.length.saturating_add(1), to: row.to.max(to), ..row },
+            None => Row { better, length: 1, since: now, to },
+        };
+        self.row = Some(row);
+        row
     }
-}
 
-/// The longest that a backend which answers nothing at all stays up: it vanishes just after it has
-/// answered a probe, and each of the next `fall` runs into its timeout.
-pub fn worst_case_removal(check: &HealthCheck) -> Duration {
-    let longest = |period: Duration| period.saturating_add(period / 10);
-    let fast = longest(check.fast_interval.min(check.interval)).max(check.timeout);
-    longest(check.interval)
-        .max(check.timeout)
-        .saturating_add(fast.saturating_mul(check.fall.saturating_sub(1)))
-        .saturating_add(check.timeout)
+    fn change(&mut self, to: Health, now: Instant) -> Transition {
+        let from = std::mem::replace(&mut self.health, to);
+        self.row = None;
+        self.held = false;
+        if from.is_used() && to > from && !to.is_as_good_as(from) {
+            self.damping.lost(self.pace.damping, now);
+        } else if from != Health::Unknown && to.is_used() && !to.is_as_good_as(from) {
+            self.damping.returned(now);
+        }
+        if to.is_used() && matches!(from, Health::Draining | Health::Down) {
+            self.back = Some(now);
+        }
+        self.announced = to == Health::Draining || (self.announced && to == Health::Down);
+        Transition { from, to }
+    }
 }
 
 #[cfg(test)]

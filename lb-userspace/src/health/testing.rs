@@ -3,18 +3,22 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
-use rustls::ServerConfig;
 use rustls::crypto::ring;
-use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::WebPkiClientVerifier;
+use rustls::{ALL_VERSIONS, HandshakeKind, RootCertStore, ServerConfig, SupportedProtocolVersion};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio_rustls::TlsAcceptor;
+
+use crate::config::Identity;
 
 #[expect(clippy::disallowed_methods, reason = "machines are tested from wherever the clock stands")]
 pub(super) fn origin() -> Instant {
@@ -34,6 +38,10 @@ pub(super) enum Behaviour {
     AnswerAndClose(&'static [u8]),
     /// Reads the request and writes this, then the other for ever.
     Endless(&'static [u8], &'static [u8]),
+    /// Writes the first to who asks for what starts like this, else the second.
+    ByPath(&'static str, &'static [u8], &'static [u8]),
+    /// Waits before it does its part of the handshake; then as `Answer`.
+    SlowHandshake(Duration, &'static [u8]),
 }
 
 /// What a server saw of a connection.
@@ -41,6 +49,8 @@ pub(super) enum Behaviour {
 pub(super) struct Seen {
     pub(super) peer: SocketAddr,
     pub(super) request: String,
+    /// The client came back with a session.
+    pub(super) resumed: bool,
     /// 0: the client closed as its protocol demands.
     pub(super) end: io::Result<usize>,
 }
@@ -81,13 +91,21 @@ async fn connection(
     report: mpsc::UnboundedSender<Seen>,
 ) {
     if let Behaviour::Mute = behaviour {
-        report.send(Seen { peer, request: String::new(), end: Ok(0) }).ok();
+        let seen = Seen { peer, request: String::new(), resumed: false, end: Ok(0) };
+        report.send(seen).ok();
         return std::future::pending().await;
     }
+    if let Behaviour::SlowHandshake(pause, _) = behaviour {
+        tokio::time::sleep(pause).await;
+    }
+    let mut resumed = false;
     let seen = match tls {
         None => converse(stream, behaviour).await,
         Some(tls) => match tls.accept(stream).await {
-            Ok(stream) => converse(stream, behaviour).await,
+            Ok(stream) => {
+                resumed = stream.get_ref().1.handshake_kind() == Some(HandshakeKind::Resumed);
+                converse(stream, behaviour).await
+            }
             Err(error) => Err(error),
         },
     };
@@ -95,7 +113,7 @@ async fn connection(
         Ok((request, end)) => (request, end),
         Err(error) => (String::new(), Err(error)),
     };
-    report.send(Seen { peer, request, end }).ok();
+    report.send(Seen { peer, request, resumed, end }).ok();
 }
 
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
@@ -111,7 +129,13 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let request = String::from_utf8_lossy(&request).into_owned();
     match behaviour {
         Behaviour::Mute => {}
-        Behaviour::Answer(answer) => stream.write_all(answer).await?,
+        Behaviour::Answer(answer) | Behaviour::SlowHandshake(_, answer) => {
+            stream.write_all(answer).await?;
+        }
+        Behaviour::ByPath(path, answer, other) => {
+            let is_it = request.strip_prefix("GET ").is_some_and(|it| it.starts_with(path));
+            stream.write_all(if is_it { answer } else { other }).await?;
+        }
         Behaviour::AnswerAndClose(answer) => {
             stream.write_all(answer).await?;
             stream.shutdown().await?;
@@ -157,11 +181,29 @@ impl Authority {
 
     /// A server's certificate for `name`, valid until that year.
     pub(super) fn certify(&self, name: &str, until: i32) -> Arc<ServerConfig> {
+        self.server(name, until).build()
+    }
+
+    /// The same, with choices to make.
+    pub(super) fn server(&self, name: &str, until: i32) -> ServerPlan {
+        let (certificate, key) = self.sign(name, until);
+        ServerPlan { certificate, key, versions: ALL_VERSIONS.to_vec(), clients: None }
+    }
+
+    /// Files of a client certificate in `folder`.
+    pub(super) fn client(&self, folder: &Path) -> Identity {
+        let (certificate, key) = self.sign("client", 4000);
+        let (cert_file, key_file) = (folder.join("client.crt"), folder.join("client.key"));
+        std::fs::write(&cert_file, certificate.pem()).unwrap();
+        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        Identity { cert_file, key_file }
+    }
+
+    fn sign(&self, name: &str, until: i32) -> (rcgen::Certificate, KeyPair) {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(until, 1, 1);
         let key = KeyPair::generate().unwrap();
-        let certificate = params.signed_by(&key, &self.issuer).unwrap();
-        server_config(certificate, &key)
+        (params.signed_by(&key, &self.issuer).unwrap(), key)
     }
 }
 
@@ -169,16 +211,45 @@ impl Authority {
 pub(super) fn self_signed(name: &str) -> Arc<ServerConfig> {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new([name.to_owned()]).unwrap();
-    server_config(params.self_signed(&key).unwrap(), &key)
+    let certificate = params.self_signed(&key).unwrap();
+    ServerPlan { certificate, key, versions: ALL_VERSIONS.to_vec(), clients: None }.build()
 }
 
-fn server_config(certificate: rcgen::Certificate, key: &KeyPair) -> Arc<ServerConfig> {
-    let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], key)
-        .unwrap();
-    Arc::new(config)
+/// What a server's TLS is made of.
+pub(super) struct ServerPlan {
+    certificate: rcgen::Certificate,
+    key: KeyPair,
+    versions: Vec<&'static SupportedProtocolVersion>,
+    clients: Option<CertificateDer<'static>>,
+}
+
+impl ServerPlan {
+    /// No other version.
+    pub(super) fn version(self, version: &'static SupportedProtocolVersion) -> Self {
+        Self { versions: vec![version], ..self }
+    }
+
+    /// Only clients that `authority` certified.
+    pub(super) fn clients(self, authority: &Authority) -> Self {
+        let certificate = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
+        Self { clients: Some(certificate), ..self }
+    }
+
+    pub(super) fn build(self) -> Arc<ServerConfig> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&self.versions)
+            .unwrap();
+        let builder = match self.clients {
+            Some(root) => {
+                let mut roots = RootCertStore::empty();
+                roots.add(root).unwrap();
+                let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+                builder.with_client_cert_verifier(verifier.build().unwrap())
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let key = PrivateKeyDer::try_from(self.key.serialize_der()).unwrap();
+        Arc::new(builder.with_single_cert(vec![self.certificate.der().clone()], key).unwrap())
+    }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow, bail};
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1;
@@ -28,7 +28,8 @@ use tokio_rustls::TlsConnector;
 use super::worker::Failure;
 use crate::admin::model::Event;
 use crate::admin::{Command, Commands};
-use crate::config::notify::{self, Url};
+use crate::config::credentials;
+use crate::config::notify::Url;
 use crate::health::probe::insecure::AnyCertificate;
 
 /// Of an answer that nobody reads.
@@ -160,7 +161,10 @@ async fn send(
 fn token(file: &Path) -> anyhow::Result<HeaderValue> {
     let shown = file.display();
     let bytes = fs::read(file).with_context(|| format!("reading {shown}"))?;
-    notify::token(&bytes).with_context(|| format!("{shown} has no token"))
+    let token = credentials::token(&bytes).map_err(|error| anyhow!("{shown} {error}"))?;
+    let mut value = HeaderValue::from_str(&format!("Bearer {token}")).context("its token")?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
 /// Read each time: events are rare, and files change.

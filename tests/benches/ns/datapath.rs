@@ -8,6 +8,7 @@ use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::control::maglev;
+use fairlead::datapath::clock::Clock;
 use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
 use lb_common::backend::Backend;
 use lb_common::filter::{AddressFilter, Filters};
@@ -34,7 +35,10 @@ impl Datapath {
         let [map_of_established, map_of_half_open] = scenario
             .family
             .pick([map::ESTABLISHED, map::HALF_OPEN], [map::ESTABLISHED6, map::HALF_OPEN6]);
-        let mut ebpf = EbpfLoader::new()
+        let clock = Clock::measure();
+        let mut loader = EbpfLoader::new();
+        clock.apply(&mut loader);
+        let mut ebpf = loader
             .map_max_entries(map_of_established, established)
             .map_max_entries(map_of_half_open, half_open)
             .load(fairlead::datapath::OBJECT)

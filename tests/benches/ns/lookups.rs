@@ -18,12 +18,12 @@ const PATHS: [Path; 11] = [
     path("known flow, both directions", 1, 0, 0),
     path("known flow, request, once a second", 4, 1, 0),
     path("known flow, FIN or RST", 3, 0, 0),
-    path("half-open flow, SYN-ACK", 4, 0, 0),
-    path("half-open flow, ACK of the handshake", 5, 0, 2),
-    path("half-open flow, unanswered data", 5, 0, 0),
-    path("new flow, nat", 9, 1, 2),
-    path("new flow, dnat", 10, 1, 2),
-    path("new flow, dsr", 5, 0, 1),
+    path("half-open flow, SYN-ACK", 3, 0, 0),
+    path("half-open flow, ACK of the handshake", 4, 0, 2),
+    path("half-open flow, unanswered data", 4, 0, 0),
+    path("new flow, nat", 5, 1, 2),
+    path("new flow, dnat", 6, 1, 2),
+    path("new flow, dsr", 4, 0, 1),
     path("of a dnat backend's host, not for a VIP", 5, 0, 0),
 ];
 

@@ -7,6 +7,7 @@ use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, PerCpuArray, PerCpuValues};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
+use fairlead::datapath::clock::Clock;
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters};
 use lb_common::conntrack::FlowHalf;
@@ -50,7 +51,10 @@ pub(super) fn give_back(sizes: Sizes, mut ebpf: Ebpf) {
 }
 
 fn load(sizes: Sizes) -> Ebpf {
-    let mut ebpf = EbpfLoader::new()
+    let clock = Clock::measure();
+    let mut loader = EbpfLoader::new();
+    clock.apply(&mut loader);
+    let mut ebpf = loader
         .map_max_entries(map::ESTABLISHED, sizes.established)
         .map_max_entries(map::ESTABLISHED6, sizes.established)
         .map_max_entries(map::HALF_OPEN, sizes.half_open)

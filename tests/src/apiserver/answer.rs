@@ -19,13 +19,12 @@ pub(super) async fn answer(
     if mode == Mode::Slow {
         sleep(SLOWNESS).await;
     }
-    let health = |well: bool| match well {
-        true => text(StatusCode::OK, "ok".to_owned()),
-        false => text(StatusCode::INTERNAL_SERVER_ERROR, format!("[-]{}", mode.as_str())),
-    };
     Ok(match (request.method(), request.uri().path()) {
-        (&Method::GET, "/readyz" | "/healthz") => health(mode.ready()),
-        (&Method::GET, "/livez") => health(mode.live()),
+        (&Method::GET, path @ ("/readyz" | "/healthz" | "/livez")) => {
+            let status = mode.status(path, request.uri().query());
+            let said = if status == StatusCode::OK { "ok" } else { mode.as_str() };
+            text(status, said.to_owned())
+        }
         (&Method::GET, "/version") => {
             let version =
                 json!({"major": "1", "minor": "34", "gitVersion": "v1.34.0-lab", "server": name});

@@ -4,7 +4,7 @@
 use std::convert::Infallible;
 use std::fmt::Write as _;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Extension;
 use axum::body::Body;
@@ -18,7 +18,7 @@ use tokio::time::timeout;
 
 use crate::admin::api::{Answer, Api, Refusal};
 use crate::admin::connection::Endless;
-use crate::admin::model::{Event, What};
+use crate::admin::model::{Event, What, rfc3339};
 use crate::events::{Batch, Events};
 
 /// Who follows keeps a connection, of which there are not many.
@@ -152,7 +152,8 @@ impl Form {
         let mut text = String::new();
         if let Some((from, to)) = *missed {
             let what = What::Gap { from, to };
-            let gap = Event { sequence: to, time: String::new(), message: what.to_string(), what };
+            let (time, message) = (now(), what.to_string());
+            let gap = Event { sequence: to, time, message, what };
             self.add(&mut text, &gap);
         }
         for event in events {
@@ -180,6 +181,11 @@ impl Form {
             Self::ServerSent => Bytes::from_static(b":\n\n"),
         }
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a driver: stamps gaps")]
+fn now() -> String {
+    rfc3339(SystemTime::now())
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use lb_common::addr::{Ipv4Be, PortBe, Ports};
 use lb_common::conntrack::{FlowHalf, TcpState, Timeouts, flag};
@@ -73,7 +73,7 @@ impl Fake {
             (Query::ResetFlows { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
             (Query::Trace { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
             (Query::Config { reply }, Some(why)) => drop(reply.send(Err(why))),
-            (Query::Config { reply }, None) => drop(reply.send(Ok(shown()))),
+            (Query::Config { reply }, None) => drop(reply.send(Ok(SHOWN.clone()))),
             (Query::Flows { reply }, None) => {
                 // Removed flows must not shift those that are still to be read.
                 let fixed = Self { next: 0, ..self.clone() };
@@ -183,11 +183,12 @@ fn directory() -> Directory {
     }
 }
 
-fn shown() -> EffectiveConfig {
+/// Made once: a thousand clients ask for it.
+static SHOWN: LazyLock<EffectiveConfig> = LazyLock::new(|| {
     let config = parse(EXAMPLE, Path::new("example.yaml")).unwrap();
     let Shown { yaml, json: config, hidden } = show(&config).unwrap();
     EffectiveConfig { yaml, config, hidden, ..EffectiveConfig::default() }
-}
+});
 
 fn trace(client: IpAddr, vip: IpAddr) -> Trace {
     Trace {

@@ -30,7 +30,7 @@ fn values_are_given_by_key_from_and_to() {
         service.vips.push("fd00::100".parse().unwrap());
         service.backends[1].weight = 7;
         service.reset_delay = Duration::from_millis(1500);
-        service.health.fall = 5;
+        service.health.pace.fall.timeout = 5;
         service.allow.push(super::super::Cidr::containing("10.0.0.0".parse().unwrap(), 8));
     });
     assert_eq!(
@@ -41,7 +41,7 @@ fn values_are_given_by_key_from_and_to() {
             "limits.flows: 131072 -> 7",
             "services[kube-apiserver].allow: [] -> [10.0.0.0/8]",
             "services[kube-apiserver].backends[cp2].weight: 100 -> 7",
-            "services[kube-apiserver].health.fall: 3 -> 5",
+            "services[kube-apiserver].health.fall.timeout: 3 -> 5",
             "services[kube-apiserver].mode: nat -> dsr",
             "services[kube-apiserver].reset_delay: 3s -> 1s 500ms",
             "services[kube-apiserver].vips: [10.0.0.100] -> [10.0.0.100, fd00::100]",

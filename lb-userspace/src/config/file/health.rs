@@ -1,31 +1,18 @@
 //! How a service's backends are probed. Pure.
 
-use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
-use rustls::pki_types::ServerName;
 use serde_saphyr::Spanned;
 
-use super::super::{HealthCheck, Probe, Verify};
+use super::super::{HealthCheck, Probe};
 use super::reader::Reader;
-use super::scalar::{quoted, show};
-use super::{Field, HealthFile, Reference, Referenced, Spot};
-
-/// Where kubeadm puts the cluster's CA.
-const DEFAULT_CA: &str = "/etc/kubernetes/pki/ca.crt";
-const DEFAULT_PATH: &str = "/readyz";
-const DEFAULT_SERVER_NAME: &str = "kubernetes";
+use super::scalar::show;
+use super::{HealthFile, Spot};
 
 const SHORTEST: Duration = Duration::from_millis(10);
-const INTERVAL: Duration = Duration::from_secs(1);
-const FAST_INTERVAL: Duration = Duration::from_millis(250);
-const LONGEST_INTERVAL: Duration = Duration::from_secs(3600);
+const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const TIMEOUT: Duration = Duration::from_secs(1);
 const LONGEST_TIMEOUT: Duration = Duration::from_secs(60);
-const COUNT: RangeInclusive<u32> = 1..=100;
-const RISE: u32 = 2;
-const FALL: u32 = 3;
 
 #[derive(Clone, Copy)]
 enum Kind {
@@ -43,9 +30,8 @@ impl Reader<'_> {
         let Some(file) = file else {
             let scope = service.key("health");
             let file = HealthFile::default();
-            let verify = self.ca(scope.key("ca_file"), DEFAULT_CA);
-            let probe = self.https(&scope, &file, verify);
-            return self.pace(&scope, &file, probe);
+            let probe = self.https(&scope, &file);
+            return self.timed(&scope, &file, probe);
         };
         let scope = service.of("health", file);
         let file = &file.value;
@@ -55,147 +41,44 @@ impl Reader<'_> {
             &[("https", Kind::Https), ("http", Kind::Http), ("tcp", Kind::Tcp)],
         );
         let probe = match kind {
-            Some(Kind::Https) => {
-                let verify = self.verify(&scope, file);
-                self.https(&scope, file, verify)
-            }
+            Some(Kind::Https) => self.https(&scope, file),
             Some(Kind::Http) => {
                 self.no_tls(&scope, file, "http");
-                Probe::Http { path: self.path(&scope, file) }
+                Probe::Http { request: self.request(&scope, file) }
             }
             Some(Kind::Tcp) => {
                 self.no_tls(&scope, file, "tcp");
-                self.pointless(&scope, "path", &file.path, "tcp");
+                self.no_http(&scope, file);
                 Probe::Tcp
             }
             // Which keys belong here is not known; the type is refused already.
             None => Probe::Tcp,
         };
-        self.pace(&scope, file, probe)
+        self.timed(&scope, file, probe)
     }
 
-    fn https(&mut self, scope: &Spot, file: &HealthFile, verify: Verify) -> Probe {
-        let name = file.server_name.as_ref().map_or(DEFAULT_SERVER_NAME, |it| it.value.as_str());
-        if ServerName::try_from(name).is_err() {
-            self.wrong(
-                &scope.field("server_name", &file.server_name),
-                format_args!(
-                    "{} is neither a DNS name nor an address; write a name that the certificates \
-                     have, such as {DEFAULT_SERVER_NAME}",
-                    quoted(name)
-                ),
-            );
-        }
-        Probe::Https { path: self.path(scope, file), server_name: name.to_owned(), verify }
+    fn timed(&mut self, scope: &Spot, file: &HealthFile, probe: Probe) -> HealthCheck {
+        let spot = scope.field("timeout", &file.timeout);
+        let range = SHORTEST..=LONGEST_TIMEOUT;
+        let timeout = self.duration(&spot, &file.timeout, &range, TIMEOUT);
+        let connect_timeout = self.connect_timeout(scope, file, timeout);
+        HealthCheck { probe, connect_timeout, timeout, pace: self.pace(scope, file) }
     }
 
-    /// Who says nothing trusts the cluster's CA, where kubeadm puts it.
-    fn verify(&mut self, scope: &Spot, file: &HealthFile) -> Verify {
-        let spot = scope.field("insecure_skip_verify", &file.insecure_skip_verify);
-        let is_insecure = self.boolean(&spot, &file.insecure_skip_verify);
-        match (&file.ca_file, is_insecure) {
-            (Some(ca), false) => self.ca(scope.of("ca_file", ca), &ca.value),
-            (None, true) => Verify::Skip,
-            (Some(_), true) => {
-                self.wrong(
-                    &spot,
-                    "ca_file is there too; keep ca_file, or remove it to accept any certificate",
-                );
-                Verify::Skip
-            }
-            (None, false) => self.ca(scope.key("ca_file"), DEFAULT_CA),
-        }
-    }
-
-    fn ca(&mut self, spot: Spot, text: &str) -> Verify {
-        let path = PathBuf::from(text);
-        if path.is_absolute() {
-            self.references.push(Reference { path: path.clone(), spot, what: Referenced::Ca });
-        } else {
+    fn connect_timeout(&mut self, scope: &Spot, file: &HealthFile, timeout: Duration) -> Duration {
+        let default = CONNECT_TIMEOUT.min(timeout);
+        let spot = scope.field("connect_timeout", &file.connect_timeout);
+        let range = SHORTEST..=LONGEST_TIMEOUT;
+        let connect = self.duration(&spot, &file.connect_timeout, &range, default);
+        if connect > timeout {
+            let (connect, timeout) = (show(connect), show(timeout));
             self.wrong(
                 &spot,
                 format_args!(
-                    "{} is not an absolute path; write one such as {DEFAULT_CA}",
-                    quoted(text)
+                    "{connect} is longer than `timeout`; write at most {timeout}, or remove the key"
                 ),
             );
         }
-        Verify::Ca(path)
-    }
-
-    fn path(&mut self, scope: &Spot, file: &HealthFile) -> String {
-        let Some(path) = &file.path else {
-            return DEFAULT_PATH.to_owned();
-        };
-        let text = &path.value;
-        let is_refused = |c: char| !c.is_ascii_graphic();
-        if !text.starts_with('/') || text.contains(is_refused) {
-            self.wrong(
-                &scope.of("path", path),
-                format_args!(
-                    "{} is no HTTP path; write one that starts with / and has no spaces: \
-                     {DEFAULT_PATH}",
-                    quoted(text)
-                ),
-            );
-        }
-        text.clone()
-    }
-
-    fn no_tls(&mut self, scope: &Spot, file: &HealthFile, kind: &str) {
-        self.pointless(scope, "ca_file", &file.ca_file, kind);
-        self.pointless(scope, "insecure_skip_verify", &file.insecure_skip_verify, kind);
-        self.pointless(scope, "server_name", &file.server_name, kind);
-    }
-
-    fn pointless(&mut self, scope: &Spot, key: &str, field: &Field, kind: &str) {
-        if let Some(value) = field {
-            let spot = scope.of(key, value);
-            self.wrong(
-                &spot,
-                format_args!(
-                    "means nothing to a probe of type {kind}; remove it, or write `type: https`"
-                ),
-            );
-        }
-    }
-
-    fn pace(&mut self, scope: &Spot, file: &HealthFile, probe: Probe) -> HealthCheck {
-        let interval = self.duration(
-            &scope.field("interval", &file.interval),
-            &file.interval,
-            &(SHORTEST..=LONGEST_INTERVAL),
-            INTERVAL,
-        );
-        HealthCheck {
-            probe,
-            interval,
-            fast_interval: self.fast_interval(scope, file, interval),
-            timeout: self.duration(
-                &scope.field("timeout", &file.timeout),
-                &file.timeout,
-                &(SHORTEST..=LONGEST_TIMEOUT),
-                TIMEOUT,
-            ),
-            rise: self.number(&scope.field("rise", &file.rise), &file.rise, &COUNT, RISE),
-            fall: self.number(&scope.field("fall", &file.fall), &file.fall, &COUNT, FALL),
-        }
-    }
-
-    fn fast_interval(&mut self, scope: &Spot, file: &HealthFile, interval: Duration) -> Duration {
-        let default = FAST_INTERVAL.min(interval);
-        let spot = scope.field("fast_interval", &file.fast_interval);
-        let range = SHORTEST..=LONGEST_INTERVAL;
-        let fast = self.duration(&spot, &file.fast_interval, &range, default);
-        if fast > interval {
-            let (fast, interval) = (show(fast), show(interval));
-            self.wrong(
-                &spot,
-                format_args!(
-                    "{fast} is longer than `interval`; write at most {interval}, or remove the key"
-                ),
-            );
-        }
-        fast
+        connect
     }
 }

@@ -9,8 +9,8 @@ use serde_saphyr::Spanned;
 
 use super::super::notify::{Action, Target, Url};
 use super::reader::Reader;
-use super::scalar::{self, quoted};
-use super::{NotifyFile, Reference, Referenced, Spot};
+use super::scalar;
+use super::{Content, NotifyFile, Spot};
 use crate::admin::model::Kind;
 
 const MAX_TARGETS: usize = 32;
@@ -125,11 +125,11 @@ impl Reader<'_> {
                 self.wrong(&spot.element(index, word), "has a zero byte; remove it");
             }
         }
-        self.refer(
+        self.file(
             spot.element(0, program),
             &program.value,
-            Referenced::Program,
             "/usr/local/bin/page",
+            Content::Program,
         );
         Some(Action::Exec { exec: words.value.iter().map(|word| word.value.clone()).collect() })
     }
@@ -148,7 +148,7 @@ impl Reader<'_> {
         );
         let token_file = file.token_file.as_ref().map(|token| {
             let example = "/etc/fairlead/webhook.token";
-            self.refer(scope.of("token_file", token), &token.value, Referenced::Token, example)
+            self.file(scope.of("token_file", token), &token.value, example, Content::Token)
         });
         let Some(webhook) = Url::parse(&text.value) else {
             // Not quoted: it may be secret.
@@ -176,11 +176,11 @@ impl Reader<'_> {
         }
         match (&file.ca_file, is_insecure) {
             (Some(ca), false) => {
-                Some(self.refer(scope.of("ca_file", ca), &ca.value, Referenced::Ca, DEFAULT_CA))
+                Some(self.file(scope.of("ca_file", ca), &ca.value, DEFAULT_CA, Content::Ca))
             }
             (None, false) => {
                 let spot = scope.key("ca_file");
-                Some(self.refer(spot, DEFAULT_CA, Referenced::Ca, DEFAULT_CA))
+                Some(self.file(spot, DEFAULT_CA, DEFAULT_CA, Content::Ca))
             }
             (Some(ca), true) => {
                 self.wrong(
@@ -191,20 +191,5 @@ impl Reader<'_> {
             }
             (None, true) => None,
         }
-    }
-
-    /// An absolute path, to be looked at by `load`.
-    fn refer(&mut self, spot: Spot, text: &str, what: Referenced, example: &str) -> PathBuf {
-        let path = PathBuf::from(text);
-        if path.is_absolute() {
-            self.references.push(Reference { path: path.clone(), spot, what });
-        } else {
-            let shown = quoted(text);
-            self.wrong(
-                &spot,
-                format_args!("{shown} is not an absolute path; write one such as {example}"),
-            );
-        }
-        path
     }
 }

@@ -6,8 +6,9 @@ use proptest::prelude::*;
 use rstest::rstest;
 
 use super::super::{
-    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Family, HealthCheck, Limits, Mode,
-    OnAllDown, Probe, RateLimit, Service, Timeouts, Verify, XdpMode,
+    Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Fall, Family, HealthCheck, Identity,
+    Limits, Mode, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses, Timeouts, Tls,
+    Verify, XdpMode,
 };
 use super::parse;
 
@@ -110,15 +111,33 @@ fn every_value_can_be_other_than_the_default() {
         ],
         health: HealthCheck {
             probe: Probe::Https {
-                path: "/livez?verbose".to_owned(),
-                server_name: "10.96.0.1".to_owned(),
-                verify: Verify::Skip,
+                request: Request {
+                    path: "/k8s/readyz?verbose".to_owned(),
+                    degraded_path: None,
+                    live_path: Some("/live".to_owned()),
+                    host: Some("api.example.com".to_owned()),
+                    expect_status: Statuses::new([204..=204, 300..=302]),
+                },
+                tls: Tls {
+                    identity: Some(Identity {
+                        cert_file: PathBuf::from("/etc/fairlead/client.crt"),
+                        key_file: PathBuf::from("/etc/fairlead/client.key"),
+                    }),
+                    ..Tls::new("10.96.0.1", Verify::Skip)
+                },
             },
-            interval: Duration::from_millis(1500),
-            fast_interval: Duration::from_millis(100),
+            connect_timeout: Duration::from_millis(300),
             timeout: Duration::from_millis(700),
-            rise: 1,
-            fall: 5,
+            pace: Pace {
+                interval: Duration::from_millis(1500),
+                fast_interval: Duration::from_millis(100),
+                down_interval: Duration::from_secs(3),
+                rise: 1,
+                fall: Fall { refused: 1, timeout: 5, status: 4, certificate: 1, protocol: 7 },
+                damping: Duration::ZERO,
+                slow_start: Duration::from_secs(20),
+                shutdown_delay: Some(Duration::from_secs(5)),
+            },
         },
     };
     assert_eq!(
@@ -129,12 +148,7 @@ fn every_value_can_be_other_than_the_default() {
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
             notify: notifications(),
-            admin: Admin {
-                socket: PathBuf::from("/tmp/a.sock"),
-                listen: None,
-                state_file: Some(PathBuf::from("/tmp/a.json")),
-                watch_config: true,
-            },
+            admin: other_admin(),
         }
     );
 }
@@ -148,7 +162,7 @@ fn vips_of_a_config_include_snat_addresses() {
 
 #[rstest]
 #[case::tcp("health: { type: tcp }", Probe::Tcp)]
-#[case::http("health: { type: http }", Probe::Http { path: "/readyz".to_owned() })]
+#[case::http("health: { type: http }", Probe::Http { request: default_request() })]
 fn probes_without_tls_need_no_ca(#[case] line: &str, #[case] probe: Probe) {
     let config = parsed(&format!("{MINIMAL}    {line}\n"));
     assert_eq!(config.services[0].health, HealthCheck { probe, ..default_health() });
@@ -171,7 +185,7 @@ fn durations_have_units(#[case] text: &str, #[case] millis: u64) {
 #[test]
 fn fast_interval_follows_a_shorter_interval() {
     let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, interval: 100ms }}\n"));
-    assert_eq!(config.services[0].health.fast_interval, Duration::from_millis(100));
+    assert_eq!(config.services[0].health.pace.fast_interval, Duration::from_millis(100));
 }
 
 #[test]
@@ -279,6 +293,15 @@ fn burst_is_the_rate_unless_given() {
     assert_eq!(config.services[0].rate_limit, Some(expected));
 }
 
+fn other_admin() -> Admin {
+    Admin {
+        socket: PathBuf::from("/tmp/a.sock"),
+        listen: None,
+        state_file: Some(PathBuf::from("/tmp/a.json")),
+        watch_config: true,
+    }
+}
+
 fn parsed(text: &str) -> Config {
     parse(text, Path::new("f")).unwrap()
 }
@@ -295,16 +318,51 @@ fn backend(name: &str, host: u8, port: u16) -> Backend {
 fn default_health() -> HealthCheck {
     HealthCheck {
         probe: Probe::Https {
-            path: "/readyz".to_owned(),
-            server_name: "kubernetes".to_owned(),
-            verify: Verify::Ca(PathBuf::from("/etc/kubernetes/pki/ca.crt")),
+            request: default_request(),
+            tls: Tls::new("kubernetes", default_ca()),
         },
-        interval: Duration::from_secs(1),
-        fast_interval: Duration::from_millis(250),
+        connect_timeout: Duration::from_millis(500),
         timeout: Duration::from_secs(1),
-        rise: 2,
-        fall: 3,
+        pace: Pace {
+            interval: Duration::from_secs(1),
+            fast_interval: Duration::from_millis(250),
+            down_interval: Duration::from_secs(2),
+            rise: 2,
+            fall: Fall { refused: 2, timeout: 3, status: 3, certificate: 3, protocol: 3 },
+            damping: Duration::from_secs(10),
+            slow_start: Duration::ZERO,
+            shutdown_delay: None,
+        },
     }
+}
+
+#[rstest]
+#[case::more("5", Fall { refused: 2, timeout: 5, status: 5, certificate: 5, protocol: 5 })]
+#[case::one("1", Fall { refused: 1, timeout: 1, status: 1, certificate: 1, protocol: 1 })]
+#[case::some("{ refused: 1, status: 4 }", Fall { refused: 1, status: 4, ..Fall::default() })]
+#[case::none("{}", Fall::default())]
+fn fall_is_a_number_or_one_for_each_class(#[case] text: &str, #[case] fall: Fall) {
+    let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, fall: {text} }}\n"));
+    assert_eq!(config.services[0].health.pace.fall, fall);
+}
+
+/// A backend that is down is not probed more often than one that is up, unless the file says so.
+#[test]
+fn the_down_interval_follows_a_long_interval() {
+    let config = parsed(&format!("{MINIMAL}    health: {{ type: tcp, interval: 5s }}\n"));
+    assert_eq!(config.services[0].health.pace.down_interval, Duration::from_secs(5));
+}
+
+fn default_request() -> Request {
+    Request {
+        degraded_path: Some("/readyz?exclude=etcd&exclude=etcd-readiness".to_owned()),
+        live_path: Some("/livez".to_owned()),
+        ..Request::new("/readyz")
+    }
+}
+
+fn default_ca() -> Verify {
+    Verify::Ca(PathBuf::from("/etc/kubernetes/pki/ca.crt"))
 }
 
 fn ip(text: &str) -> IpAddr {

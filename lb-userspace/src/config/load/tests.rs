@@ -43,6 +43,54 @@ fn directory_is_no_ca() {
     folder.assert_refused("6:24", "services[0].health.ca_file", "name a regular file");
 }
 
+/// Content of the client's certificate, its key and the token → key and remedy; `PAIR` stands for
+/// what fits.
+#[rstest]
+#[case::no_certificate("", "PAIR", "t", "client_cert_file", "name the client certificate")]
+#[case::cut("-----BEGIN CERTIFICATE-----\n", "PAIR", "t", "client_cert_file", "is broken PEM")]
+#[case::no_key("PAIR", "text", "t", "client_key_file", "has no PEM private key")]
+#[case::key_of_another(
+    "PAIR",
+    "OTHER",
+    "t",
+    "client_key_file",
+    "is not the key of that certificate"
+)]
+#[case::no_token("PAIR", "PAIR", "\n", "token_file", "name a file with one token")]
+#[case::two_tokens("PAIR", "PAIR", "a b", "token_file", "name a file with one token")]
+fn credentials_that_probes_could_not_use_are_refused(
+    #[case] cert: &str,
+    #[case] key: &str,
+    #[case] token: &str,
+    #[case] place: &str,
+    #[case] message: &str,
+) {
+    let keys = [rcgen::KeyPair::generate().unwrap(), rcgen::KeyPair::generate().unwrap()];
+    let client = rcgen::CertificateParams::new(Vec::new()).unwrap().self_signed(&keys[0]).unwrap();
+    let folder = Folder::new();
+    folder.write("ca.crt", client.pem().as_bytes());
+    let [own, other] = keys.map(|key| key.serialize_pem());
+    folder.write("client.crt", cert.replace("PAIR", &client.pem()).as_bytes());
+    folder.write("client.key", key.replace("PAIR", &own).replace("OTHER", &other).as_bytes());
+    folder.write("token", token.as_bytes());
+    let path = |name| folder.0.path().join(name).display().to_string();
+    let text = format!(
+        "services:\n  - name: api\n    vips: [10.0.0.100]\n    port: 6443\n    \
+         backends: [{{ name: cp1, address: 10.0.0.11 }}]\n    health:\n      ca_file: {}\n      \
+         client_cert_file: {}\n      client_key_file: {}\n      token_file: {}\n",
+        path("ca.crt"),
+        path("client.crt"),
+        path("client.key"),
+        path("token"),
+    );
+    folder.write("fairlead.yaml", text.as_bytes());
+    let error = folder.load().unwrap_err();
+    let [problem] = error.problems() else { panic!("not one problem:\n{error}") };
+    assert_eq!(problem.key, format!("services[0].health.{place}"), "{error}");
+    assert!(problem.message.contains(message), "no {message:?} in: {error}");
+    assert!(!error.to_string().contains("PRIVATE"), "{error}");
+}
+
 #[test]
 fn text_that_is_not_utf8_is_refused_where_it_is() {
     let folder = Folder::new();

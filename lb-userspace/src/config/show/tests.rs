@@ -73,32 +73,83 @@ fn timeouts() -> impl Strategy<Value = Timeouts> {
     )
 }
 
+fn request() -> impl Strategy<Value = Request> {
+    let path = || "/[a-z0-9?&=:%~!]{0,12}";
+    let tier = || proptest::option::of(path());
+    let statuses = proptest::collection::vec((200..400_u16, 400..=599_u16), 0..3)
+        .prop_map(|ranges| Statuses::new(ranges.into_iter().map(|(first, last)| first..=last)));
+    let host = proptest::option::of("[a-z][a-z0-9.:]{0,9}");
+    (path(), tier(), tier(), host, statuses).prop_map(
+        |(path, degraded_path, live_path, host, expect_status)| Request {
+            path,
+            degraded_path,
+            live_path,
+            host,
+            expect_status,
+        },
+    )
+}
+
+fn tls() -> impl Strategy<Value = Tls> {
+    let file = || "/[a-z#: ]{1,12}".prop_map(PathBuf::from);
+    let identity = proptest::option::of(
+        (file(), file()).prop_map(|(cert_file, key_file)| Identity { cert_file, key_file }),
+    );
+    let trust = prop_oneof![
+        (file(), proptest::option::of(file())).prop_map(|(ca, token)| (Verify::Ca(ca), token)),
+        Just((Verify::Skip, None)),
+    ];
+    ("[a-z]{1,9}", identity, trust).prop_map(|(server_name, identity, (verify, token_file))| Tls {
+        server_name,
+        verify,
+        identity,
+        token_file,
+    })
+}
+
 fn probe() -> impl Strategy<Value = Probe> {
-    let path = "/[a-z0-9?&=#:%~!]{0,12}";
-    let verify =
-        prop_oneof!["/[a-z#: ]{1,12}".prop_map(|path| Verify::Ca(path.into())), Just(Verify::Skip)];
     prop_oneof![
         Just(Probe::Tcp),
-        path.prop_map(|path| Probe::Http { path }),
-        (path, "[a-z]{1,9}", verify).prop_map(|(path, server_name, verify)| Probe::Https {
-            path,
-            server_name,
-            verify
-        }),
+        request().prop_map(|request| Probe::Http { request }),
+        (request(), tls()).prop_map(|(request, tls)| Probe::Https { request, tls }),
     ]
 }
 
-fn health() -> impl Strategy<Value = HealthCheck> {
-    (probe(), 10..3_600_000_u64, 10..60_000_u64, 1..=100_u32, 1..=100_u32, any::<bool>()).prop_map(
-        |(probe, interval, timeout, rise, fall, fast)| HealthCheck {
-            probe,
+fn pace() -> impl Strategy<Value = Pace> {
+    let number = || 1..=100_u32;
+    let fall = (number(), number(), number(), number(), number()).prop_map(
+        |(refused, timeout, status, certificate, protocol)| Fall {
+            refused,
+            timeout,
+            status,
+            certificate,
+            protocol,
+        },
+    );
+    let times = (10..3_600_000_u64, any::<bool>(), time(3600), time(3600), time(3600));
+    (times, number(), fall, proptest::option::of(time(3600))).prop_map(
+        |((interval, fast, down_interval, damping, slow_start), rise, fall, shutdown_delay)| Pace {
             interval: Duration::from_millis(interval),
             fast_interval: Duration::from_millis(if fast { 10 } else { interval }),
-            timeout: Duration::from_millis(timeout),
+            down_interval,
             rise,
             fall,
+            damping,
+            slow_start,
+            shutdown_delay,
         },
     )
+}
+
+fn health() -> impl Strategy<Value = HealthCheck> {
+    (probe(), pace(), 10..60_000_u64, any::<bool>()).prop_map(|(probe, pace, timeout, short)| {
+        HealthCheck {
+            probe,
+            connect_timeout: Duration::from_millis(if short { 10 } else { timeout }),
+            timeout: Duration::from_millis(timeout),
+            pace,
+        }
+    })
 }
 
 /// The addresses of one service; no two have one in common.

@@ -2,16 +2,21 @@ use rstest::rstest;
 
 use super::*;
 use crate::config::{
-    Backend, HealthCheck, Limits, Mode, Probe, Service, Timeouts as ConfiguredTimeouts, XdpMode,
+    Backend, HealthCheck, Limits, Mode, Pace, Probe, Service, Timeouts as ConfiguredTimeouts,
+    XdpMode,
 };
 
 use Admin::{Disabled, Draining, Enabled};
-use Health::{Down, Unknown, Up};
+use Health::{Degraded, Down, Unknown, Unverified, Up};
 
 #[rstest]
 #[case(Enabled, Unknown, State::Unknown)]
 #[case(Enabled, Up, State::Up)]
 #[case(Enabled, Down, State::Down)]
+#[case(Enabled, Unverified, State::Up)]
+#[case(Enabled, Degraded, State::Degraded)]
+#[case(Enabled, Health::Draining, State::Draining)]
+#[case(Disabled, Degraded, State::Disabled)]
 #[case(Draining, Up, State::Draining)]
 #[case(Draining, Down, State::Draining)]
 #[case(Disabled, Up, State::Disabled)]
@@ -37,6 +42,15 @@ fn operators_overrule_probes(
 #[case::all_down([Down, Down, Down], &[1, 2, 3], &[1, 2, 3], true)]
 #[case::the_last_set([Down, Down, Down], &[2], &[2], true)]
 #[case::unknown_never_gets_traffic([Unknown, Down, Down], &[1, 2], &[2], true)]
+#[case::unverified_is_up([Unverified, Up, Down], &[], &[1, 2], false)]
+#[case::all_unverified([Unverified, Unverified, Unverified], &[], &[1, 2, 3], false)]
+#[case::degraded_waits([Degraded, Up, Degraded], &[1, 2, 3], &[2], false)]
+#[case::all_degraded([Degraded, Degraded, Degraded], &[1, 2, 3], &[1, 2, 3], false)]
+#[case::degraded_before_panic([Degraded, Down, Health::Draining], &[2, 3], &[1], false)]
+#[case::draining_waits([Health::Draining, Up, Up], &[1, 2, 3], &[2, 3], false)]
+#[case::all_not_ready([Health::Draining; 3], &[1, 2, 3], &[1, 2, 3], true)]
+#[case::not_ready_before_dead([Health::Draining, Down, Down], &[1, 2, 3], &[1], true)]
+#[case::not_ready_and_never_up([Health::Draining, Down, Down], &[2], &[2], true)]
 fn new_flows_go_to(
     #[case] healths: [Health; 3],
     #[case] before: &[u8],
@@ -86,17 +100,75 @@ fn a_weight_of_an_operator_replaces_the_configured_one() {
 }
 
 #[test]
+fn a_backend_that_comes_back_gets_a_part_of_its_weight() {
+    let mut view = view([Up, Up, Degraded]);
+    view.shares.extend([(name(1), 25), (name(3), 25)]);
+    let weights = |view: &View| -> Vec<u16> {
+        let service = only(&config(OnAllDown::FailOpen), view);
+        service.backends.iter().map(|backend| backend.effective_weight).collect()
+    };
+    assert_eq!(weights(&view), [25, 100, 0]);
+    let weight = |weight| Override { weight: Some(weight), ..Override::default() };
+    view.overrides.insert(name(1), weight(3));
+    assert_eq!(weights(&view), [1, 100, 0], "never nothing of something");
+    view.overrides.insert(name(1), weight(0));
+    assert_eq!(weights(&view), [0, 100, 0]);
+    view.overrides.insert(name(1), weight(u16::MAX));
+    assert_eq!(weights(&view), [16_383, 100, 0]);
+}
+
+/// Who is held because it flaps is better than who is dead, and than nobody.
+#[rstest]
+#[case::somebody_is_up([Down, Up, Down], &[2])]
+#[case::nobody_else([Down, Down, Down], &[1])]
+#[case::degraded_is_better([Down, Degraded, Down], &[2])]
+fn a_held_backend_is_used_when_nobody_else_is(
+    #[case] healths: [Health; 3],
+    #[case] expected: &[u8],
+    #[values(OnAllDown::FailOpen, OnAllDown::Reject)] on_all_down: OnAllDown,
+) {
+    let mut view = view(healths);
+    view.held.insert(name(1));
+    view.last_up = last_up(&[1, 2, 3]);
+    let service = only(&config(on_all_down), &view);
+    assert_eq!((taking(&service), service.panic), (expected.to_vec(), false));
+    let service = only(&config(on_all_down), &view.admin(1, Disabled));
+    assert!(!taking(&service).contains(&1));
+}
+
+#[test]
 fn the_set_that_was_up_is_remembered_while_all_are_down() {
     let config = config(OnAllDown::FailOpen);
-    let first = last_up_after(&desired(&config, &view([Up, Down, Up])), &LastUp::new());
-    assert_eq!(first, last_up(&[1, 3]));
+    let start = origin();
+    let after = |healths, previous: &LastUp, seconds| {
+        let mut view = view(healths);
+        view.last_up.clone_from(previous);
+        let desired = desired(&config, &view);
+        last_up_after(&desired, previous, start + Duration::from_secs(seconds))
+    };
+    let first = after([Up, Down, Up], &LastUp::new(), 0);
+    assert_eq!(names_of(&first), ["cp1", "cp3"]);
+    let panicking = after([Down, Down, Down], &first, 1000);
+    assert_eq!(panicking, first);
+    let next = after([Down, Up, Down], &panicking, 1001);
+    assert_eq!(names_of(&next), ["cp2"]);
+}
 
-    let mut all_down = view([Down, Down, Down]);
-    all_down.last_up.clone_from(&first);
-    let panicking = desired(&config, &all_down);
-    assert_eq!(last_up_after(&panicking, &first), first);
-    let next = desired(&config, &view([Down, Up, Down]));
-    assert_eq!(last_up_after(&next, &first), last_up(&[2]));
+/// One after the other within seconds: most likely for one reason, which may be ours.
+#[test]
+fn those_that_were_up_just_before_the_last_one_are_of_the_set() {
+    let config = config(OnAllDown::FailOpen);
+    let start = origin();
+    let after = |healths, previous: &LastUp, seconds| {
+        let desired = desired(&config, &view(healths));
+        last_up_after(&desired, previous, start + Duration::from_secs(seconds))
+    };
+    let all = after([Up, Up, Up], &LastUp::new(), 0);
+    let two = after([Down, Up, Up], &all, 20);
+    assert_eq!(names_of(&two), ["cp2", "cp3"]);
+    let one = after([Down, Down, Up], &two, 25);
+    let none = after([Down, Down, Down], &one, 26);
+    assert_eq!(names_of(&none), ["cp2", "cp3"]);
 }
 
 #[test]
@@ -104,8 +176,10 @@ fn what_is_no_longer_configured_is_forgotten() {
     let mut config = config(OnAllDown::FailOpen);
     config.services[0].backends.remove(0);
     let all_down = desired(&config, &view([Down, Down, Down]));
-    assert_eq!(last_up_after(&all_down, &last_up(&[1, 2])), last_up(&[2]));
-    assert_eq!(last_up_after(&Desired::default(), &last_up(&[1, 2])), LastUp::new());
+    let left = last_up_after(&all_down, &last_up(&[1, 2]), origin());
+    assert_eq!(names_of(&left), ["cp2"]);
+    let nothing = last_up_after(&Desired::default(), &last_up(&[1, 2]), origin());
+    assert_eq!(nothing, LastUp::new());
 }
 
 #[test]
@@ -150,14 +224,15 @@ fn each_family_fails_open_to_its_own() {
     let mut config = config(OnAllDown::FailOpen);
     config.services[0].vips.push(ip("fd00::100"));
     config.services[0].backends[2].address = ip("fd00::3");
-    let both = last_up_after(&desired(&config, &view([Up, Down, Up])), &LastUp::new());
-    assert_eq!(both, last_up(&[1, 3]));
+    let now = origin();
+    let both = last_up_after(&desired(&config, &view([Up, Down, Up])), &LastUp::new(), now);
+    assert_eq!(names_of(&both), ["cp1", "cp3"]);
     let mut view = view([Up, Down, Down]);
     view.last_up = both.clone();
     let after = desired(&config, &view);
     assert_eq!((taking_names(&after.services[0]), after.services[0].panic), (vec!["cp1"], false));
     assert_eq!((taking_names(&after.services[1]), after.services[1].panic), (vec!["cp3"], true));
-    assert_eq!(last_up_after(&after, &both), both);
+    assert_eq!(last_up_after(&after, &both, now), both);
 }
 
 fn taking_names(service: &DesiredService) -> Vec<&str> {
@@ -192,7 +267,17 @@ fn last_up(numbers: &[u8]) -> LastUp {
     if numbers.is_empty() {
         return LastUp::new();
     }
-    LastUp::from([("api".to_owned(), numbers.iter().map(|number| name(*number).1).collect())])
+    let now = origin();
+    LastUp::from([("api".to_owned(), numbers.iter().map(|it| (name(*it).1, now)).collect())])
+}
+
+fn names_of(last_up: &LastUp) -> Vec<&str> {
+    last_up["api"].keys().map(String::as_str).collect()
+}
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do")]
+fn origin() -> Instant {
+    Instant::now()
 }
 
 fn only(config: &Config, view: &View) -> DesiredService {
@@ -228,11 +313,9 @@ fn config(on_all_down: OnAllDown) -> Config {
         backends: (1..=3).map(backend).collect(),
         health: HealthCheck {
             probe: Probe::Tcp,
-            interval: Duration::from_secs(1),
-            fast_interval: Duration::from_secs(1),
+            connect_timeout: Duration::from_millis(500),
             timeout: Duration::from_secs(1),
-            rise: 1,
-            fall: 1,
+            pace: Pace::default(),
         },
     };
     Config {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Instant;
 
 use lb_common::IPPROTO_TCP;
 use lb_common::addr::{Endpoint, IpBe, PortBe};
@@ -34,12 +35,33 @@ impl Controller {
     /// What a predecessor found of a backend.
     pub(super) fn adopted_health(&self, id: Option<BackendId>) -> Health {
         let adopted = id.and_then(|id| self.installed.backends.get(&id));
-        match adopted.and_then(|backend| State::from_u8(backend.state)) {
-            Some(State::Up | State::Draining | State::Disabled) => Health::Up,
-            Some(State::Down) => Health::Down,
-            Some(State::Free | State::Unknown | State::Removed) | None => Health::Unknown,
-        }
+        adopted.map_or(Health::Unknown, recorded_health)
     }
+}
+
+/// The record of a predecessor that wrote none is its state, as far as probes were its cause.
+fn recorded_health(backend: &Backend) -> Health {
+    let state = |number| match State::from_u8(number) {
+        Some(State::Up) => Some(Health::Up),
+        Some(State::Degraded) => Some(Health::Degraded),
+        Some(State::Draining) => Some(Health::Draining),
+        Some(State::Down) => Some(Health::Down),
+        Some(State::Unknown) => Some(Health::Unknown),
+        Some(State::Free | State::Disabled | State::Removed) | None => None,
+    };
+    state(backend.health).unwrap_or_else(|| match State::from_u8(backend.state) {
+        // By an operator.
+        Some(State::Draining | State::Disabled) => Health::Up,
+        Some(
+            State::Up
+            | State::Degraded
+            | State::Down
+            | State::Unknown
+            | State::Free
+            | State::Removed,
+        )
+        | None => state(backend.state).unwrap_or(Health::Unknown),
+    })
 }
 
 /// Identifiers by what the configuration says: there may be hundreds of thousands.
@@ -97,7 +119,7 @@ fn installed_service(
 }
 
 /// The backends that a predecessor's tables hold: what was up, or last was, when it ended.
-pub(super) fn adopted_last_up(config: &Config, installed: &Installed) -> LastUp {
+pub(super) fn adopted_last_up(config: &Config, installed: &Installed, now: Instant) -> LastUp {
     let mut last_up = LastUp::new();
     for service in &config.services {
         let tables = service
@@ -107,15 +129,43 @@ pub(super) fn adopted_last_up(config: &Config, installed: &Installed) -> LastUp 
         let ids: BTreeSet<_> = tables.flatten().collect();
         let endpoints: Vec<_> =
             ids.into_iter().filter_map(|id| installed.backends.get(id)).collect();
-        let names: BTreeSet<_> = service
+        let names: BTreeMap<_, _> = service
             .backends
             .iter()
             .filter(|backend| endpoints.iter().any(|found| is_at(found, backend.endpoint())))
-            .map(|backend| backend.name.clone())
+            .map(|backend| (backend.name.clone(), now))
             .collect();
         if !names.is_empty() {
             last_up.insert(service.name.clone(), names);
         }
     }
     last_up
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_probes_said_is_adopted_whatever_operators_did() {
+        let cases = [
+            (State::Up, State::Up, Health::Up),
+            (State::Degraded, State::Degraded, Health::Degraded),
+            (State::Draining, State::Draining, Health::Draining),
+            (State::Draining, State::Down, Health::Down),
+            (State::Disabled, State::Up, Health::Up),
+            (State::Disabled, State::Unknown, Health::Unknown),
+            (State::Removed, State::Down, Health::Down),
+            // Of a predecessor that recorded no health.
+            (State::Up, State::Free, Health::Up),
+            (State::Down, State::Free, Health::Down),
+            (State::Draining, State::Free, Health::Up),
+            (State::Free, State::Free, Health::Unknown),
+        ];
+        for (state, health, expected) in cases {
+            let backend =
+                Backend { state: state as u8, health: health as u8, ..Backend::default() };
+            assert_eq!(recorded_health(&backend), expected, "{state:?} {health:?}");
+        }
+    }
 }

@@ -30,7 +30,7 @@ impl Controller {
                     backend: backend.name.clone(),
                     endpoint: SocketAddr::new(backend.address, backend.port),
                 };
-                table.get(&key).is_some_and(|report| report.reason.is_hard())
+                table.get(&key).is_some_and(|report| report.is_hard())
             };
             due.extend(self.give_up.due(config, service, is_hard, now));
         }

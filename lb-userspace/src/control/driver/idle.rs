@@ -9,7 +9,6 @@ use lb_common::backend::BackendId;
 use lb_common::service::ServiceKey;
 
 use super::Controller;
-use crate::control::desired::DesiredBackend;
 use crate::control::idle_reset::{Action, Event};
 use crate::datapath::stale::Flow;
 
@@ -85,11 +84,11 @@ impl Controller {
         Ok(true)
     }
 
-    /// The installed services that have a backend up, by their numbers.
+    /// The installed services that a client finds a backend of, by their numbers.
     fn services_that_are_up(&self) -> BTreeSet<u32> {
         let services = self.desired.services.iter();
         services
-            .filter(|service| service.backends.iter().any(DesiredBackend::takes_flows))
+            .filter(|service| service.is_served())
             .filter_map(|service| {
                 let vip = IpBe::new(*service.vips.first()?);
                 let key = ServiceKey::new(vip, PortBe::new(service.port), lb_common::IPPROTO_TCP);

@@ -17,6 +17,7 @@ impl Controller {
         let sources = Sources {
             desired: &self.desired,
             health: &health,
+            standing: &self.standing,
             overrides: self.overrides.effective(),
             measured: &measured,
             since: &self.since,

@@ -11,8 +11,8 @@ use crate::admin::model::{Configuration, EffectiveConfig};
 use crate::admin::query::{FlowView, Query};
 use crate::config::show::{Shown, show};
 use crate::control::flows::{BackendNames, Directory, Named};
-use crate::datapath::clock::monotonic;
 use crate::datapath::flows::{self, FlowReader};
+use crate::datapath::now::monotonic;
 use crate::datapath::stale::Flow;
 
 impl Controller {

@@ -57,13 +57,13 @@ impl Controller {
         let present = self.snapshot.addresses.iter().map(|address| address.address);
         let held: BTreeSet<IpAddr> = present.filter(|address| wanted.contains(address)).collect();
         for (addresses, gained) in
-            [(self.held.difference(&held), false), (held.difference(&self.held), true)]
+            [(self.held_vips.difference(&held), false), (held.difference(&self.held_vips), true)]
         {
             for address in addresses {
                 self.events.push(What::Vip { address: address.to_string(), gained });
             }
         }
-        self.held = held;
+        self.held_vips = held;
     }
 
     /// The program runs on an interface.
@@ -76,5 +76,11 @@ impl Controller {
     pub(super) fn tell_detached(&self, interface: &str) {
         let interface = interface.to_owned();
         self.events.push(What::Datapath { interface, attached: false, mode: None });
+    }
+
+    /// Something about a service needs an operator.
+    pub(super) fn tell_alarm(&self, service: &str, alarm: &str) {
+        let (subject, reason) = (service.to_owned(), alarm.to_owned());
+        self.events.push(What::Alarm { subject, reason });
     }
 }

@@ -18,7 +18,7 @@ use lb_common::service::{
 
 use super::{Installed, PlanError, filters};
 use crate::config::Mode;
-use crate::control::desired::{Desired, DesiredBackend, DesiredService};
+use crate::control::desired::{self, Admin, Desired, DesiredBackend, DesiredService};
 use crate::control::maglev::{self, Entry};
 
 /// What the maps should hold.
@@ -216,6 +216,7 @@ fn add_backends(
             epoch: before.epoch,
             service: service_id,
             state: desired.state as u8,
+            health: desired::state(Admin::Enabled, desired.health) as u8,
             ..Backend::default()
         };
         target.backends.insert(id, backend);

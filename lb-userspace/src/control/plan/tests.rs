@@ -9,7 +9,8 @@ use lb_common::service::flag;
 
 use super::*;
 use crate::config::{self, Family, Mode};
-use crate::control::desired::{DesiredBackend, DesiredService};
+use crate::control::desired::{Admin, DesiredBackend, DesiredService};
+use crate::health::Health;
 
 mod modes;
 mod properties;
@@ -254,6 +255,8 @@ fn api(backends: &[u8]) -> DesiredService {
 
 fn backend(number: u8) -> DesiredBackend {
     DesiredBackend {
+        admin: Admin::Enabled,
+        health: Health::Up,
         name: format!("cp{number}"),
         address: vip(number),
         port: 6443,

@@ -4,16 +4,17 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use super::*;
+use crate::config::{Pace, Probe, Request};
 use crate::health::testing::{Behaviour, OK, Server};
 
-const CHECK: HealthCheck = HealthCheck {
-    probe: Probe::Tcp,
-    interval: Duration::from_secs(1),
-    fast_interval: Duration::from_millis(250),
-    timeout: Duration::from_secs(1),
-    rise: 2,
-    fall: 3,
-};
+fn check() -> HealthCheck {
+    HealthCheck {
+        probe: Probe::Tcp,
+        connect_timeout: Duration::from_millis(500),
+        timeout: Duration::from_secs(1),
+        pace: Pace::default(),
+    }
+}
 
 #[tokio::test(start_paused = true)]
 async fn a_hanging_backend_does_not_delay_another() {
@@ -75,7 +76,8 @@ async fn a_changed_check_keeps_the_state() {
     let before = bench.report("cp1").unwrap();
 
     bench.hang("cp1");
-    let check = HealthCheck { interval: Duration::from_secs(9), ..CHECK };
+    let pace = Pace { interval: Duration::from_secs(9), ..Pace::default() };
+    let check = HealthCheck { pace, ..check() };
     monitor.reconcile(vec![Target { check, ..target("cp1") }]);
     bench.pass(Duration::from_secs(5)).await;
     assert_eq!(bench.report("cp1").unwrap(), before);
@@ -178,7 +180,7 @@ async fn real_probes_reach_a_real_server() {
     let mut monitor = HealthMonitor::new(sender);
     let mut target = target("cp1");
     target.key.endpoint = server.endpoint;
-    target.check.probe = Probe::Http { path: "/readyz".to_owned() };
+    target.check.probe = Probe::Http { request: Request::new("/readyz") };
     target.check.timeout = Duration::from_secs(20);
     let key = target.key.clone();
     monitor.reconcile(vec![target]);
@@ -217,7 +219,7 @@ impl Bench {
             let found = script.once.pop_front().or_else(|| script.always.clone());
             Box::pin(async move {
                 match found {
-                    Some(reason) => reason,
+                    Some(reason) => reason.into(),
                     None => pending().await,
                 }
             })
@@ -270,5 +272,5 @@ fn target(backend: &str) -> Target {
         backend: backend.to_owned(),
         endpoint: "127.0.0.1:6443".parse().unwrap(),
     };
-    Target { key, check: CHECK, source: None, initial: Health::Unknown }
+    Target { key, check: check(), source: None, initial: Health::Unknown }
 }

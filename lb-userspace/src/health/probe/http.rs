@@ -2,18 +2,18 @@
 
 use std::error::Error;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::{Request, Response, Uri};
+use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, USER_AGENT};
+use hyper::{Response, Uri};
 use hyper_util::rt::TokioIo;
 
-use super::{Budget, Reason, Stage, Stream, tcp};
+use super::{Budget, Reason, Stage, Stream, Target, tcp};
+use crate::config::Request;
 
 /// How much of an answer's head is read.
 const MAX_HEAD: usize = 16 * 1024;
@@ -21,35 +21,39 @@ const MAX_HEAD: usize = 16 * 1024;
 /// How much of an answer's body is read. Nothing in it counts; reading it lets the server finish.
 const MAX_BODY: usize = 4 * 1024;
 
-pub(super) async fn probe(
-    endpoint: SocketAddr,
-    source: Option<IpAddr>,
-    path: &str,
-    budget: Budget,
-) -> Result<Reason, Reason> {
-    let request = request(path, &endpoint.to_string())?;
-    let stream = tcp::connect(endpoint, source, budget).await?;
-    exchange(stream, request, budget).await
+/// Asks for `path` over a connection of its own.
+pub(super) async fn ask(target: Target, request: &Request, path: &str) -> Result<Reason, Reason> {
+    let endpoint = target.endpoint.to_string();
+    let request = self::request(path, request.host.as_deref().unwrap_or(&endpoint), None)?;
+    let stream = tcp::connect(target).await?;
+    exchange(stream, request, target.budget).await
 }
 
 /// The request for `path`.
-pub(super) fn request(path: &str, host: &str) -> Result<Request<Empty<Bytes>>, Reason> {
+pub(super) fn request(
+    path: &str,
+    host: &str,
+    authorization: Option<HeaderValue>,
+) -> Result<hyper::Request<Empty<Bytes>>, Reason> {
     let invalid = |what: &str| Reason::Local(Reason::bounded(format_args!("{what} is not valid")));
     let uri = path.parse::<Uri>().map_err(|_| invalid("the path"))?;
-    let mut request = Request::new(Empty::new());
+    let mut request = hyper::Request::new(Empty::new());
     *request.uri_mut() = uri;
     let agent = HeaderValue::from_static(concat!("fairlead/", env!("CARGO_PKG_VERSION")));
-    let host = HeaderValue::from_str(host).map_err(|_| invalid("the server name"))?;
+    let host = HeaderValue::from_str(host).map_err(|_| invalid("the host"))?;
     request.headers_mut().insert(HOST, host);
     request.headers_mut().insert(USER_AGENT, agent);
     request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    if let Some(authorization) = authorization {
+        request.headers_mut().insert(AUTHORIZATION, authorization);
+    }
     Ok(request)
 }
 
 /// Sends the request, reads the answer and closes.
 pub(super) async fn exchange(
     stream: impl Stream,
-    request: Request<Empty<Bytes>>,
+    request: hyper::Request<Empty<Bytes>>,
     budget: Budget,
 ) -> Result<Reason, Reason> {
     let (mut sender, connection) = http1::Builder::new()

@@ -1,41 +1,61 @@
 //! TLS below HTTP, and what its errors say. I/O.
 
-use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
+use hyper::header::HeaderValue;
 use rustls::pki_types::ServerName;
-use rustls::{CertificateError, Error};
+use rustls::{AlertDescription, CertificateError, ClientConfig, Error};
 use tokio_rustls::TlsConnector;
 
-use super::{Budget, Reason, Stage, TlsCache, http, tcp};
-use crate::config::Verify;
+use super::session::Session;
+use super::{Reason, Stage, Target, TlsCache, http, tcp};
+use crate::config::{Request, Tls};
 
-/// Whom a probe expects to find, and what it asks for.
-#[derive(Clone, Copy)]
-pub(super) struct Target<'a> {
-    pub(super) path: &'a str,
-    pub(super) server_name: &'a str,
-    pub(super) verify: &'a Verify,
+/// What the connections of one probe have in common.
+pub(super) struct Secured {
+    name: ServerName<'static>,
+    session: Arc<Session>,
+    config: Arc<ClientConfig>,
+    authorization: Option<HeaderValue>,
 }
 
-pub(super) async fn probe(
-    endpoint: SocketAddr,
-    source: Option<IpAddr>,
-    target: Target<'_>,
-    tls: &TlsCache,
-    budget: Budget,
-) -> Result<Reason, Reason> {
-    let request = http::request(target.path, target.server_name)?;
-    let name = ServerName::try_from(target.server_name)
+/// Waits for files only if none were ever read.
+pub(super) async fn prepare(
+    target: Target,
+    tls: &Tls,
+    cache: &TlsCache,
+) -> Result<Secured, Reason> {
+    let name = ServerName::try_from(tls.server_name.as_str())
         .map_err(|_| Reason::Local("the server name is not valid".to_owned()))?
         .to_owned();
-    let config = budget.spend(Stage::Prepare, tls.config(target.verify)).await?;
-    let stream = tcp::connect(endpoint, source, budget).await?;
+    let files = async {
+        let (session, config) = cache.session(target.endpoint, tls).await?;
+        let authorization = cache.authorization(tls).await?;
+        Ok((session, config, authorization))
+    };
+    let (session, config, authorization) = target.budget.spend(Stage::Prepare, files).await?;
+    Ok(Secured { name, session, config, authorization })
+}
+
+/// Asks for `path` over a connection of its own.
+pub(super) async fn ask(
+    target: Target,
+    secured: &Secured,
+    request: &Request,
+    path: &str,
+) -> Result<Reason, Reason> {
+    let name = secured.name.to_str();
+    let host = request.host.as_deref().unwrap_or(&name);
+    let request = http::request(path, host, secured.authorization.clone())?;
+    let stream = tcp::connect(target).await?;
     let handshake = async {
-        let connecting = TlsConnector::from(config).connect(name, stream);
+        let connector = TlsConnector::from(Arc::clone(&secured.config));
+        let connecting = connector.connect(secured.name.clone(), stream);
         connecting.await.map_err(|error| super::classify(&error))
     };
-    let stream = budget.spend(Stage::Handshake, handshake).await?;
-    http::exchange(stream, request, budget).await
+    let stream = target.budget.spend(Stage::Handshake, handshake).await?;
+    secured.session.shaken(stream.get_ref().1.handshake_kind());
+    http::exchange(stream, request, target.budget).await
 }
 
 /// Errors of certificates apart from those of the protocol: they call for another remedy.
@@ -47,6 +67,7 @@ pub(super) fn classify(error: &Error) -> Reason {
     match error {
         Error::InvalidCertificate(error) => Reason::Certificate(certificate(error)),
         Error::NoCertificatesPresented => Reason::Certificate("none presented".to_owned()),
+        Error::AlertReceived(alert) => Reason::Tls(refusal(*alert)),
         error => Reason::Tls(Reason::bounded(error)),
     }
 }
@@ -68,5 +89,24 @@ fn certificate(error: &CertificateError) -> String {
             format_args!("not valid for {}, but for {}", expected.to_str(), presented.join(", ")),
         ),
         error => Reason::bounded(error),
+    }
+}
+
+/// What a server does not like about us; with TLS 1.3 it says so after the handshake.
+#[expect(clippy::wildcard_enum_match_arm, reason = "only those about a client's certificate")]
+fn refusal(alert: AlertDescription) -> String {
+    match alert {
+        AlertDescription::CertificateRequired => {
+            "the server wants a client certificate: set client_cert_file".to_owned()
+        }
+        AlertDescription::UnknownCA
+        | AlertDescription::BadCertificate
+        | AlertDescription::UnsupportedCertificate
+        | AlertDescription::CertificateRevoked
+        | AlertDescription::CertificateExpired
+        | AlertDescription::CertificateUnknown => {
+            Reason::bounded(format_args!("the server refused the client certificate: {alert:?}"))
+        }
+        alert => Reason::bounded(format_args!("the server sent the alert {alert:?}")),
     }
 }

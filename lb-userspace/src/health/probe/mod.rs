@@ -1,7 +1,8 @@
 //! One probe of one backend, over a connection of its own. Called by `driver`. I/O.
 //!
-//! Whatever a server does, a probe ends with a [`Reason`] within its timeout (plus [`CLOSE_GRACE`] for
-//! closing the connection properly), and reads no more than a bounded number of bytes.
+//! Whatever a server does, a probe ends with a [`Finding`] within its timeout (plus [`CLOSE_GRACE`] for
+//! closing the connection properly), and reads no more than a bounded number of bytes. What it asks for
+//! beside the path (`tiers`) is within the same timeout.
 
 use std::future::Future;
 use std::io;
@@ -11,14 +12,17 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Reason, Stage};
+use super::{Finding, Reason, Stage};
 use crate::config::{HealthCheck, Probe};
 
 mod http;
 mod https;
 pub(crate) mod insecure;
+mod session;
 mod tcp;
+mod tiers;
 mod tls_cache;
+mod watched;
 
 pub use tls_cache::TlsCache;
 
@@ -32,17 +36,30 @@ pub async fn probe(
     check: &HealthCheck,
     source: Option<IpAddr>,
     tls: &TlsCache,
-) -> Reason {
-    let budget = Budget { deadline: Instant::now() + check.timeout.min(MAX_TIMEOUT) };
-    let result = match &check.probe {
-        Probe::Tcp => tcp::probe(endpoint, source, budget).await,
-        Probe::Http { path } => http::probe(endpoint, source, path, budget).await,
-        Probe::Https { path, server_name, verify } => {
-            let target = https::Target { path, server_name, verify };
-            https::probe(endpoint, source, target, tls, budget).await
+) -> Finding {
+    let budget = Budget::new(check);
+    let target = Target { endpoint, source, budget };
+    match &check.probe {
+        Probe::Tcp => tcp::probe(target).await.unwrap_or_else(|reason| reason).into(),
+        Probe::Http { request } => {
+            tiers::probe(request, budget, |path| http::ask(target, request, path)).await
         }
-    };
-    result.unwrap_or_else(|reason| reason)
+        Probe::Https { request, tls: trust } => match https::prepare(target, trust, tls).await {
+            Ok(secured) => {
+                let ask = |path| https::ask(target, &secured, request, path);
+                tiers::probe(request, budget, ask).await
+            }
+            Err(reason) => reason.into(),
+        },
+    }
+}
+
+/// Where a probe's connections go, and from where.
+#[derive(Clone, Copy)]
+struct Target {
+    endpoint: SocketAddr,
+    source: Option<IpAddr>,
+    budget: Budget,
 }
 
 /// Instants must not overflow.
@@ -51,10 +68,29 @@ const MAX_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What remains of a probe's time.
 #[derive(Clone, Copy)]
 struct Budget {
+    started: Instant,
     deadline: Instant,
+    /// For each connection.
+    connect: Duration,
 }
 
 impl Budget {
+    fn new(check: &HealthCheck) -> Self {
+        let started = Instant::now();
+        let deadline = started + check.timeout.min(MAX_TIMEOUT);
+        Self { started, deadline, connect: check.connect_timeout.min(MAX_TIMEOUT) }
+    }
+
+    /// When half of it is gone.
+    fn half(self) -> Instant {
+        self.started + (self.deadline - self.started) / 2
+    }
+
+    /// What a connection that is made now may take of it.
+    fn to_connect(self) -> Self {
+        Self { deadline: self.deadline.min(Instant::now() + self.connect), ..self }
+    }
+
     /// Runs one stage, or says that the time was up in it.
     async fn spend<T>(
         self,

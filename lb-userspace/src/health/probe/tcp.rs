@@ -2,33 +2,29 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::IpBindAddressNoPort;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-use super::{Budget, Reason, Stage};
+use super::{Reason, Stage, Target};
 
-/// Connects and closes.
-pub(super) async fn probe(
-    endpoint: SocketAddr,
-    source: Option<IpAddr>,
-    budget: Budget,
-) -> Result<Reason, Reason> {
-    connect(endpoint, source, budget).await?;
+/// Connects and closes, by RST: that leaves neither side with a connection to wait for.
+pub(super) async fn probe(target: Target) -> Result<Reason, Reason> {
+    let stream = connect(target).await?;
+    // If it does not work, the connection ends with FIN, and all there is to it is TIME_WAIT.
+    let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
     Ok(Reason::Connected)
 }
 
-/// Connects from `source`, or from what the kernel chooses.
-pub(super) async fn connect(
-    endpoint: SocketAddr,
-    source: Option<IpAddr>,
-    budget: Budget,
-) -> Result<TcpStream, Reason> {
+/// Connects from the source, or from what the kernel chooses.
+pub(super) async fn connect(target: Target) -> Result<TcpStream, Reason> {
+    let Target { endpoint, source, budget } = target;
     let socket = socket(endpoint, source)?;
     let connecting = async { socket.connect(endpoint).await.map_err(|error| classify(&error)) };
-    budget.spend(Stage::Connect, connecting).await
+    budget.to_connect().spend(Stage::Connect, connecting).await
 }
 
 fn socket(endpoint: SocketAddr, source: Option<IpAddr>) -> Result<TcpSocket, Reason> {

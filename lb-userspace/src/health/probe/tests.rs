@@ -1,10 +1,14 @@
 use std::io;
 use std::net::Ipv4Addr;
-use std::path::PathBuf;
+use std::sync::Arc;
 
 use super::*;
-use crate::config::Verify;
-use crate::health::testing::{Authority, Behaviour, OK, Server, self_signed};
+use crate::config::{Pace, Request, Tls, Verify};
+use crate::health::testing::{Authority, Behaviour, OK, Server};
+use crate::health::{Class, Verdict};
+
+mod identity;
+mod tls;
 
 /// Enough for anything that answers at all, on a busy machine.
 const PATIENT: Duration = Duration::from_secs(20);
@@ -40,6 +44,19 @@ async fn the_answer_decides() {
         (Answer(OK), Reason::Status(200)),
         (AnswerAndClose(OK), Reason::Status(200)),
         (AnswerAndClose(b"HTTP/1.0 200 OK\r\n\r\nok"), Reason::Status(200)),
+        (AnswerAndClose(b"HTTP/1.0 500 No\r\nConnection: keep-alive\r\n\r\n"), Reason::Status(500)),
+        (
+            Answer(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"),
+            Reason::Status(200),
+        ),
+        (
+            AnswerAndClose(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nok"),
+            Reason::Closed,
+        ),
+        (Answer(b"HTTP/1.1 200\r\nContent-Length: 0\r\n\r\n"), Reason::Status(200)),
+        (Answer(b"HTTP/1.1 799 Odd\r\nContent-Length: 0\r\n\r\n"), Reason::Status(799)),
+        (Answer(b"HTTP/1.1 99 Odd\r\nContent-Length: 0\r\n\r\n"), Reason::BadResponse),
+        (Answer(b"HTTP/2 200 OK\r\nContent-Length: 0\r\n\r\n"), Reason::BadResponse),
         (Answer(b"HTTP/1.1 204 No Content\r\n\r\n"), Reason::Status(204)),
         (
             Answer(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"),
@@ -65,15 +82,16 @@ async fn the_answer_decides() {
         (Answer(b"\x15\x03\x01\x00\x02\x02\x46\r\n\r\n"), Reason::BadResponse),
         (Answer(&[0; 4096]), Reason::BadResponse),
     ];
+    let ca = Authority::new("kubernetes-ca");
+    let certified = ca.certify("kubernetes", 4000);
     for (behaviour, expected) in cases {
-        let server = Server::plain(behaviour).await;
+        let plain = Server::plain(behaviour).await;
+        let tls = Server::tls(Arc::clone(&certified), behaviour).await;
+        let secure = https("kubernetes", Verify::Ca(ca.file()));
         let case = format!("{behaviour:?}");
-        assert_eq!(
-            run(server.endpoint, http()).await,
-            expected,
-            "{}",
-            &case[..case.len().min(120)]
-        );
+        let case = &case[..case.len().min(120)];
+        assert_eq!(run(plain.endpoint, http()).await, expected, "{case}");
+        assert_eq!(run(tls.endpoint, secure).await, expected, "{case}");
     }
 }
 
@@ -131,8 +149,8 @@ async fn a_probe_comes_from_the_source_it_is_given() {
     let mut server = Server::plain(Behaviour::Answer(OK)).await;
     let source = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 9));
     let check = check(http(), PATIENT);
-    let reason = probe(server.endpoint, &check, Some(source), &TlsCache::default()).await;
-    assert_eq!(reason, Reason::Status(200));
+    let found = probe(server.endpoint, &check, Some(source), &TlsCache::default()).await;
+    assert_eq!(found.reason, Reason::Status(200));
     assert_eq!(server.seen.recv().await.unwrap().peer.ip(), source);
 }
 
@@ -140,118 +158,8 @@ async fn a_probe_comes_from_the_source_it_is_given() {
 async fn a_source_of_another_host_is_not_the_backends_fault() {
     let source = Some(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
     let check = check(Probe::Tcp, PATIENT);
-    let reason = probe(closed_port().await, &check, source, &TlsCache::default()).await;
-    assert!(matches!(reason, Reason::Local(_)), "{reason}");
-}
-
-/// Certificate, name asked for → what the probe makes of it.
-#[tokio::test]
-async fn certificates_are_verified() {
-    let ca = Authority::new("kubernetes-ca");
-    let namesake = Authority::new("kubernetes-ca");
-    let stranger = Authority::new("other-ca");
-    let certificate = |what: &str| Reason::Certificate(what.to_owned());
-    let unknown = certificate("signed by an unknown authority");
-    let cases = [
-        (ca.certify("kubernetes", 4000), "kubernetes", Reason::Status(200)),
-        (ca.certify("127.0.0.1", 4000), "127.0.0.1", Reason::Status(200)),
-        (ca.certify("kubernetes", 2020), "kubernetes", certificate("expired")),
-        (stranger.certify("kubernetes", 4000), "kubernetes", unknown.clone()),
-        (namesake.certify("kubernetes", 4000), "kubernetes", unknown.clone()),
-        (self_signed("kubernetes"), "kubernetes", unknown),
-        (
-            ca.certify("other", 4000),
-            "kubernetes",
-            certificate("not valid for kubernetes, but for DnsName(\"other\")"),
-        ),
-    ];
-    for (config, name, expected) in cases {
-        let server = Server::tls(config, Behaviour::Answer(OK)).await;
-        let probe = https(name, Verify::Ca(ca.file()));
-        assert_eq!(run(server.endpoint, probe).await, expected);
-    }
-}
-
-#[tokio::test]
-async fn insecure_accepts_any_certificate() {
-    let expired = Authority::new("kubernetes-ca").certify("other", 2020);
-    for config in [expired, self_signed("other")] {
-        let server = Server::tls(config, Behaviour::Answer(OK)).await;
-        let probe = https("kubernetes", Verify::Skip);
-        assert_eq!(run(server.endpoint, probe).await, Reason::Status(200));
-    }
-}
-
-#[tokio::test]
-async fn tls_ends_with_close_notify_and_names_the_server() {
-    let ca = Authority::new("kubernetes-ca");
-    for behaviour in [Behaviour::Answer(OK), Behaviour::AnswerAndClose(OK)] {
-        let mut server = Server::tls(ca.certify("kubernetes", 4000), behaviour).await;
-        run(server.endpoint, https("kubernetes", Verify::Ca(ca.file()))).await;
-        let seen = server.seen.recv().await.unwrap();
-        assert!(seen.request.contains("\r\nhost: kubernetes\r\n"), "{}", seen.request);
-        assert_eq!(seen.end.unwrap(), 0, "{behaviour:?}");
-    }
-}
-
-#[tokio::test]
-async fn a_server_that_does_not_speak_tls_is_a_tls_error() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = listener.local_addr().unwrap();
-    let serve = async {
-        let (mut stream, _) = listener.accept().await.unwrap();
-        tokio::io::AsyncWriteExt::write_all(&mut stream, b"HTTP/1.0 400 No\r\n\r\n").await.unwrap();
-        stream
-    };
-    let (_stream, reason) = tokio::join!(serve, run(endpoint, https("kubernetes", Verify::Skip)));
-    assert!(matches!(reason, Reason::Tls(_)), "{reason}");
-}
-
-#[tokio::test]
-async fn a_close_in_the_handshake_is_a_close() {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let endpoint = listener.local_addr().unwrap();
-    let serve = async { drop(listener.accept().await.unwrap()) };
-    let ((), reason) = tokio::join!(serve, run(endpoint, https("kubernetes", Verify::Skip)));
-    assert_eq!(reason, Reason::Closed);
-}
-
-/// The CA file gains the new CA, then vanishes.
-#[tokio::test]
-async fn a_changed_ca_file_applies_and_a_missing_one_does_not() {
-    let old = Authority::new("kubernetes-ca");
-    let new = Authority::new("kubernetes-ca");
-    let server = Server::tls(new.certify("kubernetes", 4000), Behaviour::Answer(OK)).await;
-    let check = check(https("kubernetes", Verify::Ca(old.file())), PATIENT);
-    let tls = TlsCache::default();
-
-    let unknown = Reason::Certificate("signed by an unknown authority".to_owned());
-    assert_eq!(probe(server.endpoint, &check, None, &tls).await, unknown);
-    old.write(&format!("{}{}", old.pem, new.pem));
-    assert_eq!(probe(server.endpoint, &check, None, &tls).await, Reason::Status(200));
-    std::fs::remove_file(old.file()).unwrap();
-    assert_eq!(probe(server.endpoint, &check, None, &tls).await, Reason::Status(200));
-}
-
-#[tokio::test]
-async fn an_unusable_ca_file_is_not_the_backends_fault() {
-    let ca = Authority::new("kubernetes-ca");
-    let server = Server::tls(ca.certify("kubernetes", 4000), Behaviour::Answer(OK)).await;
-    ca.write("nothing of the kind");
-    for file in [ca.file(), PathBuf::from("/nonexistent"), PathBuf::from("/")] {
-        let reason = run(server.endpoint, https("kubernetes", Verify::Ca(file))).await;
-        assert!(matches!(reason, Reason::Local(_)), "{reason}");
-    }
-}
-
-#[tokio::test]
-async fn an_impossible_request_is_not_the_backends_fault() {
-    let endpoint = closed_port().await;
-    let path = Probe::Http { path: "/ready z\r\n".to_owned() };
-    for probe in [path, https("not a name", Verify::Skip)] {
-        let reason = run(endpoint, probe).await;
-        assert!(matches!(reason, Reason::Local(_)), "{reason}");
-    }
+    let found = probe(closed_port().await, &check, source, &TlsCache::default()).await;
+    assert_eq!(found.verdict, Verdict::Failed(Class::Local), "{found:?}");
 }
 
 #[test]
@@ -262,16 +170,15 @@ fn errors_of_a_broken_path_are_unreachable() {
 }
 
 fn check(probe: Probe, timeout: Duration) -> HealthCheck {
-    let interval = Duration::from_secs(1);
-    HealthCheck { probe, interval, fast_interval: interval, timeout, rise: 2, fall: 3 }
+    HealthCheck { probe, connect_timeout: timeout, timeout, pace: Pace::default() }
 }
 
 fn http() -> Probe {
-    Probe::Http { path: "/readyz".to_owned() }
+    Probe::Http { request: Request::new("/readyz") }
 }
 
 fn https(server_name: &str, verify: Verify) -> Probe {
-    Probe::Https { path: "/readyz".to_owned(), server_name: server_name.to_owned(), verify }
+    Probe::Https { request: Request::new("/readyz"), tls: Tls::new(server_name, verify) }
 }
 
 async fn run(endpoint: SocketAddr, probe: Probe) -> Reason {
@@ -279,12 +186,72 @@ async fn run(endpoint: SocketAddr, probe: Probe) -> Reason {
 }
 
 async fn run_for(endpoint: SocketAddr, what: Probe, timeout: Duration) -> Reason {
-    probe(endpoint, &check(what, timeout), None, &TlsCache::default()).await
+    probe(endpoint, &check(what, timeout), None, &TlsCache::default()).await.reason
+}
+
+/// Probes until one finds what is wanted.
+async fn eventually(is_so: impl AsyncFn() -> bool) {
+    let deadline = Instant::now() + PATIENT;
+    while !is_so().await {
+        assert!(Instant::now() < deadline, "it does not happen");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 async fn closed_port() -> SocketAddr {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     listener.local_addr().unwrap()
+}
+
+#[tokio::test]
+async fn a_host_of_its_own_replaces_the_endpoint() {
+    let mut server = Server::plain(Behaviour::Answer(OK)).await;
+    let host = Some("api.example.com:6443".to_owned());
+    let request = Request { host, ..Request::new("/readyz") };
+    run(server.endpoint, Probe::Http { request }).await;
+    let request = server.seen.recv().await.unwrap().request;
+    assert!(request.contains("\r\nhost: api.example.com:6443\r\n"), "{request}");
+}
+
+/// A tcp probe ends with RST: the server's read fails, and nobody has to wait.
+#[tokio::test]
+async fn a_tcp_probe_leaves_no_connection_behind() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let found = run(listener.local_addr().unwrap(), Probe::Tcp).await;
+    assert_eq!(found, Reason::Connected);
+    let (mut stream, _) = listener.accept().await.unwrap();
+    let end = tokio::io::AsyncReadExt::read(&mut stream, &mut [0; 8]).await;
+    assert_eq!(end.unwrap_err().kind(), io::ErrorKind::ConnectionReset);
+}
+
+#[tokio::test]
+async fn connecting_has_a_timeout_of_its_own() {
+    let (_listener, _held, endpoint) = full_backlog().await;
+    let check = HealthCheck { connect_timeout: HASTY, ..check(Probe::Tcp, PATIENT) };
+    let found = probe(endpoint, &check, None, &TlsCache::default()).await;
+    assert_eq!(found.reason, Reason::Timeout(Stage::Connect));
+}
+
+/// What a server says to each path, over connections of their own.
+#[tokio::test]
+async fn a_server_that_is_not_ready_is_asked_again() {
+    let red: &[u8] = b"HTTP/1.1 500 No\r\nContent-Length: 0\r\n\r\n";
+    let request = Request {
+        degraded_path: Some("/readyz?exclude=etcd".to_owned()),
+        live_path: Some("/livez".to_owned()),
+        ..Request::new("/readyz")
+    };
+    for (green, verdict) in [
+        ("/readyz ", Verdict::Ready),
+        ("/readyz?exclude=etcd ", Verdict::Degraded),
+        ("/livez ", Verdict::NotReady),
+        ("/other ", Verdict::Failed(Class::Status)),
+    ] {
+        let server = Server::plain(Behaviour::ByPath(green, OK, red)).await;
+        let check = check(Probe::Http { request: request.clone() }, PATIENT);
+        let found = probe(server.endpoint, &check, None, &TlsCache::default()).await;
+        assert_eq!(found.verdict, verdict, "{green}: {found:?}");
+    }
 }
 
 /// A listener that has no room for another connection: the kernel drops SYNs to it.

@@ -1,143 +1,177 @@
-//! TLS configurations by CA file, read again when the file changes. I/O.
+//! What HTTPS probes share: configurations and tokens made of files, and each backend's session. I/O.
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::io::{self, Read};
-use std::mem;
-use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use hyper::header::HeaderValue;
 use rustls::client::Resumption;
 use rustls::crypto::{CryptoProvider, ring};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
+use rustls::sign::SingleCertAndKey;
 use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
 use super::Reason;
 use super::insecure::AnyCertificate;
-use crate::config::Verify;
+use super::session::Session;
+use super::watched::Watched;
+use crate::config::{Identity, Probe, Tls, Verify, credentials};
 
-/// A bundle of CAs is a few kilobytes.
-const MAX_CA_FILE: u64 = 1024 * 1024;
-
-/// The configurations of all probes. Cheap to clone; clones share.
+/// The configurations, tokens and sessions of all probes. Cheap to clone; clones share.
 #[derive(Clone, Default)]
 pub struct TlsCache {
-    files: Arc<Mutex<BTreeMap<PathBuf, Slot>>>,
+    shared: Arc<Mutex<Shared>>,
 }
 
-/// Held while the file is read: if its disk hangs, one thread hangs with it and the others wait here,
-/// where their timeout reaches them.
-type Slot = Arc<tokio::sync::Mutex<Option<Loaded>>>;
-
-struct Loaded {
-    version: Version,
-    config: Arc<ClientConfig>,
-    /// The file could not be read since; said once.
-    stale: bool,
+#[derive(Default)]
+struct Shared {
+    configs: BTreeMap<Trust, Arc<Watched<Arc<ClientConfig>>>>,
+    tokens: BTreeMap<PathBuf, Arc<Watched<HeaderValue>>>,
+    sessions: BTreeMap<(SocketAddr, Trust), Arc<Session>>,
 }
 
-/// Tells one content of a file from another without reading it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Version {
-    modified: (i64, i64),
-    inode: u64,
-    len: u64,
+/// What a configuration is made of.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Trust {
+    verify: Verify,
+    identity: Option<Identity>,
+}
+
+impl Trust {
+    fn of(tls: &Tls) -> Self {
+        Self { verify: tls.verify.clone(), identity: tls.identity.clone() }
+    }
 }
 
 impl TlsCache {
-    /// The configuration that verifies as `verify` says.
-    pub(super) async fn config(&self, verify: &Verify) -> Result<Arc<ClientConfig>, Reason> {
-        let path = match verify {
-            Verify::Ca(path) => path.clone(),
-            Verify::Skip => return insecure(),
+    /// The session with `endpoint` that verifies and shows what `tls` says.
+    pub(super) async fn session(
+        &self,
+        endpoint: SocketAddr,
+        tls: &Tls,
+    ) -> Result<(Arc<Session>, Arc<ClientConfig>), Reason> {
+        let trust = Trust::of(tls);
+        let (watched, session) = {
+            let mut shared = self.lock();
+            let watched = shared.configs.entry(trust.clone()).or_insert_with(|| config_of(&trust));
+            let watched = Arc::clone(watched);
+            let session = shared.sessions.entry((endpoint, trust)).or_default();
+            (watched, Arc::clone(session))
         };
-        let slot = Arc::clone(self.lock().entry(path.clone()).or_default());
-        let mut slot = slot.lock_owned().await;
-        tokio::task::spawn_blocking(move || load(&path, &mut slot))
-            .await
-            .map_err(|error| Reason::Local(Reason::bounded(error)))?
+        let config = session.config(watched.get().await?);
+        Ok((session, config))
     }
 
-    /// Forgets the files that `keep` does not want.
-    pub(crate) fn retain(&self, keep: impl Fn(&Path) -> bool) {
-        self.lock().retain(|path, _| keep(path));
+    /// `Authorization` with the token of `tls`, if it has one.
+    pub(super) async fn authorization(&self, tls: &Tls) -> Result<Option<HeaderValue>, Reason> {
+        let Some(path) = &tls.token_file else { return Ok(None) };
+        let watched = {
+            let mut shared = self.lock();
+            let new = || Arc::new(Watched::new(vec![path.clone()], authorization));
+            Arc::clone(shared.tokens.entry(path.clone()).or_insert_with(new))
+        };
+        watched.get().await.map(Some)
     }
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Slot>> {
-        // Nothing leaves the map half changed.
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-fn load(path: &Path, slot: &mut Option<Loaded>) -> Result<Arc<ClientConfig>, Reason> {
-    let found = version(path);
-    if let (Ok(version), Some(known)) = (&found, slot.as_mut())
-        && known.version == *version
-    {
-        known.stale = false;
-        return Ok(Arc::clone(&known.config));
-    }
-    match (found.and_then(|version| read(path, version)), slot) {
-        (Ok(newer), slot) => Ok(Arc::clone(&slot.insert(newer).config)),
-        // Half-way through a rotation; the last CAs are better than none.
-        (Err(error), Some(known)) => {
-            if !mem::replace(&mut known.stale, true) {
-                log::warn!("{}: {error}; using the CAs read before", path.display());
+    /// Forgets what none of `probes` uses.
+    pub(crate) fn retain<'a>(&self, probes: impl Iterator<Item = (SocketAddr, &'a Probe)>) {
+        let mut used = Shared::default();
+        let mut shared = self.lock();
+        for (endpoint, probe) in probes {
+            let tls = match probe {
+                Probe::Https { tls, .. } => tls,
+                Probe::Http { .. } | Probe::Tcp => continue,
+            };
+            let trust = Trust::of(tls);
+            if let Some(session) = shared.sessions.remove(&(endpoint, trust.clone())) {
+                used.sessions.insert((endpoint, trust.clone()), session);
             }
-            Ok(Arc::clone(&known.config))
+            if let Some(config) = shared.configs.remove(&trust) {
+                used.configs.insert(trust, config);
+            }
+            if let Some(path) = &tls.token_file
+                && let Some(token) = shared.tokens.remove(path)
+            {
+                used.tokens.insert(path.clone(), token);
+            }
         }
-        (Err(error), None) => {
-            Err(Reason::Local(Reason::bounded(format_args!("{}: {error}", path.display()))))
-        }
+        *shared = used;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        // Nothing leaves the maps half changed.
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn version(path: &Path) -> io::Result<Version> {
-    let metadata = fs::metadata(path)?;
-    if !metadata.is_file() {
-        return Err(io::Error::other("not a file"));
-    }
-    Ok(Version {
-        modified: (metadata.mtime(), metadata.mtime_nsec()),
-        inode: metadata.ino(),
-        len: metadata.len(),
-    })
+fn authorization(contents: &[Vec<u8>]) -> Result<HeaderValue, String> {
+    let token = contents.first().map_or(&[][..], Vec::as_slice);
+    let token = credentials::token(token).map_err(|error| error.to_string())?;
+    let mut value = HeaderValue::try_from(format!("Bearer {token}"))
+        .map_err(|_| credentials::CredentialError::Token.to_string())?;
+    value.set_sensitive(true);
+    Ok(value)
 }
 
-fn read(path: &Path, version: Version) -> io::Result<Loaded> {
-    let mut pem = Vec::new();
-    fs::File::open(path)?.take(MAX_CA_FILE).read_to_end(&mut pem)?;
-    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
+fn config_of(trust: &Trust) -> Arc<Watched<Arc<ClientConfig>>> {
+    let mut files = Vec::new();
+    if let Verify::Ca(path) = &trust.verify {
+        files.push(path.clone());
+    }
+    if let Some(Identity { cert_file, key_file }) = &trust.identity {
+        files.extend([cert_file.clone(), key_file.clone()]);
+    }
+    let (verifies, identifies) = (!matches!(trust.verify, Verify::Skip), trust.identity.is_some());
+    Arc::new(Watched::new(files, move |contents| {
+        let (ca, identity) = contents.split_at(usize::from(verifies));
+        config(ca.first(), identity.first_chunk().filter(|_| identifies))
+    }))
+}
+
+fn config(
+    ca: Option<&Vec<u8>>,
+    identity: Option<&[Vec<u8>; 2]>,
+) -> Result<Arc<ClientConfig>, String> {
+    let builder = builder().map_err(|error| error.to_string())?;
+    let builder = match ca {
+        Some(pem) => builder.with_root_certificates(roots(pem)?),
+        None => {
+            let verifier = AnyCertificate(Arc::clone(builder.crypto_provider()));
+            builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
+        }
+    };
+    let mut config = match identity {
+        Some([cert, key]) => {
+            let pair = credentials::certificates(cert)
+                .and_then(|cert| credentials::pair(cert, credentials::key(key)?))
+                .map_err(|error| error.to_string())?;
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(pair)))
+        }
+        None => builder.with_no_client_auth(),
+    };
+    // Backends that share a name share no tickets: each gets a store of its own.
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+fn roots(pem: &[u8]) -> Result<RootCertStore, String> {
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| io::Error::other(format!("not PEM: {error}")))?;
+        .map_err(|error| format!("not PEM: {error}"))?;
     let mut roots = RootCertStore::empty();
     let (added, ignored) = roots.add_parsable_certificates(certificates);
     if added == 0 {
-        return Err(io::Error::other("no usable certificate in it"));
+        return Err("no usable certificate in it".to_owned());
     }
     if ignored > 0 {
-        log::warn!("{}: {ignored} certificates are not usable", path.display());
+        log::warn!("{ignored} certificates of a CA file are not usable");
     }
-    let config = builder().map_err(io::Error::other)?.with_root_certificates(roots);
-    Ok(Loaded { version, config: finish(config.with_no_client_auth()), stale: false })
-}
-
-fn insecure() -> Result<Arc<ClientConfig>, Reason> {
-    let builder = builder().map_err(|error| Reason::Local(Reason::bounded(error)))?;
-    let verifier = AnyCertificate(Arc::clone(builder.crypto_provider()));
-    let config = builder.dangerous().with_custom_certificate_verifier(Arc::new(verifier));
-    Ok(finish(config.with_no_client_auth()))
+    Ok(roots)
 }
 
 fn builder() -> Result<ConfigBuilder<ClientConfig, WantsVerifier>, rustls::Error> {
     let provider: Arc<CryptoProvider> = Arc::new(ring::default_provider());
     ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions()
-}
-
-fn finish(mut config: ClientConfig) -> Arc<ClientConfig> {
-    // A resumed session shows no certificate, and backends that share a name share no tickets.
-    config.resumption = Resumption::disabled();
-    Arc::new(config)
 }
