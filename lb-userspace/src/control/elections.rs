@@ -27,7 +27,7 @@ use crate::vrrp::{Nanos, State, clock, timers};
 mod plan;
 mod report;
 
-pub use report::statuses;
+pub use report::{event, statuses};
 
 /// Beyond what the machines bound a drain to.
 const DRAIN_MARGIN: Duration = Duration::from_secs(3);
