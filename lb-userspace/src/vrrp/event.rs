@@ -79,7 +79,7 @@ pub enum Action {
     Unwish,
     /// The state changed.
     Notify(Transition),
-    /// A peer was Active too for a while, and gave way in this term.
+    /// A peer that ranks below is Active too and has to give way: the term goes on. Once a conflict.
     Reaffirmed { term: u64, peer: IpAddr },
     /// The drain is over.
     Drained(Drained),

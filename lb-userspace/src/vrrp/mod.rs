@@ -40,6 +40,8 @@ pub mod packet;
 pub mod poller;
 pub mod realtime;
 pub mod settings;
+#[cfg(test)]
+mod sim;
 pub mod socket;
 pub mod thread;
 pub mod timers;

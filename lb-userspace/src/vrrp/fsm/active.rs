@@ -160,7 +160,9 @@ impl Instance {
         if can_send {
             todo.push(Action::SendAdvert { priority: PRIORITY_GIVE_UP });
         }
-        self.drain_until = None;
+        if self.drain_until.take().is_some() {
+            todo.push(Action::Drained(Drained::GaveUp));
+        }
         self.withdraw(now, todo);
     }
 

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use super::super::Advert;
 use super::{
     Action, Actions, Alarm, Instance, Nanos, PRIORITY_DRAIN, PRIORITY_GIVE_UP, Peer, Reason, State,
+    silence,
 };
 
 /// How long Backup waits.
@@ -38,6 +39,8 @@ impl Instance {
         if is_foreign {
             // The VRID is taken: no fight over it.
             self.rearm(at, todo);
+        } else if theirs == PRIORITY_GIVE_UP && self.follows_another(source, at) {
+            // The Active one is alive: it is not that one that gave up.
         } else if theirs == PRIORITY_GIVE_UP {
             self.rearm(at, todo);
             self.wait = Wait::Skew { peer: source };
@@ -57,6 +60,13 @@ impl Instance {
     pub(super) fn follow(&mut self, advert: &Advert, source: IpAddr, at: Nanos) {
         self.peer = Some(Peer { address: source, priority: advert.priority, heard: at });
         self.active_interval = advert.interval;
+    }
+
+    /// Whether the Active one is somebody else than `source`, and was heard just before.
+    fn follows_another(&self, source: IpAddr, at: Nanos) -> bool {
+        let fresh = silence(self.active_interval, self.settings.down_timer_adverts);
+        let is_other = |peer: Peer| peer.address != source && at.since(peer.heard) < fresh;
+        self.wait == Wait::Down && self.lower.is_none() && self.peer.is_some_and(is_other)
     }
 
     /// The timer starts again, from when the packet arrived.

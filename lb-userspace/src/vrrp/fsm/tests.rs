@@ -8,6 +8,7 @@ use crate::config::Family;
 mod active;
 mod backup;
 mod drain;
+mod random;
 mod table;
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 5));

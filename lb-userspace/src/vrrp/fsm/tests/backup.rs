@@ -45,6 +45,20 @@ fn the_interval_is_the_active_ones() {
     assert_eq!(instance.deadline(), Some(ms(4000)), "our own adverts are at our interval");
 }
 
+/// With three nodes, one that loses a conflict may give up while the winner is Active.
+#[test]
+fn only_the_active_one_can_give_up() {
+    let mut instance = backup(&settings());
+    hear(&mut instance, 200, HIGHER_PEER, ms(1000));
+    hear(&mut instance, 0, LOWER_PEER, ms(1500));
+    assert_eq!(instance.deadline(), Some(ms(4500)));
+    hear(&mut instance, 0, HIGHER_PEER, ms(2000));
+    assert_eq!(instance.deadline(), Some(ms(2500)));
+    hear(&mut instance, 200, HIGHER_PEER, ms(2100));
+    hear(&mut instance, 0, LOWER_PEER, ms(5200));
+    assert_eq!(instance.deadline(), Some(ms(5700)), "that one is silent for 3 s");
+}
+
 #[test]
 fn a_lower_active_is_relieved_when_the_timer_ends() {
     let mut instance = backup(&settings());

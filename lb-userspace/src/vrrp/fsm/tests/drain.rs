@@ -73,10 +73,22 @@ fn a_drain_can_be_taken_back() {
     assert!(!shown(&actions).contains("drained"), "{actions:?}");
 }
 
+/// Whoever waits for the end of the drain hears of it.
+#[test]
+fn a_fault_ends_a_drain() {
+    let (mut instance, since) = active(&settings());
+    instance.handle(Event::Drain, since);
+    let actions = instance.handle(Event::Link { up: false }, later(since, 100));
+    assert_eq!(shown(&actions), "drained GaveUp, hush, end, release, active>fault Fault");
+}
+
 #[test]
 fn stopping_while_draining_gives_up() {
     let (mut instance, since) = active(&settings());
     instance.handle(Event::Drain, since);
     let actions = instance.handle(Event::Shutdown, later(since, 100));
-    assert_eq!(shown(&actions), "advert 0, hush, end, release, active>init Shutdown");
+    assert_eq!(
+        shown(&actions),
+        "advert 0, drained GaveUp, hush, end, release, active>init Shutdown"
+    );
 }

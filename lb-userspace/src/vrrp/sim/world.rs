@@ -1,0 +1,537 @@
+//! The nodes, the link between them, and the clock.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap};
+use std::fmt::Write as _;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::super::event::{Drained, Previous};
+use super::super::packet::{self, ChecksumForm, MAX_LEN, MULTICAST_V4, MULTICAST_V6};
+use super::super::timers::active_down_interval;
+use super::super::{Action, Envelope, Event, Instance, Settings, State};
+use super::check::{Above, silent_peer};
+use super::*;
+use crate::config::Family;
+
+/// What is fixed for a run.
+pub(super) struct Plan {
+    pub(super) nodes: Vec<Settings>,
+}
+
+impl Plan {
+    pub(super) fn any(random: &mut Random) -> Self {
+        let version = if random.chance(75) { Version::V3 } else { Version::V2 };
+        let family = match version {
+            Version::V2 => Family::V4,
+            Version::V3 => random.pick(&Family::BOTH),
+        };
+        let millis = match version {
+            Version::V2 => random.pick(&[1000, 2000]),
+            Version::V3 => random.pick(&[10, 100, 1000, 2000]),
+        };
+        let differ = version == Version::V3 && random.chance(25);
+        let alike = random.pick(&[Some(true), Some(true), Some(false), None]);
+        let few_priorities = random.chance(40);
+        let node = |random: &mut Random| Settings {
+            version,
+            family,
+            vrid: 7,
+            priority: if few_priorities {
+                random.pick(&[100, 150])
+            } else {
+                u8::try_from(2 + random.below(253)).unwrap()
+            },
+            advert_interval: Duration::from_millis(if differ {
+                millis * (1 + random.below(3))
+            } else {
+                millis
+            }),
+            down_timer_adverts: 3,
+            preempt: alike.unwrap_or_else(|| random.chance(50)),
+            preempt_delay: Duration::ZERO,
+            startup_delay: Duration::ZERO,
+            receive_gate: Duration::from_millis(millis),
+            last_advert: random.chance(80),
+            linger: Duration::from_millis(millis),
+            grouped: false,
+            vips: vip(family),
+            unicast_peers: [].into(),
+            password: None,
+            checksum: ChecksumForm::PseudoHeader,
+        };
+        let count = 2 + random.below(2);
+        Self { nodes: (0..count).map(|_| node(random)).collect() }
+    }
+}
+
+fn vip(family: Family) -> std::sync::Arc<[IpAddr]> {
+    match family {
+        Family::V4 => [Ipv4Addr::new(10, 0, 0, 100).into()].into(),
+        Family::V6 => [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x100).into()].into(),
+    }
+}
+
+/// One direction between two nodes.
+#[derive(Clone, Copy)]
+struct Path {
+    /// Percent.
+    loss: u64,
+    duplicates: u64,
+    delay: Duration,
+    /// At most one in a row is lost.
+    is_repaired: bool,
+    lost_last: bool,
+}
+
+struct Node {
+    settings: Settings,
+    address: IpAddr,
+    instance: Instance,
+    is_running: bool,
+    has_link: bool,
+    /// Until then it does nothing, and packets queue up.
+    stalled_until: Option<Nanos>,
+    queue: Vec<(Nanos, usize, Vec<u8>)>,
+    above: Above,
+    /// When it last sent, and until when its kernel answers for the VIPs.
+    sent: Nanos,
+    answer_until: Nanos,
+    /// When what reached it last from each node was sent.
+    heard_from: BTreeMap<usize, Nanos>,
+    is_drain_pending: bool,
+}
+
+type Packet = Reverse<(Nanos, u64, usize, usize, Nanos, Vec<u8>)>;
+
+pub(super) struct World {
+    pub(super) now: Nanos,
+    pub(super) random: Random,
+    pub(super) steps: u64,
+    pub(super) promotions: u64,
+    pub(super) drain_ended: Nanos,
+    nodes: Vec<Node>,
+    paths: BTreeMap<(usize, usize), Path>,
+    packets: BinaryHeap<Packet>,
+    sequence: u64,
+}
+
+impl World {
+    pub(super) fn new(plan: Plan, mut random: Random) -> Self {
+        // Neither the order of the nodes nor that of their addresses follows from the other.
+        let turn = random.below(2) == 0;
+        let address = |index: usize, family| {
+            let host = u16::try_from(if turn { 20 + index } else { 20 - index }).unwrap();
+            match family {
+                Family::V4 => IpAddr::from(Ipv4Addr::from_bits(0x0a00_0000 + u32::from(host))),
+                Family::V6 => IpAddr::from(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, host)),
+            }
+        };
+        let start = Nanos(1_000_000_000_000);
+        let nodes: Vec<Node> = plan
+            .nodes
+            .into_iter()
+            .enumerate()
+            .map(|(index, settings)| Node::new(settings, index, address, start))
+            .collect();
+        let indices = 0..nodes.len();
+        let pairs = indices.clone().flat_map(|from| indices.clone().map(move |to| (from, to)));
+        let mut world = Self {
+            now: start,
+            random,
+            steps: 0,
+            promotions: 0,
+            drain_ended: start,
+            paths: pairs.filter(|(from, to)| from != to).map(|it| (it, Path::good())).collect(),
+            nodes,
+            packets: BinaryHeap::new(),
+            sequence: 0,
+        };
+        for index in 0..world.nodes.len() {
+            world.boot(index, false);
+        }
+        world
+    }
+
+    pub(super) fn longest_interval(&self) -> Duration {
+        self.nodes.iter().map(|node| node.settings.advert_interval).max().unwrap()
+    }
+
+    /// Of the lowest priority there is.
+    pub(super) fn longest_down_interval(&self) -> Duration {
+        active_down_interval(self.nodes[0].settings.version, 1, self.longest_interval(), 3)
+    }
+
+    pub(super) fn longest_delay(&self) -> Duration {
+        self.longest_interval() * 2
+    }
+
+    pub(super) fn active(&self) -> Vec<usize> {
+        let is_active = |index: &usize| {
+            let node = &self.nodes[*index];
+            node.is_running && node.instance.state() == State::Active
+        };
+        (0..self.nodes.len()).filter(is_active).collect()
+    }
+
+    pub(super) fn is_drain_pending(&self) -> bool {
+        self.nodes.iter().any(|node| node.is_running && node.is_drain_pending)
+    }
+
+    pub(super) fn preempts_everywhere(&self) -> bool {
+        self.nodes.iter().all(|node| node.settings.preempt)
+    }
+
+    pub(super) fn priority_of(&self, index: usize) -> u8 {
+        self.nodes[index].instance.priority()
+    }
+
+    pub(super) fn best_priority(&self) -> u8 {
+        let running = self.nodes.iter().filter(|node| node.is_running);
+        running.map(|node| node.instance.priority()).max().unwrap()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        self.nodes.iter().fold(String::new(), |mut text, node| {
+            let _ = writeln!(
+                text,
+                "{} running {} {} priority {} due {:?} {:?}",
+                node.address,
+                node.is_running,
+                node.instance.state(),
+                node.instance.priority(),
+                node.instance.deadline(),
+                node.settings
+            );
+            text
+        })
+    }
+
+    pub(super) fn run_for(&mut self, span: Duration) {
+        self.run_until(self.now.after(span));
+    }
+
+    pub(super) fn run_until(&mut self, end: Nanos) {
+        while self.now < end {
+            self.step(end);
+        }
+    }
+
+    /// The next thing that happens, at `end` at the latest. Packets come before timers.
+    pub(super) fn step(&mut self, end: Nanos) {
+        self.steps += 1;
+        let arrival = self.packets.peek().map(|Reverse(packet)| packet.0);
+        let wake = (0..self.nodes.len())
+            .filter_map(|index| Some((self.nodes[index].wake()?, index)))
+            .min();
+        let next = arrival.into_iter().chain(wake.map(|(at, _)| at)).min();
+        let Some(next) = next.filter(|next| *next < end) else {
+            self.now = end;
+            return;
+        };
+        self.now = self.now.max(next);
+        if arrival.is_some_and(|at| at <= next) {
+            if let Some(Reverse((at, _, from, to, sent, bytes))) = self.packets.pop() {
+                self.arrive(at, from, to, sent, bytes);
+            }
+        } else if let Some((_, index)) = wake {
+            self.wake(index);
+        }
+        for node in self.nodes.iter_mut().filter(|node| node.is_running) {
+            if node.stalled_until.is_none() {
+                node.above.check(&node.instance, node.address, self.now);
+            }
+        }
+    }
+
+    fn arrive(&mut self, at: Nanos, from: usize, to: usize, sent: Nanos, bytes: Vec<u8>) {
+        let node = &mut self.nodes[to];
+        if !node.is_running || !node.has_link {
+            return;
+        }
+        let latest = node.heard_from.entry(from).or_default();
+        *latest = sent.max(*latest);
+        if node.stalled_until.is_some() {
+            node.queue.push((at, from, bytes));
+        } else {
+            self.deliver(to, from, at, &bytes);
+        }
+    }
+
+    fn wake(&mut self, index: usize) {
+        if self.nodes[index].stalled_until.take().is_some() {
+            for (at, from, bytes) in std::mem::take(&mut self.nodes[index].queue) {
+                self.deliver(index, from, at, &bytes);
+            }
+            let up = self.nodes[index].has_link;
+            self.feed(index, Event::Link { up });
+        }
+        self.feed(index, Event::Timer);
+    }
+
+    fn deliver(&mut self, to: usize, from: usize, at: Nanos, bytes: &[u8]) {
+        let source = self.nodes[from].address;
+        let node = &mut self.nodes[to];
+        let envelope = Envelope { source, destination: multicast(source), ttl: 255 };
+        let advert = packet::parse(bytes, &envelope, node.settings.version).unwrap();
+        node.settings.admits(&advert, &envelope).unwrap();
+        node.above.heard(&node.instance, node.address, &advert, source, at);
+        self.feed(to, Event::Received { advert: &advert, source, at });
+    }
+
+    fn feed(&mut self, index: usize, event: Event<'_>) {
+        let actions = self.nodes[index].instance.handle(event, self.now);
+        for action in actions {
+            self.perform(index, action);
+        }
+    }
+
+    fn perform(&mut self, index: usize, action: Action) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        match action {
+            Action::SendAdvert { priority } => self.send(index, priority),
+            Action::RenewLease(lease) => node.answer_until = lease.answer_until,
+            Action::EndLease { .. } => node.answer_until = now,
+            Action::Notify(transition) if transition.to == State::Active => {
+                self.promotions += 1;
+                if let Some(peer) = silent_peer(transition.reason) {
+                    self.check_lease(index, peer);
+                }
+            }
+            Action::Drained(drained) => {
+                node.is_drain_pending = false;
+                if drained == Drained::GaveUp {
+                    self.drain_ended = now;
+                }
+            }
+            Action::Notify(_)
+            | Action::HoldVips
+            | Action::ReleaseVips
+            | Action::StartAnnouncing
+            | Action::StopAnnouncing
+            | Action::Wish
+            | Action::Unwish
+            | Action::Reaffirmed { .. }
+            | Action::Alarm(_) => {}
+        }
+    }
+
+    /// The third of the rules.
+    fn check_lease(&self, index: usize, peer: IpAddr) {
+        let from = self.nodes.iter().position(|node| node.address == peer).unwrap();
+        let (node, peer) = (&self.nodes[index], &self.nodes[from]);
+        if node.heard_from.get(&from) == Some(&peer.sent) && peer.is_silent() {
+            let (now, until) = (self.now, peer.answer_until);
+            assert!(until <= now, "taken over at {now:?}, but answered for until {until:?}");
+        }
+    }
+
+    fn send(&mut self, from: usize, priority: u8) {
+        let now = self.now;
+        let node = &mut self.nodes[from];
+        node.sent = now;
+        if !node.has_link {
+            return;
+        }
+        let destination = multicast(node.address);
+        let envelope = Envelope { source: node.address, destination, ttl: 255 };
+        let advert = node.settings.advert(priority);
+        let bytes = packet::build(&advert, &envelope, &mut [0; MAX_LEN]).to_vec();
+        for to in (0..self.nodes.len()).filter(|to| *to != from) {
+            let Some(path) = self.paths.get_mut(&(from, to)) else { continue };
+            let copies = 1 + u64::from(self.random.chance(path.duplicates));
+            for _ in 0..copies {
+                let may_lose = !(path.is_repaired && path.lost_last);
+                path.lost_last = may_lose && self.random.chance(path.loss);
+                if path.lost_last {
+                    continue;
+                }
+                let thousandths = u32::try_from(1 + self.random.below(1000)).unwrap();
+                let at = now.after(path.delay * thousandths / 1000);
+                self.sequence += 1;
+                self.packets.push(Reverse((at, self.sequence, from, to, now, bytes.clone())));
+            }
+        }
+    }
+}
+
+fn multicast(source: IpAddr) -> IpAddr {
+    match source {
+        IpAddr::V4(_) => MULTICAST_V4.into(),
+        IpAddr::V6(_) => MULTICAST_V6.into(),
+    }
+}
+
+/// What goes wrong.
+impl World {
+    pub(super) fn disturb(&mut self) {
+        let index = usize::try_from(self.random.below(self.nodes.len() as u64)).unwrap();
+        let unit = self.longest_interval();
+        match self.random.below(12) {
+            0 => self.crash(index),
+            1 | 2 => {
+                let adopt = self.random.chance(50);
+                self.boot(index, adopt);
+            }
+            3 => {
+                let parts = u32::try_from(self.random.below(8000)).unwrap();
+                let node = &mut self.nodes[index];
+                if node.is_running && node.stalled_until.is_none() {
+                    node.stalled_until = Some(self.now.after(unit * parts / 1000));
+                }
+            }
+            4 => self.operate(index, Event::Drain),
+            5 => self.operate(index, Event::Resume),
+            6 => {
+                self.operate(index, Event::Shutdown);
+                self.crash(index);
+            }
+            7 => self.set_link(index, false),
+            8 => self.set_link(index, true),
+            9 => {
+                let adjustment = self.random.pick(&[0, -20, -100, 30]);
+                self.operate(index, Event::Tracked { adjustment });
+            }
+            _ => self.damage_a_path(unit),
+        }
+    }
+
+    fn damage_a_path(&mut self, unit: Duration) {
+        let keys: Vec<(usize, usize)> = self.paths.keys().copied().collect();
+        let key = self.random.pick(&keys);
+        let parts = u32::try_from(self.random.below(2000)).unwrap();
+        let path = Path {
+            loss: self.random.pick(&[0, 10, 50, 90, 100]),
+            duplicates: self.random.pick(&[0, 30]),
+            delay: unit * parts / 1000,
+            is_repaired: false,
+            lost_last: false,
+        };
+        self.paths.insert(key, path);
+    }
+
+    /// All that runs can hear each other, and at least one runs.
+    pub(super) fn repair(&mut self) {
+        let (loss, unit) = (self.random.pick(&[0, 0, 30]), self.longest_interval());
+        for path in self.paths.values_mut() {
+            *path = Path { loss, delay: unit / 50, is_repaired: true, ..Path::good() };
+        }
+        for index in 0..self.nodes.len() {
+            self.nodes[index].stalled_until = None;
+            if self.nodes[index].is_running {
+                self.wake_late(index);
+            }
+            self.set_link(index, true);
+        }
+        if self.nodes.iter().all(|node| !node.is_running) {
+            self.boot(0, false);
+        }
+    }
+
+    /// It was stalled until now.
+    fn wake_late(&mut self, index: usize) {
+        self.nodes[index].stalled_until = Some(self.now);
+        self.wake(index);
+    }
+
+    fn operate(&mut self, index: usize, event: Event<'_>) {
+        let node = &mut self.nodes[index];
+        if !node.is_running || node.stalled_until.is_some() {
+            return;
+        }
+        if matches!(event, Event::Drain) {
+            let is_new = node.instance.state() == State::Active && !node.instance.is_draining();
+            node.is_drain_pending |= is_new;
+        } else {
+            node.is_drain_pending &= !matches!(event, Event::Resume);
+        }
+        self.feed(index, event);
+    }
+
+    fn crash(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.is_running = false;
+        node.queue.clear();
+        node.stalled_until = None;
+        node.is_drain_pending = false;
+    }
+
+    /// A controller starts where none runs; it may know what the one before was doing.
+    fn boot(&mut self, index: usize, adopt: bool) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        if node.is_running {
+            return;
+        }
+        let was_active = node.instance.state() == State::Active;
+        let previous = Previous {
+            term: node.instance.term(),
+            advertised: (adopt && was_active).then_some(node.sent),
+        };
+        node.instance = Instance::new(&node.settings, now);
+        node.is_running = true;
+        node.heard_from.clear();
+        node.above.forget();
+        let (own, up) = (Some(node.address), node.has_link);
+        for event in [
+            Event::Link { up },
+            Event::Address { own },
+            Event::Receiving,
+            Event::Start { previous: Some(previous) },
+        ] {
+            self.feed(index, event);
+        }
+    }
+
+    fn set_link(&mut self, index: usize, up: bool) {
+        let node = &mut self.nodes[index];
+        if node.has_link != up {
+            node.has_link = up;
+            node.above.forget();
+            self.operate(index, Event::Link { up });
+        }
+    }
+}
+
+impl Path {
+    const fn good() -> Self {
+        let delay = Duration::from_micros(50);
+        Self { loss: 0, duplicates: 0, delay, is_repaired: false, lost_last: false }
+    }
+}
+
+impl Node {
+    fn new(
+        settings: Settings,
+        index: usize,
+        address: impl Fn(usize, Family) -> IpAddr,
+        now: Nanos,
+    ) -> Self {
+        Self {
+            address: address(index, settings.family),
+            instance: Instance::new(&settings, now),
+            settings,
+            is_running: false,
+            has_link: true,
+            stalled_until: None,
+            queue: Vec::new(),
+            above: Above::default(),
+            sent: now,
+            answer_until: now,
+            heard_from: BTreeMap::new(),
+            is_drain_pending: false,
+        }
+    }
+
+    /// When it does something by itself.
+    fn wake(&self) -> Option<Nanos> {
+        if !self.is_running {
+            return None;
+        }
+        self.stalled_until.or_else(|| self.instance.deadline())
+    }
+
+    fn is_silent(&self) -> bool {
+        !self.is_running || self.stalled_until.is_some() || !self.has_link
+    }
+}
