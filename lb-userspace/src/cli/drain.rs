@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use super::{SocketOption, ask, print};
+use super::{SocketOption, ask, print, print_json};
 
 /// The longest interval, four times, and what a drain waits beyond that.
 const TIMEOUT: Duration = Duration::from_secs(180);
@@ -16,10 +16,16 @@ const POLL: Duration = Duration::from_millis(50);
 
 /// Give the VIPs to the other node without a gap and keep running. Waits until no VIP of VRRP is held.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead drain && systemctl reboot
+  fairlead drain --resume")]
 pub(super) struct Arguments {
     /// Take part in elections again, with the configured priority.
     #[arg(long)]
     resume: bool,
+    /// What was done, as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     socket: SocketOption,
 }
@@ -28,14 +34,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     ask(&arguments.socket.socket, async |client| {
         client.drain(arguments.resume).await?;
         if arguments.resume {
-            return print("takes part in elections again\n");
+            return say(arguments, "takes part in elections again\n");
         }
         let drained = async {
             loop {
                 let status = client.status().await?;
                 match progress(&status) {
                     Progress::Draining => sleep(POLL).await,
-                    Progress::Drained => return print("the VIPs are given up\n"),
+                    Progress::Drained => return say(arguments, "the VIPs are given up\n"),
                     Progress::Nobody(names) => bail!(
                         "there is nobody to take over {}: the VIPs stay here",
                         names.join(", ")
@@ -50,6 +56,10 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             }
         }
     })
+}
+
+fn say(arguments: &Arguments, text: &str) -> Result<()> {
+    if arguments.json { print_json(&json!({ "drained": !arguments.resume })) } else { print(text) }
 }
 
 /// How far a drain is.
@@ -78,8 +88,6 @@ fn progress(status: &Value) -> Progress {
 
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
 
     #[test]

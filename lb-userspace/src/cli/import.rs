@@ -19,6 +19,9 @@ use crate::import::{Finding, Imported, Inputs, MAX_BYTES, Source, findings, impo
 /// assumed and what to do about it. Changes nothing else. The exit code is 1 if a file cannot be read,
 /// or if the configuration lacks something that neither file says ("to do").
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead import --haproxy /etc/haproxy/haproxy.cfg --keepalived /etc/keepalived/keepalived.conf
+  fairlead import --haproxy haproxy.cfg --output fairlead.yaml && fairlead check --config fairlead.yaml")]
 #[command(group(ArgGroup::new("sources").required(true).multiple(true)))]
 pub(super) struct Arguments {
     /// HAProxy's configuration.

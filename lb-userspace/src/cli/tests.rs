@@ -91,12 +91,12 @@ fn leaves(command: &clap::Command) -> Vec<clap::Command> {
     commands.into_iter().flat_map(leaves).collect()
 }
 
-/// `run` says what it does in its log, `completions` in the shell's language, `drain` nothing yet.
+/// `run` says what it does in its log, `completions` in the shell's language.
 #[test]
 fn every_command_that_answers_does_so_in_json_too() {
     for command in leaves(&Cli::command()) {
         let has = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
-        let expected = !["run", "completions", "drain"].contains(&command.get_name())
+        let expected = !["run", "completions"].contains(&command.get_name())
             || command.get_arguments().any(|argument| argument.get_id() == "name");
         assert_eq!(has, expected, "{}", command.get_name());
     }
@@ -108,7 +108,7 @@ fn help_has_examples_and_says_what_exit_codes_mean() {
     for line in ["Exit codes:", "  3  no controller answers"] {
         assert!(help.contains(line), "{help}");
     }
-    for command in Cli::command().get_subcommands().filter(|it| it.get_name() != "drain") {
+    for command in Cli::command().get_subcommands() {
         let mut all = vec![command.clone()];
         all.extend(leaves(command));
         let has = all.iter_mut().any(|it| it.render_long_help().to_string().contains("Examples:"));

@@ -3,7 +3,7 @@
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 /// What a probe does.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -51,7 +51,7 @@ impl Request {
 }
 
 /// The statuses that are as expected; never none.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Statuses(Vec<(u16, u16)>);
 
 impl Default for Statuses {
@@ -72,6 +72,15 @@ impl Statuses {
     }
 }
 
+/// As the file has them: 200, or 200-299.
+impl Serialize for Statuses {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.0.iter().map(|(first, last)| {
+            if first == last { first.to_string() } else { format!("{first}-{last}") }
+        }))
+    }
+}
+
 /// Whom an HTTPS probe trusts, and what it shows of itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Tls {
@@ -79,6 +88,7 @@ pub struct Tls {
     pub server_name: String,
     pub verify: Verify,
     /// Shown to servers that ask for a certificate.
+    #[serde(flatten)]
     pub identity: Option<Identity>,
     /// File with a bearer token, which is sent with every request.
     pub token_file: Option<PathBuf>,
@@ -105,7 +115,9 @@ pub enum Verify {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct Identity {
     /// The certificate, then those between it and the CA.
+    #[serde(rename = "client_cert_file")]
     pub cert_file: PathBuf,
+    #[serde(rename = "client_key_file")]
     pub key_file: PathBuf,
 }
 

@@ -283,10 +283,10 @@ services:
     port: 6443
     backends: [{ name: a, address: 10.0.0.11 }]
 vrrp:
-  - { name: v4, interface: eth0, vrid: 51, priority: 250, vips: [10.0.0.100], sync_group: g,
+  - { name: v4, interface: eth0, vrid: 51, vips: [10.0.0.100], priority: 250, sync_group: g,
       track: { backends: { weight: -30, minimum: 2, hold: 1s }, interfaces: [{ name: eth1, weight: -9 }],
                files: [{ path: /run/x, weight: 2, reverse: true }], datapath: { weight: -7 } } }
-  - { name: v6, interface: eth0, vrid: 51, advert_interval: 100ms, vips: [\"fd00::100\"], sync_group: g,
+  - { name: v6, interface: eth0, vrid: 51, priority: 250, advert_interval: 100ms, vips: [\"fd00::100\"], sync_group: g,
       track: { backends: { weight: 0 } }, announce: { refresh: 30s, rate: 50 }, linger: 3s,
       unicast_peers: [\"fd00::3\"], unicast_source: \"fd00::2\", startup_delay: 5s }
   - { name: old, interface: eth0, vrid: 7, version: 2, vips: [10.0.0.102], preempt: false,
