@@ -154,8 +154,12 @@ admin:
     /// Waits until our instance has heard keepalived.
     fn wait_peer(&self, controller: &Controller<'_>) -> Result<()> {
         let seen = || Ok(controller.status()?["vrrp"][0]["peers"].to_string());
-        let theirs = self.theirs().to_string();
-        eventually_is("to hear keepalived", PATIENCE, seen, |seen| seen.contains(&theirs)).map(drop)
+        let theirs = self.theirs();
+        let known = |seen: &String| seen.contains(&theirs.to_string());
+        eventually_is("to hear keepalived", PATIENCE, seen, known)?;
+        // What it heard before it took part does not count.
+        let (mark, wanted) = (self.wire.mark(), |said: &Said| said.priority_of(theirs).is_some());
+        self.wire.wait("keepalived", mark, PATIENCE, wanted).map(drop)
     }
 
     /// Waits until a node has the VIP, or has not.

@@ -176,9 +176,9 @@ fn receive(socket: &Socket) -> Option<Said> {
     let mut parts = [IoSliceMut::new(&mut frame)];
     let flags = MsgFlags::empty();
     let received = recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut control), flags).ok()?;
-    let stamp = received.cmsgs().ok()?.find_map(|message| match message {
-        ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
-        _ => None,
+    let stamp = received.cmsgs().ok()?.find_map(|message| {
+        let ControlMessageOwned::ScmTimestampns(stamp) = message else { return None };
+        Some(Duration::from(stamp))
     })?;
     let length = received.bytes;
     Some(Said { at: stamp, what: what(frame.get(..length)?)? })

@@ -7,7 +7,7 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use clap::Args;
+use clap::{ArgGroup, Args};
 use serde::Serialize;
 
 use super::print;
@@ -19,13 +19,13 @@ use crate::import::{Finding, Imported, Inputs, MAX_BYTES, Source, findings, impo
 /// assumed and what to do about it. Changes nothing else. The exit code is 1 if a file cannot be read,
 /// or if the configuration lacks something that neither file says ("to do").
 #[derive(Debug, Args)]
-#[group(id = "sources", required = true, multiple = true, args = ["haproxy", "keepalived"])]
+#[command(group(ArgGroup::new("sources").required(true).multiple(true)))]
 pub(super) struct Arguments {
     /// HAProxy's configuration.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "sources")]
     haproxy: Option<PathBuf>,
     /// keepalived's, of the node that the result is for.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", group = "sources")]
     keepalived: Option<PathBuf>,
     /// Where the configuration goes, instead of stdout.
     #[arg(long, short, value_name = "FILE")]

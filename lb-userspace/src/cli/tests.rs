@@ -57,6 +57,8 @@ fn mistakes_are_usage_errors() {
         "fairlead backend weight a/b",
         "fairlead run --interface eth0",
         "fairlead import",
+        "fairlead import --json",
+        "fairlead import --output o",
         "fairlead import --haproxy h --force",
         "fairlead import --haproxy h --config-id a",
     ] {

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, View};
 use super::doubt::Doubts;
-use super::elections::Elections;
+use super::elections::{Elections, Facts};
 use super::give_up::GiveUp;
 use super::idle_reset::IdleReset;
 use super::links::Links;
@@ -312,6 +312,14 @@ impl Controller {
     /// For `status`.
     pub fn names_found(&mut self, names: Vec<model::Name>) {
         self.status.names = names;
+    }
+
+    /// Looks at what VRRP instances track.
+    pub fn track(&mut self) {
+        let attachments = self.datapath.attachments();
+        let attached = self.config.interfaces.iter().all(|name| attachments.contains_key(name));
+        let (config, desired, snapshot) = (&self.config, &self.desired, &self.snapshot);
+        self.elections.track(&Facts { config, desired, snapshot, attached });
     }
 
     pub fn configuration_loaded(&mut self, at: String) {

@@ -21,13 +21,16 @@ use crate::record::Term;
 use crate::vrrp::event::{Drained, Previous};
 use crate::vrrp::lease::{self, Leases, Table};
 use crate::vrrp::thread::{Command, Handle, Notice, spawn};
+use crate::vrrp::tracking::{Outcome, Tracking};
 use crate::vrrp::view::View;
 use crate::vrrp::{Nanos, State, clock, timers};
 
 mod plan;
 mod report;
+mod tracked;
 
 pub use report::statuses;
+pub use tracked::Facts;
 
 /// Beyond what the machines bound a drain to.
 const DRAIN_MARGIN: Duration = Duration::from_secs(3);
@@ -36,8 +39,11 @@ const DRAIN_MARGIN: Duration = Duration::from_secs(3);
 #[derive(Default)]
 pub struct Elections {
     handle: Option<Handle>,
-    /// Until when instances are awaited that drain.
+    /// Instances whose VIPs are not given up yet.
     draining: BTreeSet<Arc<str>>,
+    tracking: BTreeMap<String, Tracking>,
+    /// What instances were told last.
+    outcomes: BTreeMap<String, Outcome>,
 }
 
 /// What they tell.
@@ -61,7 +67,7 @@ impl Elections {
         let previous = previous(config, terms, table.as_ref());
         let leases = Leases::new(table.into_iter().collect());
         let (handle, notices) = spawn(plan::plan(config, &previous), leases)?;
-        Ok((Self { handle: Some(handle), draining: BTreeSet::new() }, Some(notices)))
+        Ok((Self { handle: Some(handle), ..Self::default() }, Some(notices)))
     }
 
     pub fn is_running(&self) -> bool {
@@ -86,7 +92,10 @@ impl Elections {
 
     /// Gives the VIPs up without a gap; [`Self::drained`] says when that is done.
     pub fn drain(&mut self) {
-        self.draining = self.views().iter().map(|view| Arc::clone(&view.name)).collect();
+        // Who is not Active has nothing to give up, and need not be awaited.
+        let views = self.views();
+        let active = views.iter().filter(|view| view.state == State::Active);
+        self.draining = active.map(|view| Arc::clone(&view.name)).collect();
         self.command(Command::Drain);
     }
 

@@ -246,6 +246,7 @@ impl Loop<'_> {
     }
 
     pub(super) fn publish(&mut self) {
+        self.controller.track();
         let (state_file, notify) = (self.state_file(), self.notifier.status());
         self.controller.note_daemon(state_file, notify);
         match self.controller.status() {

@@ -13,10 +13,12 @@ use nix::sys::resource::{Resource, getrlimit};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
-use super::fsm::{Actions, Event, Fsm, Tell, Transition};
+use super::fsm::{Actions, Event, Fsm, Tell};
 use super::probe::{TlsCache, probe};
-use super::{BackendKey, Class, Finding, Health, HealthTable, Reason, Report, Verdict};
+use super::{BackendKey, Finding, Health, HealthTable, Reason, Report};
 use crate::config::HealthCheck;
+
+mod say;
 
 /// A backend to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -248,40 +250,6 @@ impl Task {
             *report = new;
             is_news
         });
-    }
-
-    fn announce(&self, Transition { from, to }: Transition, reason: &Reason) {
-        match to {
-            Health::Up | Health::Unverified => log::info!("{}: {from} -> {to}: {reason}", self.key),
-            Health::Degraded | Health::Draining | Health::Down | Health::Unknown => {
-                log::warn!("{}: {from} -> {to}: {reason}", self.key);
-            }
-        }
-    }
-
-    /// Says what a probe found when that is news.
-    fn explain(&mut self, verdict: Verdict, reason: &Reason) {
-        match verdict {
-            Verdict::Unverified if !self.warned => {
-                self.warned = true;
-                log::warn!(
-                    "{}: {reason}: the server lives, but hides its health from anonymous requests; \
-                     it is used all the same. Allow them for the health path (--anonymous-auth, or \
-                     the binding system:public-info-viewer), or give the probe credentials",
-                    self.key
-                );
-            }
-            Verdict::Failed(Class::Local | Class::Certificate) => {
-                log::warn!("{}: {reason}", self.key);
-            }
-            Verdict::Ready
-            | Verdict::Unverified
-            | Verdict::Degraded
-            | Verdict::NotReady
-            | Verdict::Failed(Class::Refused | Class::Timeout | Class::Status | Class::Protocol) => {
-                log::debug!("{}: {reason}", self.key)
-            }
-        }
     }
 }
 

@@ -117,7 +117,6 @@ fn the_interval_of_an_active_keepalived_is_learned() -> Result<()> {
     let (last, _) = adverts.last().context("keepalived never advertised")?;
     let expected = down_interval(100, Duration::from_millis(300));
     let least = expected - Duration::from_millis(1);
-    super::super::measured(&format!("{adverts:?} {first:?} {}", controller.log()));
     ensure_between("took over", first.at - *last, least, expected + LATE)?;
     pair.wire.wait("ten more", mark, PATIENCE, |said| {
         said.at > first.at + INTERVAL * 10 && said.priority_of(pair.ours()).is_some()

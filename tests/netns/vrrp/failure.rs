@@ -101,6 +101,7 @@ fn a_handover_keeps_the_vip_and_goes_on_with_the_term() -> Result<()> {
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
+#[expect(clippy::disallowed_methods, reason = "a test of how long something lasts")]
 fn a_vip_that_is_removed_is_back_within_100_ms_until_it_is_too_much() -> Result<()> {
     let pair = Pair::build()?;
     let _keepalived = pair.active_keepalived(100)?;

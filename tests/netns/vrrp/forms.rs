@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use lb_tests::eventually::eventually_is;
 use lb_tests::keepalived;
 use lb_tests::wire::What;
@@ -34,16 +34,16 @@ fn version_2_with_a_password_is_understood() -> Result<()> {
 #[ignore = "needs root: cargo xtask test netns"]
 fn another_password_makes_two_actives_and_an_alarm() -> Result<()> {
     let pair = Pair::build()?;
-    let keepalived = pair.keepalived(&old(&pair, Some("theirs")))?;
+    let _keepalived = pair.keepalived(&old(&pair, Some("theirs")))?;
     let more = "    version: 2\n    authentication: { type: pass, password: ours }";
     let ours = Ours { interval: SECOND, more, ..pair.settings(250) };
     let controller = pair.start(&ours)?;
     pair.wait_state(&controller, "active")?;
     pair.wait_vip(pair.other(), pair.vip(), true)?;
+    // Keepalived 2.2.7 puts its next advertisement off at each one that it drops: few are heard of it.
     let alarmed = |log: &String| log.contains("peer auth failure");
-    eventually_is("the alarm", PATIENCE, || Ok(controller.log()), alarmed).with_context(|| {
-        format!("{:?}\n{}", pair.wire.adverts(pair.theirs(), 0), keepalived.log())
-    })?;
+    eventually_is("the alarm", PATIENCE, || Ok(controller.log()), alarmed)?;
+    ensure!(super::has(pair.node(), pair.vip())?, "keepalived was obeyed");
     let status = controller.status()?;
     ensure!(status["vrrp"][0]["counters"]["auth_failures"].as_u64() > Some(0), "{status}");
     ensure!(status["vrrp"][0]["alarms"][0]["kind"] == "refused_active", "{status}");

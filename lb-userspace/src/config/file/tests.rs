@@ -119,16 +119,7 @@ fn every_value_can_be_other_than_the_default() {
             probe: other_probe(),
             connect_timeout: Duration::from_millis(300),
             timeout: Duration::from_millis(700),
-            pace: Pace {
-                interval: Duration::from_millis(1500),
-                fast_interval: Duration::from_millis(100),
-                down_interval: Duration::from_secs(3),
-                rise: 1,
-                fall: Fall { refused: 1, timeout: 5, status: 4, certificate: 1, protocol: 7 },
-                damping: Duration::ZERO,
-                slow_start: Duration::from_secs(20),
-                shutdown_delay: Some(Duration::from_secs(5)),
-            },
+            pace: other_pace(),
         },
     };
     assert_eq!(
@@ -148,6 +139,19 @@ fn every_value_can_be_other_than_the_default() {
             },
         }
     );
+}
+
+const fn other_pace() -> Pace {
+    Pace {
+        interval: Duration::from_millis(1500),
+        fast_interval: Duration::from_millis(100),
+        down_interval: Duration::from_secs(3),
+        rise: 1,
+        fall: Fall { refused: 1, timeout: 5, status: 4, certificate: 1, protocol: 7 },
+        damping: Duration::ZERO,
+        slow_start: Duration::from_secs(20),
+        shutdown_delay: Some(Duration::from_secs(5)),
+    }
 }
 
 #[test]

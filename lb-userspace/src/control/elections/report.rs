@@ -78,10 +78,10 @@ fn describe(alarm: &Alarm) -> String {
             format!("{peer} is active too, with priority {priority}")
         }
         Alarm::RefusedActive { peer, discard: Discard::AuthFailure | Discard::AuthType(_) } => {
-            format!("peer auth failure: {peer} is active too, and its authentication is not ours")
+            format!("peer auth failure: {peer} advertises, and its authentication is not ours")
         }
         Alarm::RefusedActive { peer, discard } => {
-            format!("{peer} is active too, and what it sends is dropped: {discard}")
+            format!("{peer} advertises too, and what it sends is dropped: {discard}")
         }
         Alarm::DuplicateNode { peer } => {
             format!("{peer} has our address and our priority: a duplicate of this node")

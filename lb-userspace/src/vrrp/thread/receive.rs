@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use super::super::event::Alarm;
 use super::super::packet::{self, MAX_LEN};
 use super::super::socket::Received;
 use super::super::{Discard, Event, Nanos, clock};
@@ -77,6 +78,16 @@ impl Thread {
 
     fn dropped(&mut self, index: usize, discard: Discard, source: IpAddr, now: Nanos) {
         self.tell_of_dropped(index, discard, source, now);
+        // Whatever the state: keepalived says little where it drops what we say.
+        if is_misconfigured(discard)
+            && let Some(member) = self.members.get_mut(index)
+        {
+            let alarm = Alarm::RefusedActive { peer: source, discard };
+            if member.view.raise(alarm, now) {
+                let instance = std::sync::Arc::clone(&member.name);
+                self.notice(Notice::Alarm { instance, alarm });
+            }
+        }
         self.handle(index, Event::Discarded { discard, source }, now);
     }
 
@@ -107,5 +118,25 @@ impl Thread {
         if is_first && !is_known {
             self.tell_of_dropped(index, Discard::Vrid(vrid), source, now);
         }
+    }
+}
+
+/// A peer that would be one if both were configured alike.
+const fn is_misconfigured(discard: Discard) -> bool {
+    match discard {
+        Discard::Version(_)
+        | Discard::Interval(_)
+        | Discard::AuthType(_)
+        | Discard::AuthFailure
+        | Discard::Cast => true,
+        Discard::Ttl(_)
+        | Discard::Length
+        | Discard::Type(_)
+        | Discard::Checksum
+        | Discard::Vrid(_)
+        | Discard::AddressList
+        | Discard::Stranger
+        | Discard::OwnSource
+        | Discard::NotRunning => false,
     }
 }
