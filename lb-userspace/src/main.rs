@@ -8,6 +8,7 @@ use fairlead::cli::Cli;
 
 #[expect(clippy::print_stderr, reason = "where the errors of commands belong")]
 fn main() -> ExitCode {
+    fairlead::cli::complete();
     let cli = Cli::parse();
     // Colours only on a terminal; RUST_LOG chooses what is logged.
     env_logger::Builder::from_env(Env::default().default_filter_or("info"))

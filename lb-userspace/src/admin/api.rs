@@ -21,7 +21,7 @@ use tokio::time::timeout;
 
 use super::model::{BackendChange, BackendChanged, Drain, Failure, Peer, Reload, Stop, Version};
 use super::query::{Query, Reply};
-use super::routes::{events, flows, openapi, trace};
+use super::routes::{config, events, flows, openapi, trace};
 use super::{Command, Commands, StatusReader};
 use crate::events::Events;
 
@@ -71,6 +71,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/v1/drain", post(drain))
+        .route("/v1/config", get(config::config))
         .route("/v1/events", get(events::events))
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
         .route("/v1/flows", get(flows::list))

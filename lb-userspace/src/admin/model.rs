@@ -328,6 +328,20 @@ pub struct BackendChange {
     pub reset_weight: bool,
 }
 
+/// Answer to `GET /v1/config`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct EffectiveConfig {
+    pub path: String,
+    /// When it was last read successfully.
+    pub loaded: String,
+    /// A file that says the same, every default written out.
+    pub yaml: String,
+    /// The same as JSON.
+    pub config: serde_json::Value,
+    /// Keys whose values may be secret, and are replaced.
+    pub hidden: Vec<String>,
+}
+
 /// Answer to it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendChanged {

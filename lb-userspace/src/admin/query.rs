@@ -5,6 +5,7 @@ use std::fmt;
 
 use tokio::sync::oneshot;
 
+use super::model::EffectiveConfig;
 use super::model::flows::Purged;
 use super::model::trace::{Question, Traces};
 use crate::control::flows::Directory;
@@ -22,6 +23,8 @@ pub enum Query {
     /// Resets the clients of these flows now, and removes them; with `unused` only those that were not
     /// used since they were found. A few at a time: the caller sees to the pace.
     ResetFlows { flows: Vec<Flow>, unused: bool, reply: Reply<Purged> },
+    /// The configuration that applies.
+    Config { reply: Reply<EffectiveConfig> },
     /// Where a client's connection would go.
     Trace { question: Question, reply: Reply<Traces> },
 }

@@ -1,5 +1,6 @@
 //! Routes that have files of their own; `api` names their paths. I/O.
 
+pub(super) mod config;
 pub(super) mod events;
 pub(super) mod flows;
 pub(super) mod openapi;

@@ -4,8 +4,9 @@ use std::str::FromStr;
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
+use clap_complete::ArgValueCandidates;
 
-use super::{SocketOption, ask, print, warn};
+use super::{SocketOption, ask, completions, print, print_json, warn};
 use crate::admin::model::{Admin, BackendChange};
 
 /// Take backends out, put them back, or change their share.
@@ -13,6 +14,10 @@ use crate::admin::model::{Admin, BackendChange};
 /// Lasts until it is undone, over reloads, restarts and upgrades; `status` shows what is overridden, by
 /// whom and since when. A name is SERVICE/BACKEND, as `status` shows it.
 #[derive(Debug, Subcommand)]
+#[command(after_help = "Examples:
+  fairlead backend drain kube-apiserver/cp1
+  fairlead backend weight kube-apiserver/cp1 50
+  fairlead backend enable kube-apiserver/cp1 --json")]
 pub(super) enum Command {
     /// No new connections; those there are go on.
     Drain(Target),
@@ -30,8 +35,11 @@ pub(super) enum Command {
 
 #[derive(Debug, Args)]
 pub(super) struct Target {
-    #[arg(value_name = "SERVICE/BACKEND")]
+    #[arg(value_name = "SERVICE/BACKEND", add = ArgValueCandidates::new(completions::backends))]
     name: Name,
+    /// What was changed, as JSON; its keys stay as they are, and others may come.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     socket: SocketOption,
 }
@@ -90,6 +98,9 @@ pub(super) fn run(command: Command) -> Result<()> {
     let changed = ask(&target.socket.socket, async |client| {
         client.set_backend(service, backend, &change).await
     })?;
+    if target.json {
+        return print_json(&serde_json::to_value(&changed)?);
+    }
     print(&format!("{service}/{backend}: {}\n", describe(&change)))?;
     if let Some(why) = changed.not_kept {
         warn(&format!(

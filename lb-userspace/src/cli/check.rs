@@ -1,13 +1,15 @@
 //! `fairlead check`. I/O, but for `report()`.
 
 use std::fmt::Write as _;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 
-use super::{ConfigOption, print};
-use crate::config::{self, Config, Probe, Service, Vrrp};
+use super::{ConfigOption, print, print_json};
+use crate::config::{self, Config, ConfigError, Probe, Service, Vrrp};
 use crate::datapath::{Sizes, report};
 use crate::health::removal::{Terms, worst_case};
 use crate::overrides::store;
@@ -18,15 +20,35 @@ use crate::vrrp::Settings;
 /// For each service: how long a lost backend stays in use at worst, by the way it is lost, and how many connections a
 /// second SNAT allows. Errors go to stderr as FILE:LINE:COLUMN; the exit code is then 1.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead check --config new.yaml
+  fairlead check --json")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigOption,
+    /// The outcome and the report as JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let path = &arguments.config.path;
-    let config = config::load(path)?;
+    let config = config::load(path);
+    if arguments.json {
+        return print_outcome(path, config);
+    }
+    let config = config?;
     print(&format!("{}: valid\n{}{}", path.display(), report(&config), overrides(&config)))
+}
+
+/// A refusal is said twice: for programs, and for people.
+fn print_outcome(path: &Path, config: Result<Config, ConfigError>) -> Result<()> {
+    let (path, valid) = (path.display().to_string(), config.is_ok());
+    let report = config.as_ref().map(|config| report(config) + &overrides(config)).ok();
+    let report: Option<Vec<&str>> = report.as_ref().map(|report| report.trim().lines().collect());
+    let error = config.as_ref().err().map(|error| format!("{error:#}"));
+    print_json(&json!({ "path": path, "valid": valid, "report": report, "error": error }))?;
+    Ok(config.map(drop)?)
 }
 
 /// What operators said, which holds in place of the configuration.
@@ -196,8 +218,6 @@ fn seconds(duration: Duration) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::path::Path;
-
     use super::*;
 
     #[test]

@@ -2,18 +2,28 @@
 
 use anyhow::Result;
 use clap::Args;
+use serde_json::json;
 
-use super::print;
+use super::{print, print_json};
 use crate::daemon;
 
 /// Remove what a killed controller left: the XDP program, its maps, the VIPs.
 ///
 /// Ends all connections that it still forwards. Refused while a controller runs. Needs root.
 #[derive(Debug, Args)]
-pub(super) struct Arguments {}
+#[command(after_help = "Examples:
+  fairlead cleanup")]
+pub(super) struct Arguments {
+    /// What was removed, as JSON.
+    #[arg(long)]
+    json: bool,
+}
 
-pub(super) fn run(Arguments {}: &Arguments) -> Result<()> {
+pub(super) fn run(arguments: &Arguments) -> Result<()> {
     let removed = daemon::cleanup()?;
+    if arguments.json {
+        return print_json(&json!({ "removed": removed }));
+    }
     if removed.is_empty() {
         return print("nothing was left behind\n");
     }

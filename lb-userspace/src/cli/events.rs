@@ -11,6 +11,9 @@ use crate::admin::model::Event;
 /// Backends that came and went, commands and who gave them, reloads, VIPs. Each event has a number, larger
 /// than those before it, also over restarts. What is no longer kept is said to be missing.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead events --last 20
+  fairlead events --follow --json")]
 pub(super) struct Arguments {
     /// Go on with what happens from now on, until interrupted.
     #[arg(long, short)]

@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, Subcommand};
+use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
+use super::completions;
 use super::table::table;
 use super::{SocketOption, ask, print, print_json};
 use crate::admin::model::flows::{
@@ -26,16 +28,18 @@ pub(super) enum Command {
 #[derive(Debug, Default, Args)]
 struct Filters {
     /// Of this service.
-    #[arg(long, value_name = "SERVICE")]
+    #[arg(long, value_name = "SERVICE", add = ArgValueCandidates::new(completions::services))]
     service: Option<String>,
     /// Of this backend.
-    #[arg(long, value_name = "[SERVICE/]BACKEND")]
+    #[arg(long, value_name = "[SERVICE/]BACKEND",
+        add = ArgValueCandidates::new(completions::backends))]
     backend: Option<String>,
     /// Of clients in this range, or of one address.
     #[arg(long, value_name = "CIDR", value_parser = checked(|text| range(text).map(drop)))]
     client: Option<String>,
     /// In this TCP state: established, time-wait, syn-sent …
-    #[arg(long, value_name = "STATE", value_parser = checked(|text| text.parse::<FlowState>().map(drop)))]
+    #[arg(long, value_name = "STATE", value_parser = checked(|text| text.parse::<FlowState>().map(drop)),
+        add = ArgValueCandidates::new(states))]
     state: Option<String>,
     /// Idle for at least so long, such as 90s or 1h30m.
     #[arg(long, value_name = "DURATION", value_parser = checked(|text| duration(text).map(drop)))]
@@ -106,6 +110,11 @@ pub(super) struct PurgeArguments {
     json: bool,
     #[command(flatten)]
     socket: SocketOption,
+}
+
+fn states() -> Vec<CompletionCandidate> {
+    let names = FlowState::ALL.map(|state| state.as_str().to_ascii_lowercase());
+    names.map(CompletionCandidate::new).into()
 }
 
 fn limit() -> impl clap::builder::TypedValueParser<Value = usize> {

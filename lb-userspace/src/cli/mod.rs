@@ -12,6 +12,8 @@ use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
 mod backend;
 mod check;
 mod cleanup;
+mod completions;
+mod config;
 mod drain;
 mod events;
 mod exit;
@@ -43,6 +45,8 @@ enum Command {
     #[command(subcommand)]
     Backend(backend::Command),
     #[command(subcommand)]
+    Config(config::Command),
+    #[command(subcommand)]
     Flows(flows::Command),
     Trace(trace::Arguments),
     Reload(reload::Arguments),
@@ -51,6 +55,7 @@ enum Command {
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
     Import(import::Arguments),
+    Completions(completions::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -75,6 +80,7 @@ impl Cli {
             Command::Check(arguments) => check::run(&arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Backend(command) => backend::run(command),
+            Command::Config(command) => config::run(&command),
             Command::Flows(command) => flows::run(command),
             Command::Trace(arguments) => trace::run(&arguments),
             Command::Reload(arguments) => reload::run(&arguments),
@@ -83,8 +89,15 @@ impl Cli {
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
             Command::Import(arguments) => import::run(&arguments),
+            Command::Completions(arguments) => completions::run(&arguments),
         }
     }
+}
+
+/// Completes a command line and ends the program, if it was started for that.
+pub fn complete() {
+    use clap::CommandFactory as _;
+    clap_complete::CompleteEnv::with_factory(Cli::command).var(completions::VARIABLE).complete();
 }
 
 /// Asks the controller at `socket`.

@@ -10,6 +10,9 @@ use super::{SocketOption, ask, print};
 /// A configuration with errors changes nothing: they are printed as FILE:LINE:COLUMN, and the exit code
 /// is 1. So it is if something changed that only a new start can change.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead reload --dry-run
+  fairlead reload")]
 pub(super) struct Arguments {
     /// Print what would change, and change nothing.
     #[arg(long, visible_alias = "diff")]

@@ -11,6 +11,9 @@ use crate::daemon::{self, RunOptions};
 /// Loads the XDP program, owns the VIPs and probes the backends. SIGHUP reads the configuration
 /// again; SIGUSR1 ends it and leaves the datapath for a successor. Needs root.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead run --config /etc/fairlead/fairlead.yaml
+  fairlead run --iface eth0 --iface eth1")]
 pub(super) struct Arguments {
     #[command(flatten)]
     config: ConfigOption,

@@ -11,6 +11,9 @@ use crate::admin::model::{self, Backend, Override, Said, Service, Status};
 
 /// Show services, backends, VIPs and what was dropped.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead status
+  fairlead status --json | jq .vips")]
 pub(super) struct Arguments {
     /// Everything, as JSON; its keys stay as they are, and others may come.
     #[arg(long)]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use serde_json::json;
 use tokio::time::{sleep, timeout};
 
-use super::{SocketOption, ask};
+use super::{SocketOption, ask, print_json};
 
 /// For the controller to end.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -16,10 +17,16 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// End the controller in order, and wait up to 30 s until it has.
 #[derive(Debug, Args)]
+#[command(after_help = "Examples:
+  fairlead stop --handover      # and start the new version
+  fairlead stop")]
 pub(super) struct Arguments {
     /// Leave the datapath running for a successor: for restarts and upgrades.
     #[arg(long)]
     handover: bool,
+    /// Which process has ended, as JSON.
+    #[arg(long)]
+    json: bool,
     #[command(flatten)]
     socket: SocketOption,
 }
@@ -36,6 +43,9 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         };
         if timeout(TIMEOUT, gone).await.is_err() {
             bail!("process {pid} has not ended within {} s; see its log", TIMEOUT.as_secs());
+        }
+        if arguments.json {
+            print_json(&json!({ "pid": pid, "handover": arguments.handover }))?;
         }
         Ok(())
     })

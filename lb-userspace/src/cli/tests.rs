@@ -37,6 +37,16 @@ fn every_command_of_the_contract_is_known() {
         "fairlead import --haproxy h --keepalived k --output o --force --json --config-id a",
         "fairlead import --haproxy h",
         "fairlead import --keepalived k",
+        "fairlead flows list --service a --backend b --client 10.0.0.0/8 --limit 5 --json",
+        "fairlead flows list --state time-wait --older-than 90s --socket /tmp/s",
+        "fairlead flows count --json",
+        "fairlead flows purge --all --reset --limit 5 --json",
+        "fairlead trace 10.0.0.2:1 10.0.0.100:6443 --json --socket /tmp/s",
+        "fairlead config show --json",
+        "fairlead completions bash",
+        "fairlead check --json",
+        "fairlead backend drain a/b --json",
+        "fairlead stop --json",
     ] {
         parse(line).unwrap_or_else(|error| panic!("{line}: {error}"));
     }
@@ -61,8 +71,48 @@ fn mistakes_are_usage_errors() {
         "fairlead import --output o",
         "fairlead import --haproxy h --force",
         "fairlead import --haproxy h --config-id a",
+        "fairlead flows list --state open",
+        "fairlead flows list --client 10.0.0.0/33",
+        "fairlead flows list --older-than 5",
+        "fairlead flows list --limit 0",
+        "fairlead trace",
+        "fairlead completions tcsh",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
+    }
+}
+
+/// Every command, with those below it in place of those that only have such.
+fn leaves(command: &clap::Command) -> Vec<clap::Command> {
+    let commands: Vec<_> = command.get_subcommands().filter(|it| it.get_name() != "help").collect();
+    if commands.is_empty() {
+        return vec![command.clone()];
+    }
+    commands.into_iter().flat_map(leaves).collect()
+}
+
+/// `run` says what it does in its log, `completions` in the shell's language, `drain` nothing yet.
+#[test]
+fn every_command_that_answers_does_so_in_json_too() {
+    for command in leaves(&Cli::command()) {
+        let has = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
+        let expected = !["run", "completions", "drain"].contains(&command.get_name())
+            || command.get_arguments().any(|argument| argument.get_id() == "name");
+        assert_eq!(has, expected, "{}", command.get_name());
+    }
+}
+
+#[test]
+fn help_has_examples_and_says_what_exit_codes_mean() {
+    let help = Cli::command().render_long_help().to_string();
+    for line in ["Exit codes:", "  3  no controller answers"] {
+        assert!(help.contains(line), "{help}");
+    }
+    for command in Cli::command().get_subcommands().filter(|it| it.get_name() != "drain") {
+        let mut all = vec![command.clone()];
+        all.extend(leaves(command));
+        let has = all.iter_mut().any(|it| it.render_long_help().to_string().contains("Examples:"));
+        assert!(has, "{}", command.get_name());
     }
 }
 

@@ -28,6 +28,8 @@ mod syntax;
 mod translate;
 mod vrrp;
 
+pub(super) use scalar::show;
+
 #[cfg(test)]
 mod tests;
 

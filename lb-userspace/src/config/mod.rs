@@ -19,6 +19,7 @@ pub mod load;
 pub mod notify;
 pub mod pace;
 pub mod probe;
+pub mod show;
 pub mod vrrp;
 pub mod watch;
 

@@ -16,7 +16,7 @@ use crate::config::watch::Watch;
 use crate::control::driver::Controller;
 use crate::control::elections::{Elections, Notices};
 use crate::datapath::SignalRing;
-use crate::datapath::clock::monotonic;
+use crate::datapath::now::monotonic;
 use crate::netlink::Changes;
 use crate::notify::Notifier;
 use crate::overrides::store::Writer;

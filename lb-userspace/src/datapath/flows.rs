@@ -12,8 +12,8 @@ use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 
-use super::clock;
 use super::maps::{FlowMaps, Maps};
+use super::now;
 use super::stale::{Flow, Found};
 use super::sweep::{Family, rules};
 use super::sys::{self, Progress, Walk};
@@ -103,7 +103,7 @@ where
     }
 
     fn slice(&mut self, mut each: impl FnMut(Facts, Found<A>)) -> io::Result<bool> {
-        let now = clock::ticks();
+        let now = now::ticks();
         let half_open = self.in_half_open;
         let map = if half_open { self.half_open.as_fd() } else { self.established.as_fd() };
         let progress = self.walk.slice(map, |key, half| {

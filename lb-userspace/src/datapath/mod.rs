@@ -16,6 +16,7 @@ pub mod clock;
 pub mod flows;
 pub mod maps;
 mod migrate;
+pub mod now;
 pub mod object;
 pub mod pins;
 pub mod report;

@@ -7,7 +7,7 @@ use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
 use fairlead::control::trace::{FlowMap as TracedMap, Moment, Outcome, World, trace};
-use fairlead::datapath::clock::monotonic;
+use fairlead::datapath::now::monotonic;
 use lb_common::addr::{Address, Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::FlowHalf;

@@ -7,6 +7,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::{Client, encode};
+use crate::admin::model::EffectiveConfig;
 use crate::admin::model::flows::{FlowQuery, Purge, Purged};
 use crate::admin::model::trace::TraceQuery;
 
@@ -23,6 +24,10 @@ impl Client {
 
     pub async fn purge(&self, purge: &Purge) -> Result<Purged> {
         self.post("/v1/flows/purge", purge).await
+    }
+
+    pub async fn config(&self) -> Result<EffectiveConfig> {
+        self.get("/v1/config").await
     }
 
     /// As the controller says it.

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use lb_common::addr::{Ipv4Be, PortBe, Ports};
 use lb_common::conntrack::{FlowHalf, TcpState, Timeouts, flag};
@@ -13,9 +13,12 @@ use lb_common::nat::{Kind, Translation};
 use lb_common::time::Ticks;
 
 use super::*;
+use crate::admin::model::EffectiveConfig;
 use crate::admin::model::flows::{FlowList, Purge, Purged};
 use crate::admin::model::trace::{Trace, Traces, Verdict};
 use crate::admin::query::{FlowView, Query};
+use crate::config::show::{Shown, show};
+use crate::config::{EXAMPLE, parse};
 use crate::control::flows::{BackendNames, Directory, Facts, InstalledBackend, Named};
 use crate::datapath::flows::{FlowSource, Record};
 use crate::datapath::stale::{Flow, Found};
@@ -69,6 +72,8 @@ impl Fake {
             (Query::Flows { reply }, Some(why)) => drop(reply.send(Err(why))),
             (Query::ResetFlows { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
             (Query::Trace { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::Config { reply }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::Config { reply }, None) => drop(reply.send(Ok(SHOWN.clone()))),
             (Query::Flows { reply }, None) => {
                 // Removed flows must not shift those that are still to be read.
                 let fixed = Self { next: 0, ..self.clone() };
@@ -177,6 +182,13 @@ fn directory() -> Directory {
         installed: [(1, InstalledBackend { epoch: 0, address })].into(),
     }
 }
+
+/// Made once: a thousand clients ask for it.
+static SHOWN: LazyLock<EffectiveConfig> = LazyLock::new(|| {
+    let config = parse(EXAMPLE, Path::new("example.yaml")).unwrap();
+    let Shown { yaml, json: config, hidden } = show(&config).unwrap();
+    EffectiveConfig { yaml, config, hidden, ..EffectiveConfig::default() }
+});
 
 fn trace(client: IpAddr, vip: IpAddr) -> Trace {
     Trace {

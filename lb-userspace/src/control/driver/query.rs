@@ -7,10 +7,12 @@ use lb_common::backend::BackendId;
 
 use super::Controller;
 use crate::admin::model::flows::Purged;
+use crate::admin::model::{Configuration, EffectiveConfig};
 use crate::admin::query::{FlowView, Query};
+use crate::config::show::{Shown, show};
 use crate::control::flows::{BackendNames, Directory, Named};
-use crate::datapath::clock::monotonic;
 use crate::datapath::flows::{self, FlowReader};
+use crate::datapath::now::monotonic;
 use crate::datapath::stale::Flow;
 
 impl Controller {
@@ -21,10 +23,17 @@ impl Controller {
             Query::ResetFlows { flows, unused, reply } => {
                 drop(reply.send(said(self.reset_flows(&flows, unused))));
             }
+            Query::Config { reply } => drop(reply.send(self.shown())),
             Query::Trace { question, reply } => {
                 drop(reply.send(said(self.traces(&question))));
             }
         }
+    }
+
+    fn shown(&self) -> Result<EffectiveConfig, String> {
+        let Shown { yaml, json: config, hidden } = show(&self.config)?;
+        let Configuration { path, loaded } = self.status.configuration.clone();
+        Ok(EffectiveConfig { path, loaded, yaml, config, hidden })
     }
 
     fn flow_view(&self) -> anyhow::Result<FlowView> {

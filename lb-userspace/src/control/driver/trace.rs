@@ -20,7 +20,7 @@ use crate::admin::model::trace::{Question, Share, Trace, Traces, Verdict};
 use crate::config::{self, Family};
 use crate::control::flows::{self, BackendNames, Directory, Facts, InstalledBackend, Named};
 use crate::control::trace::{Fate, FlowMap, Moment, Outcome, World, trace};
-use crate::datapath::clock::monotonic;
+use crate::datapath::now::monotonic;
 use crate::datapath::{flows as halves, sweep};
 
 /// Services of one answer.
