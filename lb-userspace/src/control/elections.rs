@@ -29,7 +29,7 @@ mod plan;
 mod report;
 mod tracked;
 
-pub use report::statuses;
+pub use report::{event, statuses};
 pub use tracked::Facts;
 
 /// Beyond what the machines bound a drain to.

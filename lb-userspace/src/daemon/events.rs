@@ -14,7 +14,7 @@ use crate::admin::Command;
 use crate::admin::model::{Reload, Trigger, rfc3339};
 use crate::config::watch::Watch;
 use crate::control::driver::Controller;
-use crate::control::elections::{Elections, Notices};
+use crate::control::elections::{self, Elections, Notices};
 use crate::datapath::SignalRing;
 use crate::datapath::now::monotonic;
 use crate::netlink::Changes;
@@ -230,6 +230,9 @@ impl Loop<'_> {
 
     /// VRRP's thread has something to tell. `Some`: it was what the end waited for.
     fn note(&mut self, notice: &Notice) -> Option<Ending> {
+        if let Some(what) = elections::event(notice) {
+            self.controller.events.push(what);
+        }
         if let Some((instance, term)) = self.controller.elections.note(notice) {
             let recorded = self.controller.vips.record_terms([(instance, term)].into());
             report("writing down a term", recorded);

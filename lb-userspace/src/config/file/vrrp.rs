@@ -1,7 +1,6 @@
 //! VRRP instances. Pure.
 
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Deserialize;
@@ -9,15 +8,17 @@ use serde_saphyr::Spanned;
 
 use super::super::vrrp::{Announce, Vrrp};
 use super::reader::Reader;
-use super::scalar::{quoted, show};
-use super::{Content, Document, Field, Reference, Spot, scalar};
+use super::scalar::show;
+use super::{Document, Field, Spot, scalar};
 use crate::vrrp::Version;
 use crate::vrrp::packet::ChecksumForm;
-use crate::vrrp::settings::Password;
 
 mod addresses;
+mod authentication;
 mod clash;
 mod track;
+
+pub(in crate::config) use authentication::password_of;
 
 const VRID: RangeInclusive<u8> = 1..=255;
 const PRIORITY: RangeInclusive<u8> = 1..=255;
@@ -35,7 +36,6 @@ const LINGER: Duration = Duration::from_secs(2);
 const LONGEST_LINGER: Duration = Duration::from_secs(60);
 const LONGEST_REFRESH: Duration = Duration::from_secs(3600);
 const RATE: RangeInclusive<u32> = 10..=100_000;
-const MAX_PASSWORD: usize = 8;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -53,22 +53,13 @@ pub(super) struct VrrpFile {
     vips: Option<Spanned<Vec<Spanned<String>>>>,
     unicast_peers: Option<Spanned<Vec<Spanned<String>>>>,
     unicast_source: Field,
-    authentication: Option<Spanned<AuthenticationFile>>,
+    authentication: Option<Spanned<authentication::AuthenticationFile>>,
     checksum: Field,
     accept: Field,
     linger: Field,
     track: Option<Spanned<track::TrackFile>>,
     announce: Option<Spanned<AnnounceFile>>,
     sync_group: Field,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AuthenticationFile {
-    #[serde(rename = "type")]
-    kind: Field,
-    password: Field,
-    password_file: Field,
 }
 
 #[derive(Deserialize)]
@@ -258,89 +249,4 @@ impl Reader<'_> {
             rate: self.number(&scope.field("rate", rate), rate, &RATE, default.rate),
         }
     }
-
-    fn authentication(
-        &mut self,
-        index: usize,
-        scope: &Spot,
-        file: &VrrpFile,
-        version: Version,
-    ) -> (Option<Password>, Option<PathBuf>) {
-        let Some(file) = &file.authentication else { return (None, None) };
-        let scope = scope.of("authentication", file);
-        if version == Version::V3 {
-            self.wrong(
-                &scope,
-                "version 3 has no authentication; remove the section, or write `version: 2` on \
-                 all nodes",
-            );
-            return (None, None);
-        }
-        let AuthenticationFile { kind, password, password_file } = &file.value;
-        let spot = scope.field("type", kind);
-        match kind.as_ref().map(|kind| kind.value.as_str()) {
-            None | Some("pass") => {}
-            Some("ah") => self.wrong(
-                &spot,
-                "AH is not available: RFC 3768 removed it, and keepalived advises against it; \
-                 write pass on all nodes",
-            ),
-            Some(other) => {
-                self.wrong(&spot, format_args!("{} is not possible; write pass", quoted(other)))
-            }
-        }
-        match (password, password_file) {
-            (Some(password), None) => {
-                let read = password_of(&password.value);
-                if let Err(message) = read {
-                    self.wrong(&scope.of("password", password), message);
-                }
-                (read.ok(), None)
-            }
-            (None, Some(path)) => (None, self.password_file(index, &scope, path)),
-            (Some(_), Some(path)) => {
-                let spot = scope.of("password_file", path);
-                self.wrong(&spot, "password is there too; remove one of the two");
-                (None, None)
-            }
-            (None, None) => {
-                self.missing(&scope, "password", "`password:` or `password_file:`");
-                (None, None)
-            }
-        }
-    }
-
-    fn password_file(
-        &mut self,
-        index: usize,
-        scope: &Spot,
-        text: &Spanned<String>,
-    ) -> Option<PathBuf> {
-        let spot = scope.of("password_file", text);
-        let path = PathBuf::from(&text.value);
-        if !path.is_absolute() {
-            let shown = quoted(&text.value);
-            self.wrong(
-                &spot,
-                format_args!(
-                    "{shown} is not an absolute path; write one such as /etc/fairlead/vrrp-password"
-                ),
-            );
-            return None;
-        }
-        let content = Content::Password(index);
-        self.references.push(Reference { path: path.clone(), spot, content });
-        Some(path)
-    }
-}
-
-/// What is sent for a password, or what is wrong with it: never the password itself.
-pub(in super::super) fn password_of(text: &str) -> Result<Password, &'static str> {
-    let mut data = [0; MAX_PASSWORD];
-    if text.is_empty() || text.len() > data.len() || !text.bytes().all(|b| b.is_ascii_graphic()) {
-        return Err("cannot be sent; write 1 to 8 letters, digits and signs without spaces \
-                    (keepalived cuts longer ones after 8)");
-    }
-    data[..text.len()].copy_from_slice(text.as_bytes());
-    Ok(Password(data))
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, SystemTime};
 
 use crate::admin::model;
+use crate::admin::model::What;
 use crate::vrrp::event::{Alarm, Drained, Reason, Transition};
 use crate::vrrp::packet::Discard;
 use crate::vrrp::thread::Notice;
@@ -35,6 +36,29 @@ pub(super) fn log(notice: &Notice) {
             log::warn!("vrrp {instance}: somebody removed VIP {vip}; it is back");
         }
         Notice::Trouble(text) => log::warn!("vrrp: {text}"),
+    }
+}
+
+/// The same for who follows events: changes of state, and what needs an operator.
+pub fn event(notice: &Notice) -> Option<What> {
+    match notice {
+        Notice::Transition { instance, transition } => {
+            let Transition { from, to, reason, .. } = transition;
+            Some(What::Vrrp {
+                instance: instance.to_string(),
+                from: from.to_string(),
+                to: to.to_string(),
+                reason: because(reason),
+            })
+        }
+        Notice::Alarm { instance, alarm } => {
+            Some(What::Alarm { subject: format!("vrrp {instance}"), reason: describe(alarm) })
+        }
+        Notice::Reaffirmed { .. }
+        | Notice::Drained { .. }
+        | Notice::Dropped { .. }
+        | Notice::Restored { .. }
+        | Notice::Trouble(_) => None,
     }
 }
 
@@ -166,4 +190,21 @@ fn milliseconds(span: Duration) -> u64 {
 
 fn microseconds(span: Duration) -> u64 {
     u64::try_from(span.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_follows_events_is_told_of_changes_of_state_and_alarms() {
+        let transition =
+            Transition { from: State::Backup, to: State::Active, term: 1, reason: Reason::Started };
+        let told = event(&Notice::Transition { instance: "api".into(), transition }).unwrap();
+        assert_eq!(told.to_string(), "VRRP api: backup -> active: started");
+        let alarm = Alarm::TwoOwners { peer: [10, 0, 0, 3].into() };
+        let told = event(&Notice::Alarm { instance: "api".into(), alarm }).unwrap();
+        assert_eq!(told.to_string(), "vrrp api: 10.0.0.3 has priority 255 too");
+        assert_eq!(event(&Notice::Trouble("x".to_owned())), None);
+    }
 }

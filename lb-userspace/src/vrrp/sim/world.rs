@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BinaryHeap};
 use std::fmt::Write as _;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use super::super::event::{Drained, Previous};
+use super::super::event::Drained;
 use super::super::packet::{self, ChecksumForm, MAX_LEN, MULTICAST_V4, MULTICAST_V6};
 use super::super::timers::active_down_interval;
 use super::super::{Action, Envelope, Event, Instance, Settings, State};
@@ -13,63 +13,10 @@ use super::check::{Above, silent_peer};
 use super::*;
 use crate::config::Family;
 
-/// What is fixed for a run.
-pub(super) struct Plan {
-    pub(super) nodes: Vec<Settings>,
-}
+mod disturb;
+mod plan;
 
-impl Plan {
-    pub(super) fn any(random: &mut Random) -> Self {
-        let version = if random.chance(75) { Version::V3 } else { Version::V2 };
-        let family = match version {
-            Version::V2 => Family::V4,
-            Version::V3 => random.pick(&Family::BOTH),
-        };
-        let millis = match version {
-            Version::V2 => random.pick(&[1000, 2000]),
-            Version::V3 => random.pick(&[10, 100, 1000, 2000]),
-        };
-        let differ = version == Version::V3 && random.chance(25);
-        let alike = random.pick(&[Some(true), Some(true), Some(false), None]);
-        let few_priorities = random.chance(40);
-        let node = |random: &mut Random| Settings {
-            version,
-            family,
-            vrid: 7,
-            priority: if few_priorities {
-                random.pick(&[100, 150])
-            } else {
-                u8::try_from(2 + random.below(253)).unwrap()
-            },
-            advert_interval: Duration::from_millis(if differ {
-                millis * (1 + random.below(3))
-            } else {
-                millis
-            }),
-            down_timer_adverts: 3,
-            preempt: alike.unwrap_or_else(|| random.chance(50)),
-            preempt_delay: Duration::ZERO,
-            startup_delay: Duration::ZERO,
-            receive_gate: Duration::from_millis(millis),
-            last_advert: random.chance(80),
-            linger: Duration::from_millis(millis),
-            grouped: false,
-            vips: vip(family),
-            unicast_peers: [].into(),
-            password: None,
-            checksum: ChecksumForm::PseudoHeader,
-        };
-        let count = 2 + random.below(2);
-        Self { nodes: (0..count).map(|_| node(random)).collect() }
-    }
-}
-
-fn vip(family: Family) -> std::sync::Arc<[IpAddr]> {
-    match family {
-        Family::V4 => [Ipv4Addr::new(10, 0, 0, 100).into()].into(),
-        Family::V6 => [Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x100).into()].into(),
-    }
-}
+pub(super) use plan::Plan;
 
 /// One direction between two nodes.
 #[derive(Clone, Copy)]
@@ -359,137 +306,6 @@ fn multicast(source: IpAddr) -> IpAddr {
     match source {
         IpAddr::V4(_) => MULTICAST_V4.into(),
         IpAddr::V6(_) => MULTICAST_V6.into(),
-    }
-}
-
-/// What goes wrong.
-impl World {
-    pub(super) fn disturb(&mut self) {
-        let index = usize::try_from(self.random.below(self.nodes.len() as u64)).unwrap();
-        let unit = self.longest_interval();
-        match self.random.below(12) {
-            0 => self.crash(index),
-            1 | 2 => {
-                let adopt = self.random.chance(50);
-                self.boot(index, adopt);
-            }
-            3 => {
-                let parts = u32::try_from(self.random.below(8000)).unwrap();
-                let node = &mut self.nodes[index];
-                if node.is_running && node.stalled_until.is_none() {
-                    node.stalled_until = Some(self.now.after(unit * parts / 1000));
-                }
-            }
-            4 => self.operate(index, Event::Drain),
-            5 => self.operate(index, Event::Resume),
-            6 => {
-                self.operate(index, Event::Shutdown);
-                self.crash(index);
-            }
-            7 => self.set_link(index, false),
-            8 => self.set_link(index, true),
-            9 => {
-                let adjustment = self.random.pick(&[0, -20, -100, 30]);
-                self.operate(index, Event::Tracked { adjustment });
-            }
-            _ => self.damage_a_path(unit),
-        }
-    }
-
-    fn damage_a_path(&mut self, unit: Duration) {
-        let keys: Vec<(usize, usize)> = self.paths.keys().copied().collect();
-        let key = self.random.pick(&keys);
-        let parts = u32::try_from(self.random.below(2000)).unwrap();
-        let path = Path {
-            loss: self.random.pick(&[0, 10, 50, 90, 100]),
-            duplicates: self.random.pick(&[0, 30]),
-            delay: unit * parts / 1000,
-            is_repaired: false,
-            lost_last: false,
-        };
-        self.paths.insert(key, path);
-    }
-
-    /// All that runs can hear each other, and at least one runs.
-    pub(super) fn repair(&mut self) {
-        let (loss, unit) = (self.random.pick(&[0, 0, 30]), self.longest_interval());
-        for path in self.paths.values_mut() {
-            *path = Path { loss, delay: unit / 50, is_repaired: true, ..Path::good() };
-        }
-        for index in 0..self.nodes.len() {
-            self.nodes[index].stalled_until = None;
-            if self.nodes[index].is_running {
-                self.wake_late(index);
-            }
-            self.set_link(index, true);
-        }
-        if self.nodes.iter().all(|node| !node.is_running) {
-            self.boot(0, false);
-        }
-    }
-
-    /// It was stalled until now.
-    fn wake_late(&mut self, index: usize) {
-        self.nodes[index].stalled_until = Some(self.now);
-        self.wake(index);
-    }
-
-    fn operate(&mut self, index: usize, event: Event<'_>) {
-        let node = &mut self.nodes[index];
-        if !node.is_running || node.stalled_until.is_some() {
-            return;
-        }
-        if matches!(event, Event::Drain) {
-            let is_new = node.instance.state() == State::Active && !node.instance.is_draining();
-            node.is_drain_pending |= is_new;
-        } else {
-            node.is_drain_pending &= !matches!(event, Event::Resume);
-        }
-        self.feed(index, event);
-    }
-
-    fn crash(&mut self, index: usize) {
-        let node = &mut self.nodes[index];
-        node.is_running = false;
-        node.queue.clear();
-        node.stalled_until = None;
-        node.is_drain_pending = false;
-    }
-
-    /// A controller starts where none runs; it may know what the one before was doing.
-    fn boot(&mut self, index: usize, adopt: bool) {
-        let now = self.now;
-        let node = &mut self.nodes[index];
-        if node.is_running {
-            return;
-        }
-        let was_active = node.instance.state() == State::Active;
-        let previous = Previous {
-            term: node.instance.term(),
-            advertised: (adopt && was_active).then_some(node.sent),
-        };
-        node.instance = Instance::new(&node.settings, now);
-        node.is_running = true;
-        node.heard_from.clear();
-        node.above.forget();
-        let (own, up) = (Some(node.address), node.has_link);
-        for event in [
-            Event::Link { up },
-            Event::Address { own },
-            Event::Receiving,
-            Event::Start { previous: Some(previous) },
-        ] {
-            self.feed(index, event);
-        }
-    }
-
-    fn set_link(&mut self, index: usize, up: bool) {
-        let node = &mut self.nodes[index];
-        if node.has_link != up {
-            node.has_link = up;
-            node.above.forget();
-            self.operate(index, Event::Link { up });
-        }
     }
 }
 
