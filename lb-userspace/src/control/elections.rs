@@ -90,7 +90,7 @@ impl Elections {
         self.command(Command::Leases(Leases::new(tables)));
     }
 
-    /// Gives the VIPs up without a gap; [`Self::drained`] says when that is done.
+    /// Gives the VIPs up without a gap; [`Self::is_drained`] says when that is done.
     pub fn drain(&mut self) {
         // Who is not Active has nothing to give up, and need not be awaited.
         let views = self.views();
