@@ -79,12 +79,11 @@ impl Family for Ipv6Be {
 
     #[inline(always)]
     fn no_error(kind: u8, dst: Self) -> Verdict {
-        match service::host_verdict(dst.ip(), PassReason::NotTcp) {
-            pass @ Verdict::Pass(_) if kind == neighbour::SOLICITATION => {
-                neighbour::answer(dst, pass)
-            }
-            verdict => verdict,
+        let verdict = service::host_verdict(dst.ip(), PassReason::NotTcp);
+        if kind == neighbour::SOLICITATION && matches!(verdict, Verdict::Pass(_)) {
+            return neighbour::answer(dst, verdict);
         }
+        verdict
     }
 
     #[inline(always)]
