@@ -9,7 +9,9 @@ use jiff::Timestamp;
 use super::{SocketOption, ask, print};
 use crate::admin::model::{self, Backend, Override, Said, Service, Status};
 
-/// Show services, backends, VIPs and what was dropped.
+mod vrrp;
+
+/// Show services, backends, VIPs, VRRP and what was dropped.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fairlead status
@@ -65,6 +67,7 @@ fn table(status: &Status, now: Timestamp) -> String {
         let lease = vip.lease_ms.map(|lease| format!(", lease {lease} ms")).unwrap_or_default();
         push(&mut text, format_args!("vip {}: {owner}{lease}", vip.address));
     }
+    text += &vrrp::vrrp(status, now);
     let flows = &status.flows;
     push(
         &mut text,

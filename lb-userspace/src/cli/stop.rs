@@ -5,17 +5,20 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
 use super::{SocketOption, ask, print_json};
 
-/// For the controller to end.
+/// For the controller to end, besides giving VIPs to another node.
 const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A drain takes at most so many advertisement intervals.
+const DRAIN_INTERVALS: u32 = 5;
 
 const POLL: Duration = Duration::from_millis(20);
 
-/// End the controller in order, and wait up to 30 s until it has.
+/// End the controller in order, and wait until it has: up to 30 s, and five advertisement intervals where there is VRRP.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fairlead stop --handover      # and start the new version
@@ -34,6 +37,7 @@ pub(super) struct Arguments {
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     ask(&arguments.socket.socket, async |client| {
         let pid = client.version().await?.pid;
+        let limit = limit(&client.status().await?);
         let before = start_time(pid);
         client.stop(arguments.handover).await?;
         let gone = async {
@@ -41,14 +45,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
                 sleep(POLL).await;
             }
         };
-        if timeout(TIMEOUT, gone).await.is_err() {
-            bail!("process {pid} has not ended within {} s; see its log", TIMEOUT.as_secs());
+        if timeout(limit, gone).await.is_err() {
+            bail!("process {pid} has not ended within {} s; see its log", limit.as_secs());
         }
         if arguments.json {
             print_json(&json!({ "pid": pid, "handover": arguments.handover }))?;
         }
         Ok(())
     })
+}
+
+fn limit(status: &Value) -> Duration {
+    let instances = status["vrrp"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let interval = |instance: &Value| instance["advert_interval_ms"].as_u64();
+    let longest = instances.iter().filter_map(interval).max().unwrap_or(0);
+    let drain = Duration::from_millis(longest).saturating_mul(DRAIN_INTERVALS);
+    TIMEOUT.saturating_add(drain)
 }
 
 /// Tells a process from a later one with its number; none if it has ended, though its parent may not
@@ -67,6 +79,13 @@ fn parse_stat(stat: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_drain_has_time() {
+        assert_eq!(limit(&json!({ "vrrp": [] })), TIMEOUT);
+        let instances = [10_000, 1000].map(|interval| json!({ "advert_interval_ms": interval }));
+        assert_eq!(limit(&json!({ "vrrp": instances })), Duration::from_secs(80));
+    }
 
     #[test]
     fn zombies_have_ended() {
