@@ -25,7 +25,7 @@ use crate::control::elections::{Elections, leases_in};
 use crate::datapath::{self, Datapath, Pins, Sizes, report};
 use crate::events::Events;
 use crate::netlink::Netlink;
-use crate::netlink::snapshot::{Address, Snapshot};
+use crate::netlink::snapshot::Snapshot;
 use crate::notify::Notifier;
 use crate::overrides::Overrides;
 use crate::overrides::store::{self, Writer};
@@ -38,6 +38,11 @@ mod events;
 mod names;
 mod reload;
 mod said;
+mod signals;
+mod undo;
+
+pub use undo::cleanup;
+use undo::{hand_over, release, undo};
 
 /// What the command line says.
 #[derive(Clone, Debug)]
@@ -63,9 +68,6 @@ impl RunOptions {
         Ok(config)
     }
 }
-
-/// How much longer leases are after a handover.
-const RESTART_GRACE: std::time::Duration = std::time::Duration::ZERO;
 
 /// How a controller ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +96,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
 }
 
 async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Result<()> {
-    let signals = events::Signals::new()?;
+    let signals = signals::Signals::new()?;
     let listener = admin::bind(&config.admin.socket)?;
     let netlink = Netlink::open()?;
     let changes = Netlink::watch()?;
@@ -275,81 +277,6 @@ fn first_status(options: &RunOptions) -> Status {
         },
         ..Status::default()
     }
-}
-
-/// Gives up what this node holds: addresses first, so that the kernel answers for none of them when
-/// the program is gone.
-async fn release(mut controller: Controller) -> anyhow::Result<()> {
-    controller.elections.shutdown().await?;
-    controller.snapshot = controller.netlink.snapshot().await?;
-    controller.vips.release(&controller.netlink, &controller.snapshot).await?;
-    controller.datapath.remove()?;
-    controller.vips.restore_offloads()?;
-    log::info!("released everything");
-    Ok(())
-}
-
-/// Leaves everything to a successor.
-async fn hand_over(mut controller: Controller) -> anyhow::Result<()> {
-    let terms = controller.elections.hand_over(RESTART_GRACE).await?;
-    if !terms.is_empty() {
-        controller.vips.record_terms(terms)?;
-    }
-    Ok(())
-}
-
-/// Removes what a failed start or a killed controller left behind.
-async fn undo(pins: &Pins, snapshot: &Snapshot) {
-    let undone = async {
-        let mut vips = Vips::new(Record::load()?);
-        vips.release(&Netlink::open()?, snapshot).await?;
-        vips.restore_offloads()?;
-        pins.remove_all()
-    };
-    if let Err(error) = undone.await {
-        log::error!("cleaning up: {error:#}; try: fairlead cleanup");
-    }
-}
-
-/// `fairlead cleanup`: removes what a killed controller left.
-///
-/// # Errors
-/// A controller runs, or something cannot be removed.
-pub fn cleanup() -> anyhow::Result<Vec<String>> {
-    preflight::check_capabilities()?;
-    let _lock = preflight::lock()?;
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .context("starting the runtime")?;
-    runtime.block_on(async {
-        let record = Record::load()?;
-        let netlink = Netlink::open()?;
-        let snapshot = netlink.snapshot().await?;
-        let is_there = |(interface, vip): &&(String, std::net::IpAddr)| {
-            let ifindex = snapshot.link_by_name(interface).map(|link| link.index);
-            let there = |found: &Address| Some(found.ifindex) == ifindex && found.address == *vip;
-            snapshot.addresses.iter().any(there)
-        };
-        let mut removed: Vec<String> = record
-            .vips
-            .iter()
-            .chain(record.elected.iter().filter(is_there))
-            .map(|(interface, vip)| format!("VIP {vip} on {interface}"))
-            .collect();
-        let mut vips = Vips::new(record);
-        vips.release(&netlink, &snapshot).await?;
-        vips.restore_offloads()?;
-        if let Ok(pins) = Pins::open()
-            && pins.exists()
-        {
-            removed.extend(pins.linked().into_iter().map(|name| format!("XDP program on {name}")));
-            pins.remove_all()?;
-            removed.push("pinned maps".to_owned());
-        }
-        record::tidy();
-        Ok(removed)
-    })
 }
 
 /// The status as it is published.

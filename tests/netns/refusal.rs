@@ -155,12 +155,7 @@ const WRONG: [(&str, &str, &str, &str); 33] = [
     ("port: 6443", "port: https", "6:11: services[0].port", "from 1 to 65535"),
     ("port: 6443", "prot: 6443", "6:5: services[0].prot", "did you mean `port`?"),
     ("5s", "soon", "7:20: services[0].drain_timeout", "write a number and a unit"),
-    (
-        "10.0.0.11",
-        "cp1.example",
-        "9:31: services[0].backends[0].address",
-        "names are not looked up",
-    ),
+    ("10.0.0.11", "cp1.example", "9:31: services[0].backends[0].address", "or a name under `host`"),
     ("weight: 100", "weight: -1", "9:50: services[0].backends[0].weight", "from 0 to 1000"),
     ("weight: 100", "waight: 100", "9:42: services[0].backends[0].waight", "`weight`"),
     ("name: cp2", "name: cp1", "10:17: services[0].backends[1].name", "give each its own name"),

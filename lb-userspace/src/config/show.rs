@@ -13,11 +13,12 @@ use serde_json::Value;
 use super::file::show as duration;
 use super::notify::{Action, Target};
 use super::{
-    Admin, Backend, Config, Fall, HealthCheck, Identity, Limits, Mode, NamedBackends, OnAllDown,
-    Pace, Probe, RESOLVED, RateLimit, Request, Service, Statuses, Timeouts, Tls, Verify, XdpMode,
+    Admin, Backend, Config, Limits, Mode, NamedBackends, OnAllDown, RESOLVED, RateLimit, Service,
+    Timeouts, XdpMode,
 };
 use crate::admin::model::Kind;
 
+mod health;
 mod vrrp;
 
 /// What stands for something that may be secret.
@@ -82,7 +83,7 @@ struct ServiceFile<'a> {
     drain_timeout: Time,
     timeouts: TimeoutsFile,
     backends: Vec<BackendFile<'a>>,
-    health: HealthFile<'a>,
+    health: health::HealthFile<'a>,
 }
 
 #[derive(Serialize)]
@@ -109,65 +110,6 @@ struct BackendFile<'a> {
     host: Option<&'a str>,
     port: u16,
     weight: u16,
-}
-
-#[derive(Serialize)]
-struct HealthFile<'a> {
-    #[serde(flatten)]
-    probe: ProbeFile<'a>,
-    connect_timeout: Time,
-    timeout: Time,
-    interval: Time,
-    fast_interval: Time,
-    down_interval: Time,
-    rise: u32,
-    fall: Fall,
-    damping: Time,
-    slow_start: Time,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    shutdown_delay: Option<Time>,
-}
-
-#[derive(Serialize)]
-#[serde(tag = "type", rename_all = "snake_case")]
-enum ProbeFile<'a> {
-    Tcp,
-    Http {
-        #[serde(flatten)]
-        request: RequestFile<'a>,
-    },
-    Https {
-        #[serde(flatten)]
-        request: RequestFile<'a>,
-        #[serde(flatten)]
-        tls: TlsFile<'a>,
-    },
-}
-
-#[derive(Serialize)]
-struct RequestFile<'a> {
-    path: &'a str,
-    /// Null is not the default.
-    degraded_path: Option<&'a String>,
-    live_path: Option<&'a String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    host: Option<&'a String>,
-    expect_status: &'a Statuses,
-}
-
-#[derive(Serialize)]
-struct TlsFile<'a> {
-    server_name: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    ca_file: Option<&'a PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    insecure_skip_verify: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_cert_file: Option<&'a PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_key_file: Option<&'a PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    token_file: Option<&'a PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -289,7 +231,7 @@ fn service(service: &Service) -> ServiceFile<'_> {
             .map(backend)
             .chain(names.iter().map(named))
             .collect(),
-        health: self::health(health),
+        health: health::health(health),
     }
 }
 
@@ -301,68 +243,6 @@ fn backend(backend: &Backend) -> BackendFile<'_> {
 fn named(backends: &NamedBackends) -> BackendFile<'_> {
     let NamedBackends { name, host, port, weight } = backends;
     BackendFile { name, address: None, host: Some(host), port: *port, weight: *weight }
-}
-
-fn health(check: &HealthCheck) -> HealthFile<'_> {
-    let HealthCheck { probe, connect_timeout, timeout, pace } = check;
-    let Pace {
-        interval,
-        fast_interval,
-        down_interval,
-        rise,
-        fall,
-        damping,
-        slow_start,
-        shutdown_delay,
-    } = *pace;
-    HealthFile {
-        probe: match probe {
-            Probe::Tcp => ProbeFile::Tcp,
-            Probe::Http { request } => ProbeFile::Http { request: self::request(request) },
-            Probe::Https { request, tls } => {
-                ProbeFile::Https { request: self::request(request), tls: self::tls(tls) }
-            }
-        },
-        connect_timeout: Time(*connect_timeout),
-        timeout: Time(*timeout),
-        interval: Time(interval),
-        fast_interval: Time(fast_interval),
-        down_interval: Time(down_interval),
-        rise,
-        fall,
-        damping: Time(damping),
-        slow_start: Time(slow_start),
-        shutdown_delay: shutdown_delay.map(Time),
-    }
-}
-
-fn request(request: &Request) -> RequestFile<'_> {
-    let Request { path, degraded_path, live_path, host, expect_status } = request;
-    RequestFile {
-        path,
-        degraded_path: degraded_path.as_ref(),
-        live_path: live_path.as_ref(),
-        host: host.as_ref(),
-        expect_status,
-    }
-}
-
-fn tls(tls: &Tls) -> TlsFile<'_> {
-    let Tls { server_name, verify, identity, token_file } = tls;
-    let (ca_file, insecure_skip_verify) = match verify {
-        Verify::Ca(file) => (Some(file), None),
-        Verify::Skip => (None, Some(true)),
-    };
-    let identity = identity.as_ref().map(|Identity { cert_file, key_file }| (cert_file, key_file));
-    let (client_cert_file, client_key_file) = identity.unzip();
-    TlsFile {
-        server_name,
-        ca_file,
-        insecure_skip_verify,
-        client_cert_file,
-        client_key_file,
-        token_file: token_file.as_ref(),
-    }
 }
 
 fn target<'a>(index: usize, target: &'a Target, hidden: &mut Vec<String>) -> NotifyFile<'a> {

@@ -2,13 +2,12 @@
 
 use std::time::{Duration, SystemTime};
 
-use anyhow::Context as _;
 use lb_common::time::Ticks;
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep_until};
 
 use super::reload::{Asked, changed};
+use super::signals::{Signals, Wish};
 use super::{Commands, Ending, Published, RunOptions};
 use crate::admin::Command;
 use crate::admin::model::{Reload, Trigger, rfc3339};
@@ -31,41 +30,6 @@ const RESYNC_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two slices of a sweep, and between the starts of two passes.
 const SLICE_INTERVAL: Duration = Duration::from_millis(20);
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
-
-/// Signals that an operator or a service manager sends.
-pub(super) struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
-    hangup: Signal,
-    user1: Signal,
-}
-
-impl Signals {
-    pub(super) fn new() -> anyhow::Result<Self> {
-        let on = |kind| signal(kind).context("handling signals");
-        Ok(Self {
-            terminate: on(SignalKind::terminate())?,
-            interrupt: on(SignalKind::interrupt())?,
-            hangup: on(SignalKind::hangup())?,
-            user1: on(SignalKind::user_defined1())?,
-        })
-    }
-
-    async fn next(&mut self) -> Wish {
-        tokio::select! {
-            _ = self.terminate.recv() => Wish::End(Ending::Release),
-            _ = self.interrupt.recv() => Wish::End(Ending::Release),
-            _ = self.user1.recv() => Wish::End(Ending::Handover),
-            _ = self.hangup.recv() => Wish::Reload,
-        }
-    }
-}
-
-/// What a signal asks for.
-enum Wish {
-    End(Ending),
-    Reload,
-}
 
 /// What the loop runs on.
 pub(super) struct Loop<'a> {

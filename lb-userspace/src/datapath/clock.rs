@@ -9,7 +9,6 @@ use std::io;
 use std::time::Duration;
 
 use aya::EbpfLoader;
-use lb_common::time::Ticks;
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
 use super::sys::Program;
@@ -56,17 +55,6 @@ impl Clock {
         loader.override_global(TICK_NS, &self.tick_ns, true);
         loader.override_global(TICK_ZERO_NS, &self.zero_ns, true);
     }
-}
-
-/// Nanoseconds of CLOCK_MONOTONIC.
-pub fn monotonic() -> u64 {
-    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from);
-    u64::try_from(now.as_nanos()).unwrap_or(u64::MAX)
-}
-
-/// The same as flows are stamped.
-pub fn ticks() -> Ticks {
-    Ticks::from_ns(monotonic())
 }
 
 /// `None`: the pairs differ by more than a tick, so that there is no constant between the two.

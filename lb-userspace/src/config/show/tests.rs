@@ -3,6 +3,7 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::sample::subsequence;
 
+use super::super::{Fall, HealthCheck, Identity, Pace, Probe, Request, Statuses, Tls, Verify};
 use super::*;
 use crate::config::{self, Cidr, EXAMPLE, parse};
 
