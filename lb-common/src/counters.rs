@@ -85,7 +85,7 @@ counters! {
     DropLeaseExpired = "drop_lease_expired",
     /// A map that the controller fills has a gap: a defect.
     DropInconsistent = "drop_inconsistent",
-    /// Of a flow, but to the MAC of another host: switches flood, and an interface may listen to all.
+    /// Of `dsr`, and sent to its backend already: switches flood, and an interface may listen to all.
     PassOtherHost = "pass_other_host",
 }
 

@@ -50,8 +50,8 @@ fn send<A: Family>(
 ) -> Result<Verdict, Verdict> {
     let link = maps::link(next_hop.link).ok_or(NO_NEXT_HOP)?;
     let egress = Egress { link: next_hop.link, same: link.ifindex == packet.ingress };
-    if egress.same && !packet.is_to(link.mac) {
-        // What `dsr` sends is to the VIP again: flooded back to us it would go round for ever.
+    if half.is_alone() && packet.is_to(next_hop.mac) {
+        // What `dsr` sends is to the VIP still: flooded back to us it would go round for ever.
         return Err(Verdict::Pass(PassReason::OtherHost));
     }
     if !half.is_alone() {
