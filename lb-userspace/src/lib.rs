@@ -17,5 +17,6 @@ pub mod preflight;
 mod readme;
 pub mod record;
 pub mod resolve;
+pub mod sync;
 pub mod vips;
 pub mod vrrp;

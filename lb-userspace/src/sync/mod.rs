@@ -1,0 +1,11 @@
+//! Flows known to both nodes of a pair: established connections survive the death of a load balancer. Pure.
+//!
+//! ```text
+//!  datapath ──ring──► flow events ──┐                          ┌──► replica ──► flow maps
+//!  sweep ─────slices──► snapshot ───┼──► session ═══ peer ═══ session
+//!                                   └── digests ◄───────► digests
+//! ```
+//!
+//! What travels names addresses and ports only: identifiers, epochs, interfaces and MACs are each node's own.
+
+pub mod record;
