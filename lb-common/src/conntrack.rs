@@ -46,6 +46,8 @@ pub mod flag {
     pub const PEER_FIN: u32 = 1 << 8;
     /// The other direction has [`RST`].
     pub const PEER_RST: u32 = 1 << 9;
+    /// Of a reply half: the backend refused the SYN, and the client was not told.
+    pub const REFUSED: u32 = 1 << 10;
     /// Any of these: the flow is closing or closed.
     pub const CLOSING: u32 = FIN | RST | PEER_FIN | PEER_RST;
 }
@@ -282,6 +284,21 @@ pub const fn completes_handshake<A>(reply: &FlowHalf<A>, segment: &Segment) -> b
         && segment.flags & tcp::ACK != 0
         // One CPU may forward data behind the SYN-ACK before another sees this segment.
         && reply.seq_end.wrapping_sub(segment.ack) <= CONFIRM_WINDOW
+}
+
+/// The backend refuses the client's SYN, in words that the client would believe: they acknowledge all of
+/// it and nothing else (RFC 9293 section 3.10.7.3).
+#[inline(always)]
+pub const fn refuses_syn<A>(
+    original: &FlowHalf<A>,
+    reply: &FlowHalf<A>,
+    segment: &Segment,
+) -> bool {
+    const ENDS: u8 = tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST;
+    segment.flags & ENDS == tcp::RST | tcp::ACK
+        && segment.ack == original.seq_end
+        && original.flags & (flag::SYN | flag::CONFIRMED | flag::CLOSING) == flag::SYN
+        && reply.flags & (flag::SYN | flag::CLOSING) == 0
 }
 
 /// A reply fits the window of the client whose mid-stream segment made the flow: the guess at its

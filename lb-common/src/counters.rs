@@ -87,6 +87,8 @@ counters! {
     DropInconsistent = "drop_inconsistent",
     /// Of `dsr`, and sent to its backend already: switches flood, and an interface may listen to all.
     PassOtherHost = "pass_other_host",
+    /// A backend's refusal of a SYN that another backend may answer when the client sends it again.
+    DropRefusedSyn = "drop_refused_syn",
 }
 
 /// Size of the counter map.

@@ -15,9 +15,11 @@ use crate::verdict::{DropReason, ResetReason, Step, Verdict};
 mod confirm;
 mod create;
 mod look_after;
+mod refused;
 
 pub(crate) use confirm::confirm_guess;
 pub(crate) use create::{NewFlow, create, fill_reply};
+pub(crate) use refused::hold_back_refusal;
 
 use confirm::handshake;
 use look_after::{look_after_reply, look_after_way};
@@ -34,7 +36,7 @@ pub(crate) enum OnSyn {
     /// The endpoint answers it; the flow stays as it is.
     Forward,
     /// The flow is over or was never answered: a new one takes its place.
-    /// After an attempt that nobody answered, `Scratch::avoid` says whom to avoid.
+    /// After an attempt that nobody answered, or that was refused, `Scratch::avoid` says whom to avoid.
     Renew { attempt: u8 },
 }
 
@@ -61,8 +63,11 @@ pub(crate) fn on_syn<A: Family>(key: &FlowKey<A>, found: &Found<A>, now: Now) ->
     if state.gives_way_to_syn() {
         return ANEW;
     }
-    if state == TcpState::SynSent && now.ticks.since(half.checked) >= SYN_RETRY {
-        maps::signal(half.backend, SignalKind::Unanswered, now.ns);
+    let refused = reply.has(flag::REFUSED);
+    if state == TcpState::SynSent && (refused || now.ticks.since(half.checked) >= SYN_RETRY) {
+        if !refused {
+            maps::signal(half.backend, SignalKind::Unanswered, now.ns);
+        }
         if let Some(scratch) = A::scratch() {
             scratch.avoid = half.backend;
         }

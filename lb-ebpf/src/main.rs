@@ -216,6 +216,11 @@ fn reply<A: Family>(
     let now = clock::now();
     forward::check_lease(u32::from(found.half.vip), now)?;
     expired::check(packet, found.half.is_alone())?;
+    if packet.segment.has(tcp::RST)
+        && conntrack::hold_back_refusal(key, &found, &packet.segment, now)
+    {
+        return Ok(Verdict::Drop(DropReason::RefusedSyn));
+    }
     if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
         if let Err(reason) = conntrack::confirm_guess(key, &found, packet, now) {
             return Ok(reset::tell_client(packet, found.half, reason));

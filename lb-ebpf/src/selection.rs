@@ -1,6 +1,6 @@
 //! New flow → backend.
 
-use lb_common::backend::{Backend, BackendId};
+use lb_common::backend::{Backend, BackendId, State};
 use lb_common::flow::FlowKey;
 use lb_common::selection::flow_hash;
 use lb_common::service::Service;
@@ -28,14 +28,33 @@ pub(crate) fn select<A: Family>(
     attempt: u8,
 ) -> Option<Selected> {
     let avoid = if attempt == 0 { 0 } else { A::scratch()?.avoid };
+    pick(key, service.id, attempt, avoid)
+}
+
+/// Whether a client whose first SYN `refusing` had would get another backend at its second, one that is
+/// not known to be down.
+#[inline(always)]
+pub(crate) fn has_other<A: Family>(key: &FlowKey<A>, service: u32, refusing: BackendId) -> bool {
+    pick(key, service, 1, refusing).is_some_and(|other| {
+        other.id != refusing && other.backend.state != State::Down as u8
+    })
+}
+
+#[inline(always)]
+fn pick<A: Family>(
+    key: &FlowKey<A>,
+    service: u32,
+    attempt: u8,
+    avoid: BackendId,
+) -> Option<Selected> {
     let mut attempt = attempt;
-    let mut id = maps::table_entry(service.id, flow_hash(key, attempt))?;
+    let mut id = maps::table_entry(service, flow_hash(key, attempt))?;
     for _ in 0..OTHERS {
         if id != avoid {
             break;
         }
         attempt = attempt.wrapping_add(1);
-        id = maps::table_entry(service.id, flow_hash(key, attempt))?;
+        id = maps::table_entry(service, flow_hash(key, attempt))?;
     }
     Some(Selected { id, backend: maps::backend(id)?, attempt })
 }

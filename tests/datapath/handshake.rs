@@ -2,7 +2,7 @@
 
 use lb_common::conntrack::{TcpState, flag};
 use lb_tests::family::Family::{self, V4, V6};
-use lb_tests::packet::{ACK, PSH, RST, SYN};
+use lb_tests::packet::{ACK, PSH, SYN};
 use rstest::rstest;
 
 use crate::harness::{
@@ -139,18 +139,6 @@ fn a_forged_syn_ack_changes_nothing_in_an_established_flow(#[values(V4, V6)] fam
     connection.reply(&mut harness, &connection.syn_ack().seq(99));
     assert_eq!(harness.snapshot(), before);
     connection.exchange(&mut harness, b"question", b"answer");
-}
-
-#[rstest]
-#[ignore = "needs root: cargo xtask test datapath"]
-fn a_refused_syn_is_told_and_the_next_one_starts_anew(#[values(V4, V6)] family: Family) {
-    let mut harness = Harness::new(family);
-    let connection = Connection::syn(&mut harness, CLIENT);
-    connection.reply(&mut harness, &connection.of_backend(RST | ACK).seq(0));
-    let (original, reply) = connection.half_open(&harness);
-    assert_eq!(TcpState::of(&original, &reply), TcpState::Closed);
-    let again = Connection::establish(&mut harness, CLIENT);
-    assert_eq!(again.snat, connection.snat);
 }
 
 #[rstest]

@@ -23,6 +23,7 @@ mod neighbour;
 mod pass;
 mod race;
 mod random;
+mod refused;
 mod reset;
 mod select;
 mod snat;

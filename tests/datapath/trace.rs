@@ -31,10 +31,11 @@ fn client(rng: &mut TestRng) -> SocketAddrV4 {
 }
 
 /// What steps say where something special happens.
-const SPECIAL: [&str; 7] = [
+const SPECIAL: [&str; 8] = [
     "it stays there",
     "a SYN starts anew",
-    "another is tried",
+    "does not answer: another is tried",
+    "refused: another is tried",
     "given up since",
     "free again",
     "the client's first choice",
@@ -84,7 +85,11 @@ fn live(harness: &mut Harness, connection: &Connection, rng: &mut TestRng) {
     let is_seen = connection.kind != Kind::Dsr;
     let age = [0, SECOND, 3 * SECOND, 61 * SECOND, 86_401 * SECOND][below(rng, 5) as usize];
     let keys = [connection.original_key(), connection.reply_key()];
-    if below(rng, 3) > 0 && harness.half_open(&keys[0]).is_some() {
+    let step = below(rng, 4);
+    if step == 1 && is_seen {
+        harness.send(&connection.of_backend(RST | ACK).seq(0));
+    }
+    if step > 1 && harness.half_open(&keys[0]).is_some() {
         if is_seen {
             harness.send(&connection.syn_ack());
         }

@@ -213,6 +213,30 @@ fn guesses_are_confirmed(
     assert_eq!(confirms_guess(&original, &segment(flags, seq, ack)), fits);
 }
 
+#[rstest]
+#[case::of_all_of_it(tcp::RST | tcp::ACK, 1000, flag::SYN, 0, true)]
+#[case::of_less(tcp::RST | tcp::ACK, 999, flag::SYN, 0, false)]
+#[case::of_more(tcp::RST | tcp::ACK, 1001, flag::SYN, 0, false)]
+#[case::without_acknowledgement(tcp::RST, 1000, flag::SYN, 0, false)]
+#[case::no_reset(tcp::ACK, 1000, flag::SYN, 0, false)]
+#[case::syn_ack(tcp::SYN | tcp::ACK, 1000, flag::SYN, 0, false)]
+#[case::with_fin(tcp::RST | tcp::ACK | tcp::FIN, 1000, flag::SYN, 0, false)]
+#[case::after_the_syn_ack(tcp::RST | tcp::ACK, 1000, flag::SYN, flag::SYN, false)]
+#[case::again(tcp::RST | tcp::ACK, 1000, flag::SYN, flag::REFUSED, true)]
+#[case::of_a_flow_that_is_reset(tcp::RST | tcp::ACK, 1000, flag::SYN | flag::PEER_RST, flag::RST, false)]
+#[case::of_a_flow_in_mid_stream(tcp::RST | tcp::ACK, 1000, flag::MID_STREAM, flag::MID_STREAM, false)]
+#[case::of_a_connection(tcp::RST | tcp::ACK, 1000, flag::SYN | flag::CONFIRMED, flag::SYN, false)]
+fn a_syn_is_refused(
+    #[case] flags: u8,
+    #[case] ack: u32,
+    #[case] original: u32,
+    #[case] reply: u32,
+    #[case] refused: bool,
+) {
+    let (original, reply) = (half(flag::ORIGINAL | original), half(reply));
+    assert_eq!(refuses_syn(&original, &reply, &segment(flags, 0, ack)), refused);
+}
+
 #[test]
 fn only_what_is_over_gives_way() {
     for state in TcpState::ALL {

@@ -4,6 +4,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
+use lb_common::backend::BackendCounters;
 use lb_common::counters::Counter;
 use lb_common::map;
 use lb_tests::packet::Frame;
@@ -37,6 +38,14 @@ impl Harness {
         (0..u32::try_from(Counter::ALL.len()).unwrap())
             .map(|index| counters.get(&index, 0).unwrap().iter().sum())
             .collect()
+    }
+
+    pub(crate) fn backend_counters(&self, id: u32) -> BackendCounters {
+        let counters: PerCpuArray<_, BackendCounters> =
+            self.map(map::BACKEND_COUNTERS).try_into().unwrap();
+        let mut sum = BackendCounters::default();
+        counters.get(&id, 0).unwrap().iter().for_each(|cpu| sum += cpu);
+        sum
     }
 
     /// What was counted so far is no matter of the next frame.

@@ -55,8 +55,10 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             return Ok(ANEW);
         }
         let unheard = self.now.ticks().since(half.checked) >= SYN_RETRY;
-        if facts.state == TcpState::SynSent && unheard && !half.is_alone() {
-            self.passed("flow", format!("{shown}, which does not answer: another is tried"));
+        let refused = reply.is_some_and(|reply| reply.has(flag::REFUSED));
+        if facts.state == TcpState::SynSent && (refused || unheard) && !half.is_alone() {
+            let why = if refused { "which refused" } else { "which does not answer" };
+            self.passed("flow", format!("{shown}, {why}: another is tried"));
             let number = half.attempts.wrapping_add(1);
             return Ok(Attempt { number, avoid: half.backend });
         }
