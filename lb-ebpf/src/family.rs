@@ -25,6 +25,9 @@ pub(crate) trait Family: FlowMaps {
     /// The verdict on a packet neither to a VIP nor from a backend.
     fn not_ours(ctx: &XdpContext, frame: &Frame) -> Verdict;
 
+    /// Not TCP, and may be an ICMP error: to one host.
+    fn may_be_error(ip: &Self::Header) -> bool;
+
     /// The verdict on an ICMP message to `dst` that is no error.
     fn no_error(kind: u8, dst: Self) -> Verdict;
 

@@ -110,15 +110,20 @@ fn parse<A: Family>(
     })
 }
 
-/// An error about what is balanced is not for the kernel.
+/// An error about what is balanced is not for the kernel; but one that only passes through is nobody's
+/// whom we know.
 #[inline(always)]
 fn without_flow<A: Family>(key: &FlowKey<A>, dst: A) -> Verdict {
+    let verdict = service::host_verdict(dst.ip(), PassReason::NotTcp);
+    if !matches!(verdict, Verdict::Pass(PassReason::NotTcp)) {
+        return verdict;
+    }
     let is_request = maps::service(&ServiceKey::new(key.dst.ip(), key.ports.dst(), IPPROTO_TCP));
     let is_reply = maps::endpoint(&Endpoint::new(key.src.ip(), key.ports.src(), IPPROTO_TCP));
     if is_request.is_some() || is_reply.is_some() && Service::is_snat_port(key.ports.dst()) {
         return Verdict::Drop(DropReason::IcmpWithoutFlow);
     }
-    service::host_verdict(dst.ip(), PassReason::NotTcp)
+    verdict
 }
 
 impl<A: Family> Error<A> {

@@ -107,8 +107,8 @@ pub(crate) fn parse<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Packet
     })
 }
 
-/// Whether a packet may be to a VIP, or from a backend of a `dnat` service; if not, it certainly is
-/// neither.
+/// Whether a packet may be to a VIP, from a backend of a `dnat` service, or an error about what was sent
+/// to one: those of routers before it are to the client. If not, it certainly is none of these.
 ///
 /// # Errors
 /// The frame has no complete header.
@@ -120,8 +120,9 @@ pub(crate) fn may_be_ours<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<
     let Some(filters) = maps::filters() else {
         return Ok(false);
     };
-    let from_backend = filters.any_source != 0 && filters.sources.may_contain(src);
-    Ok(filters.vips.may_contain(dst) || from_backend)
+    let of_reply = filters.any_source != 0
+        && (filters.sources.may_contain(src) || A::may_be_error(ip));
+    Ok(filters.vips.may_contain(dst) || of_reply)
 }
 
 /// `verdict`, if the destination really is a VIP: the filter in front of the parser may err.

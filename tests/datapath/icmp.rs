@@ -136,6 +136,48 @@ fn an_error_of_a_router_before_the_backend_comes_from_the_vip(#[values(V4, V6)] 
     harness.expect_frame(&frame, "forward_icmp_error", &expected);
 }
 
+/// In `dnat` such a router answers the client, who knows the VIP only.
+#[rstest]
+#[case::too_big(Report::TooBig(1400))]
+#[case::time_exceeded(Report::TimeExceeded)]
+#[case::host_unreachable(Report::HostUnreachable)]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn in_dnat_an_error_of_a_router_before_the_backend_comes_from_the_vip(
+    #[case] report: Report,
+    #[values(8, 18, ALL)] quoted: usize,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::of(family, Kind::Dnat);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    let segment = connection.of_client(ACK).payload(b"question");
+    let seen = connection.forwarded(&segment);
+    let ends = [ROUTER, *CLIENT.ip()];
+    let frame = error(&harness, ends, report, &seen, quoted).macs(ROUTER_MAC, LB_MAC);
+    let sent = sent_as(&segment, Kind::Dnat);
+    let expected = error(&harness, [*SERVICE.ip(), *CLIENT.ip()], report, &sent, quoted)
+        .macs(LB_MAC, CLIENT_MAC)
+        .ttl(63);
+    harness.expect_frame(&frame, "forward_icmp_error", &expected);
+}
+
+/// This host may be a router for others too.
+#[rstest]
+#[case::of_no_flow(Frame::tcp(OTHER_CLIENT, BACKENDS[0]).flags(ACK), *OTHER_CLIENT.ip())]
+#[case::to_somebody_else(Frame::tcp(CLIENT, BACKENDS[0]).flags(ACK), ROUTER)]
+#[case::of_others(Frame::tcp(OTHER_CLIENT, CLIENT).flags(ACK), *OTHER_CLIENT.ip())]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn in_dnat_an_error_that_only_comes_through_passes(
+    #[case] about: Frame,
+    #[case] to: Ipv4Addr,
+    #[values(*BACKENDS[0].ip(), ROUTER)] from: Ipv4Addr,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::of(family, Kind::Dnat);
+    Connection::establish(&mut harness, CLIENT);
+    let frame = error(&harness, [from, to], Report::TooBig(1400), &about, ALL);
+    harness.expect(&frame, "pass_not_vip");
+}
+
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn an_error_whose_hops_end_here_drops(#[values(V4, V6)] family: Family) {

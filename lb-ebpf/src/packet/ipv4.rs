@@ -35,6 +35,11 @@ impl Family for Ipv4Be {
     }
 
     #[inline(always)]
+    fn may_be_error(ip: &Ipv4Hdr) -> bool {
+        ip.proto == Self::ICMP
+    }
+
+    #[inline(always)]
     fn no_error(_: u8, dst: Self) -> Verdict {
         service::host_verdict(dst.ip(), PassReason::NotTcp)
     }

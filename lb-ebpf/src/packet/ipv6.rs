@@ -78,6 +78,12 @@ impl Family for Ipv6Be {
     }
 
     #[inline(always)]
+    fn may_be_error(ip: &Ipv6Hdr) -> bool {
+        const MULTICAST: u8 = 0xff;
+        ip.next_hdr == Self::ICMP && ip.dst_addr[0] != MULTICAST
+    }
+
+    #[inline(always)]
     fn no_error(kind: u8, dst: Self) -> Verdict {
         let verdict = service::host_verdict(dst.ip(), PassReason::NotTcp);
         if kind == neighbour::SOLICITATION && matches!(verdict, Verdict::Pass(_)) {
