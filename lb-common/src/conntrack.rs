@@ -121,7 +121,8 @@ pub struct FlowHalf<A> {
     /// How often the client had to be given another backend.
     pub attempts: u8,
     pub last_seen: Ticks,
-    /// When the other half, or the way to the client, was last looked after.
+    /// When the other half and the way to the client were last looked after, or there was a sign that
+    /// they need not be.
     pub checked: Ticks,
     /// Reply: where the client's packets go. Original: where they came from.
     pub next_hop: NextHop,
@@ -211,6 +212,19 @@ impl<A> FlowHalf<A> {
         if segment.has(tcp::ACK) && seq_after(segment.ack, self.ack) {
             self.ack = segment.ack;
         }
+    }
+
+    /// A client whose segment this is hears its backend: it acknowledges what it had not before.
+    #[inline(always)]
+    pub const fn is_answered(&self, segment: &Segment) -> bool {
+        segment.has(tcp::ACK) && seq_after(segment.ack, self.ack)
+    }
+
+    /// Its sender may have had no answer: what it sent before it sends again, as a keepalive does, or
+    /// it repeats an acknowledgement.
+    #[inline(always)]
+    pub const fn repeats(&self, segment: &Segment) -> bool {
+        segment.payload == 0 || seq_after(self.seq_end, segment.seq)
     }
 
     /// Progress by a segment with FIN or RST. `peer` is the other half.

@@ -45,9 +45,10 @@ pub mod map {
     pub const SOURCES: &str = "SOURCES";
     pub const TABLES: &str = "TABLES";
     pub const VIPS: &str = "VIPS";
+    pub const WAYS_CHANGED: &str = "WAYS_CHANGED";
 
     /// All of them. The controller pins each under its name.
-    pub const ALL: [&str; 21] = [
+    pub const ALL: [&str; 22] = [
         ALLOWED,
         BACKENDS,
         BACKEND_COUNTERS,
@@ -69,6 +70,7 @@ pub mod map {
         SOURCES,
         TABLES,
         VIPS,
+        WAYS_CHANGED,
     ];
 }
 

@@ -1,6 +1,7 @@
 //! Interfaces, and the ways out of them. Pure.
 
 use crate::addr::{IpBe, Ipv4Be, Ipv6Be};
+use crate::time::Ticks;
 
 /// Index into the link map: an interface by a number of ours, which it keeps when the kernel gives it
 /// another. 0 is no interface.
@@ -105,9 +106,59 @@ pub struct Route {
 
 const _: () = assert!(size_of::<Route>() == 24);
 
+/// When routes or neighbours last changed. Value of the map of ways.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WaysChanged(pub Ticks);
+
+impl WaysChanged {
+    /// The program's clock stands still for a timer tick of the kernel, and the controller writes after
+    /// it has read its own.
+    const SLACK: u32 = Ticks::in_ns(1_000_000_000);
+
+    /// A flow that was last looked after at `checked` may go the old way.
+    #[inline(always)]
+    pub const fn since(self, checked: Ticks, now: Ticks) -> bool {
+        // Ages, both larger by the slack than they are: a change may seem to be yet to come.
+        let age = now.0.wrapping_sub(self.0.0).wrapping_add(Self::SLACK);
+        age <= now.since(checked).saturating_add(2 * Self::SLACK)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flows_look_for_another_way_until_a_second_after_a_change() {
+        for base in [5_000, 1_000_000, u32::MAX - 500u32] {
+            let at = |ticks: u32| Ticks(base.wrapping_add(ticks).wrapping_sub(5_000));
+            let changed = WaysChanged(at(5_000));
+            assert!(changed.since(at(3_000), at(5_000)), "just now");
+            assert!(changed.since(at(3_000), at(4_997)), "by a clock that is late");
+            assert!(changed.since(at(3_000), at(9_000)));
+            assert!(changed.since(at(5_000), at(9_000)), "at the same time");
+            assert!(changed.since(at(5_900), at(9_000)), "within the slack");
+            assert!(!changed.since(at(6_000), at(9_000)));
+            let weeks = 14 * 86_400 * 954;
+            assert!(changed.since(at(3_000), at(5_000 + weeks)));
+            assert!(!changed.since(at(5_000 + weeks), at(7_000 + weeks)));
+        }
+    }
+
+    #[test]
+    fn a_change_of_long_ago_is_none() {
+        let now = Ticks(7);
+        for days in [1, 13, 27, 40] {
+            let changed = WaysChanged(now.minus(days * 86_400 * 954));
+            assert!(!changed.since(now.minus(3_000), now), "{days} days");
+        }
+    }
+}
+
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Link, NextHop, Route};
+    use super::{Link, NextHop, Route, WaysChanged};
 
     // SAFETY: integers and byte arrays only; the size assertion rules padding out.
     unsafe impl aya::Pod for NextHop {}
@@ -115,4 +166,6 @@ mod pod {
     unsafe impl aya::Pod for Link {}
     // SAFETY: likewise.
     unsafe impl aya::Pod for Route {}
+    // SAFETY: one u32.
+    unsafe impl aya::Pod for WaysChanged {}
 }

@@ -19,12 +19,13 @@ mod refused;
 
 pub(crate) use confirm::confirm_guess;
 pub(crate) use create::{NewFlow, create, fill_reply};
+pub(crate) use look_after::needs_check;
 pub(crate) use refused::hold_back_refusal;
 
 use confirm::handshake;
 use look_after::{look_after_reply, look_after_way};
 
-/// How often a flow's original half looks after the other one.
+/// How often a flow is looked after at most.
 const CHECK_INTERVAL: u32 = Ticks::in_ns(1_000_000_000);
 
 /// A client that has had no SYN-ACK for so long is sending its SYN again (RFC 6298 section 2.1: one
@@ -107,7 +108,7 @@ pub(crate) fn check_opens(segment: &Segment) -> Result<(), Step> {
     }
 }
 
-/// Once a second an original half looks after the other one, and a reply half after its way.
+/// A half has not been looked after for a second.
 #[inline(always)]
 pub(crate) fn is_check_due<A>(half: &FlowHalf<A>, now: Now) -> bool {
     now.ticks.since(half.checked) >= CHECK_INTERVAL

@@ -122,7 +122,7 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
     if packet.segment.is_control() || half.has(flag::RST) {
         return Err(TRACK);
     }
-    if conntrack::is_check_due(half, now) {
+    if conntrack::is_check_due(half, now) && conntrack::needs_check(half, &packet, now) {
         return Err(TRACK);
     }
     if !half.is_original() {

@@ -17,7 +17,7 @@ use lb_common::counters::COUNTERS as COUNTER_COUNT;
 use lb_common::filter::Filters;
 use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
-use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route};
+use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::{MAX_SERVICES, MAX_VIPS, selection};
@@ -82,6 +82,9 @@ static ROUTES: LpmTrie<[u32; 4], Route, 4096, { BPF_F_NO_PREALLOC as usize }> = 
 /// On-link address → next hop, from the kernel's neighbours. 8,192 × (16 + 12).
 #[btf_map]
 static NEIGHBOURS: HashMap<IpBe, NextHop, 8192> = HashMap::new();
+/// When either of these changed. 4 bytes.
+#[btf_map]
+static WAYS_CHANGED: Array<WaysChanged, 1> = Array::new();
 /// Prefixes that may open connections, by service. 16,384 × (24 + 1).
 #[btf_map]
 static ALLOWED: LpmTrie<AllowKey, u8, 16_384, { BPF_F_NO_PREALLOC as usize }> = LpmTrie::new();
@@ -186,6 +189,12 @@ pub(crate) fn next_hop(address: &IpBe) -> Option<&'static NextHop> {
     // SAFETY: the controller replaces elements whole, and a torn one would misdirect one frame.
     let next_hop = unsafe { NEIGHBOURS.get(neighbour) }?;
     (u32::from(next_hop.link) == route.link).then_some(next_hop)
+}
+
+/// When routes or neighbours last changed.
+#[inline(always)]
+pub(crate) fn ways_changed() -> WaysChanged {
+    WAYS_CHANGED.get(0).copied().unwrap_or_default()
 }
 
 /// `source` is in a prefix that the service allows.

@@ -120,8 +120,8 @@ pub(crate) fn may_be_ours<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<
     let Some(filters) = maps::filters() else {
         return Ok(false);
     };
-    let of_reply = filters.any_source != 0
-        && (filters.sources.may_contain(src) || A::may_be_error(ip));
+    let of_reply =
+        filters.any_source != 0 && (filters.sources.may_contain(src) || A::may_be_error(ip));
     Ok(filters.vips.may_contain(dst) || of_reply)
 }
 
@@ -254,6 +254,13 @@ impl<A: Family> Packet<A> {
         set_u32(ports_mut(tcp), half.translation.ports.word());
         let check = checksum::apply(u16::from_be(get_u16(&tcp.check)), half.translation.l4_delta);
         set_u16(&mut tcp.check, check.to_be());
+    }
+
+    /// The frame comes from `mac`.
+    #[inline(always)]
+    pub(crate) fn is_from(&self, mac: Mac) -> bool {
+        // SAFETY: as in `ip`.
+        unsafe { &*self.eth }.is_from(mac)
     }
 
     /// The frame is addressed to `mac`.

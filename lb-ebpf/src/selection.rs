@@ -35,9 +35,8 @@ pub(crate) fn select<A: Family>(
 /// not known to be down.
 #[inline(always)]
 pub(crate) fn has_other<A: Family>(key: &FlowKey<A>, service: u32, refusing: BackendId) -> bool {
-    pick(key, service, 1, refusing).is_some_and(|other| {
-        other.id != refusing && other.backend.state != State::Down as u8
-    })
+    pick(key, service, 1, refusing)
+        .is_some_and(|other| other.id != refusing && other.backend.state != State::Down as u8)
 }
 
 #[inline(always)]

@@ -157,7 +157,8 @@ fn a_client_that_moved_to_another_mac_is_followed_within_a_second(
 ) {
     let mut harness = Harness::new(family);
     let connection = Connection::establish(&mut harness, CLIENT);
-    let moved = connection.of_client(ACK).macs(ROUTER_MAC, LB_MAC);
+    // Nothing but its address says that it moved.
+    let moved = connection.of_client(ACK).payload(b"question").macs(ROUTER_MAC, LB_MAC);
     harness.age(&connection.original_key(), 1_000_000_000);
     connection.request(&mut harness, &moved);
     let frame = connection.of_backend(ACK);

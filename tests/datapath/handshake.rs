@@ -186,6 +186,46 @@ fn a_flow_that_was_swept_can_be_opened_again(#[values(V4, V6)] family: Family) {
     second.exchange(&mut harness, b"question", b"answer");
 }
 
+/// Who has had no answer does not send new data for ever: it repeats the last, if only to keep the
+/// connection alive.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_reply_half_is_looked_for_when_the_client_repeats_itself(
+    #[values(0, 1)] keepalive_bytes: usize,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    harness.forget(FlowMap::Established, &connection.reply_key());
+    harness.forget(FlowMap::HalfOpen, &connection.reply_key());
+    for aged in [2, 1] {
+        harness.age(&connection.original_key(), aged * SECOND);
+        connection.request(&mut harness, &connection.of_client(ACK).payload(b"data"));
+        connection.client_next = connection.client_next.wrapping_add(4);
+        harness.expect(&connection.of_backend(ACK), "drop_stale_reply");
+    }
+    let again = connection.client_next.wrapping_sub(1);
+    let keepalive = connection.of_client(ACK).seq(again).payload(&b"?"[..keepalive_bytes]);
+    connection.request(&mut harness, &keepalive);
+    connection.exchange(&mut harness, b"question", b"answer");
+}
+
+/// New acknowledgements are of replies: for another second nobody looks for their half.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_acknowledgement_of_something_new_puts_the_look_off(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    harness.age(&connection.original_key(), 2 * SECOND);
+    let before = connection.original(&harness).checked;
+    connection.request(&mut harness, &connection.of_client(ACK).ack(IRS + 5));
+    assert_ne!(connection.original(&harness).checked, before);
+    harness.forget(FlowMap::Established, &connection.reply_key());
+    harness.forget(FlowMap::HalfOpen, &connection.reply_key());
+    connection.request(&mut harness, &connection.of_client(ACK).ack(IRS + 5));
+    harness.expect(&connection.of_backend(ACK), "drop_stale_reply");
+}
+
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn a_lost_reply_half_is_restored_within_a_second(#[values(V4, V6)] family: Family) {

@@ -114,8 +114,8 @@ fn what_is_no_refusal_of_the_syn_reaches_the_client(
     // The SYN ends at sequence number ISS + 1.
     for frame in [
         |it: &Connection| it.of_backend(RST),
-        |it| it.of_backend(RST | ACK).ack(ISS),
-        |it| it.of_backend(RST | ACK).ack(ISS.wrapping_add(2)),
+        |it: &Connection| it.of_backend(RST | ACK).ack(ISS),
+        |it: &Connection| it.of_backend(RST | ACK).ack(ISS.wrapping_add(2)),
     ] {
         let connection = Connection::syn(&mut harness, CLIENT);
         connection.reply(&mut harness, &frame(&connection));

@@ -214,6 +214,28 @@ fn guesses_are_confirmed(
 }
 
 #[rstest]
+#[case::acknowledgement(1000, 0, 5001, true, true)]
+#[case::question_with_acknowledgement(1000, 4, 5001, true, false)]
+#[case::question(1000, 4, 5000, false, false)]
+#[case::retransmission(996, 4, 5000, false, true)]
+#[case::keepalive(999, 0, 5000, false, true)]
+#[case::keepalive_with_a_byte(999, 1, 5000, false, true)]
+#[case::repeated_acknowledgement(1000, 0, 5000, false, true)]
+#[case::late_acknowledgement(1000, 0, 4000, false, true)]
+fn a_client_hears_its_backend_or_may_not(
+    #[case] seq: u32,
+    #[case] payload: u32,
+    #[case] ack: u32,
+    #[case] answered: bool,
+    #[case] repeats: bool,
+) {
+    let half = half(flag::ORIGINAL | flag::SYN | flag::CONFIRMED);
+    let segment = Segment { seq, ack, payload, flags: tcp::ACK };
+    assert_eq!(half.is_answered(&segment), answered);
+    assert_eq!(half.repeats(&segment), repeats);
+}
+
+#[rstest]
 #[case::of_all_of_it(tcp::RST | tcp::ACK, 1000, flag::SYN, 0, true)]
 #[case::of_less(tcp::RST | tcp::ACK, 999, flag::SYN, 0, false)]
 #[case::of_more(tcp::RST | tcp::ACK, 1001, flag::SYN, 0, false)]

@@ -1,4 +1,5 @@
-//! Once a second, for each direction of a flow in use.
+//! Whether a flow in use still finds its way: at most once a second in each direction, and only if
+//! something says that it may not.
 
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
@@ -9,7 +10,37 @@ use crate::family::Family;
 use crate::maps::{self, FlowMap, Scratch};
 use crate::packet::Packet;
 
-/// Once a second: is the other half still there, and does its next hop still hold?
+/// Whether a half that was not looked after for a second should be. Notes in it that it need not.
+///
+/// A reason for both directions: routes or neighbours changed. For the client's: its frames come another
+/// way, or it repeats itself, which is what a client does whose replies are lost. One that acknowledges
+/// more than before has replies; one that sends more than before will repeat it if it gets none.
+#[inline(always)]
+pub(crate) fn needs_check<A: Family>(half: &mut FlowHalf<A>, packet: &Packet<A>, now: Now) -> bool {
+    if maps::ways_changed().since(half.checked, now.ticks) {
+        return true;
+    }
+    if half.is_original() && !half.is_alone() {
+        if comes_another_way(half, packet) {
+            return true;
+        }
+        if !half.is_answered(&packet.segment) {
+            return half.repeats(&packet.segment);
+        }
+    }
+    half.checked = now.ticks;
+    false
+}
+
+/// Not from where the client's frames came when it was last looked at.
+#[inline(always)]
+fn comes_another_way<A: Family>(half: &FlowHalf<A>, packet: &Packet<A>) -> bool {
+    let came = &half.next_hop;
+    let same_link = maps::link(came.link).is_some_and(|link| link.ifindex == packet.ingress);
+    !same_link || !packet.is_from(came.mac) || packet.tags.without_priority() != came.tags
+}
+
+/// Is the other half still there, and does its next hop still hold?
 #[inline(never)]
 pub(super) fn look_after_reply<A: Family>(
     key: &FlowKey<A>,

@@ -44,20 +44,29 @@ impl EthHdr {
 
     #[inline(always)]
     pub(crate) fn is_to(&self, mac: Mac) -> bool {
-        let [a, b, c, d, e, f] = mac.0;
-        // SAFETY: four and two bytes are six.
-        let (high, low) = unsafe {
-            let start = self.dst_addr.as_ptr();
-            (&*start.cast::<[u8; 4]>(), &*start.add(4).cast::<[u8; 2]>())
-        };
-        get_u32(high) == u32::from_ne_bytes([a, b, c, d])
-            && get_u16(low) == u16::from_ne_bytes([e, f])
+        is(&self.dst_addr, mac)
+    }
+
+    #[inline(always)]
+    pub(crate) fn is_from(&self, mac: Mac) -> bool {
+        is(&self.src_addr, mac)
     }
 
     #[inline(always)]
     pub(crate) fn turn_round(&mut self) {
         core::mem::swap(&mut self.src_addr, &mut self.dst_addr);
     }
+}
+
+#[inline(always)]
+fn is(bytes: &[u8; 6], mac: Mac) -> bool {
+    let [a, b, c, d, e, f] = mac.0;
+    // SAFETY: four and two bytes are six.
+    let (high, low) = unsafe {
+        let start = bytes.as_ptr();
+        (&*start.cast::<[u8; 4]>(), &*start.add(4).cast::<[u8; 2]>())
+    };
+    get_u32(high) == u32::from_ne_bytes([a, b, c, d]) && get_u16(low) == u16::from_ne_bytes([e, f])
 }
 
 #[inline(always)]

@@ -16,7 +16,7 @@ use lb_common::backend::{Backend, BackendCounters, BackendId, State};
 use lb_common::counters::Counter;
 use lb_common::filter::Filters;
 use lb_common::lease::Lease;
-use lb_common::link::{Link, NextHop, Route};
+use lb_common::link::{Link, NextHop, Route, WaysChanged};
 use lb_common::map;
 use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
@@ -56,6 +56,9 @@ pub struct Maps {
     devices_fd: MapData,
     routes: LpmTrie<MapData, [u32; 4], Route>,
     neighbours: HashMap<MapData, IpBe, NextHop>,
+    ways_changed: Array<MapData, WaysChanged>,
+    /// Something was written to either, or may have been by a predecessor, and flows are not told.
+    has_changed_ways: bool,
     tables: ArrayOfMaps<MapData, Table>,
     tables_fd: MapData,
     capacity: Capacity,
@@ -102,6 +105,8 @@ impl Maps {
             devices_fd: pinned(map::DEVICES)?,
             routes: take(map::ROUTES)?.try_into()?,
             neighbours: take(map::NEIGHBOURS)?.try_into()?,
+            ways_changed: take(map::WAYS_CHANGED)?.try_into()?,
+            has_changed_ways: true,
             tables: tables(take(map::TABLES)?)?,
             tables_fd: pinned(map::TABLES)?,
             capacity: Capacity {

@@ -5,11 +5,12 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::xdp::DevMap;
 use aya::maps::{Array, ArrayOfMaps, MapData};
+use fairlead::datapath::now::ticks;
 use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
 use lb_common::backend::Backend;
 use lb_common::filter::{AddressFilter, Filters};
 use lb_common::lease::Lease;
-use lb_common::link::{Link, LinkId, Mac, NextHop, Route};
+use lb_common::link::{Link, LinkId, Mac, NextHop, Route, WaysChanged};
 use lb_common::nat::Kind;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::{IPPROTO_TCP, map};
@@ -125,11 +126,17 @@ impl Harness {
         let key = Key::new(bits, self.ip(prefix).trie_data());
         let mut routes: LpmTrie<_, [u32; 4], Route> = self.map_mut(map::ROUTES).try_into().unwrap();
         routes.insert(&key, route, 0).unwrap();
+        self.change_ways();
     }
 
     pub(crate) fn add_neighbour(&mut self, name: Ipv4Addr, next_hop: NextHop) {
         let address = self.ip(name);
         self.insert(map::NEIGHBOURS, &address, next_hop);
+        self.change_ways();
+    }
+
+    fn change_ways(&mut self) {
+        self.set(map::WAYS_CHANGED, 0, WaysChanged(ticks()));
     }
 
     /// Sources of a prefix may open connections to the service.

@@ -14,7 +14,7 @@ use lb_common::conntrack::FlowHalf;
 use lb_common::filter::Filters;
 use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
-use lb_common::link::{Link, NextHop, Route};
+use lb_common::link::{Link, NextHop, Route, WaysChanged};
 use lb_common::map;
 use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
@@ -89,6 +89,9 @@ fn empty(ebpf: &mut Ebpf) {
     for index in 0..USED {
         zero_each(ebpf, map::BACKEND_COUNTERS, index, BackendCounters::default());
     }
+    let mut changed: Array<_, WaysChanged> =
+        ebpf.map_mut(map::WAYS_CHANGED).unwrap().try_into().unwrap();
+    changed.set(0, WaysChanged::default(), 0).unwrap();
     zero_each(ebpf, TIME_EXCEEDED, 0, 0u64);
 }
 

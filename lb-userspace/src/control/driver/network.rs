@@ -173,7 +173,8 @@ impl Controller {
             .into_iter()
             .filter_map(|(address, hop)| Some((address, self.links.next_hop(&hop)?)))
             .collect();
-        self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")
+        self.datapath.maps.set_neighbours(&neighbours).context("writing the neighbours")?;
+        self.datapath.maps.tell_changed_ways().context("telling flows of changed ways")
     }
 }
 

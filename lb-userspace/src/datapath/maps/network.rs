@@ -7,8 +7,9 @@ use std::os::fd::AsFd as _;
 use anyhow::Context as _;
 use aya::maps::lpm_trie::Key;
 use lb_common::addr::IpBe;
-use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route};
+use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route, WaysChanged};
 
+use super::super::now;
 use super::{Maps, sys};
 use crate::config::Cidr;
 
@@ -78,12 +79,14 @@ impl Maps {
             .collect();
         for old in self.routes.keys().collect::<Result<Vec<_>, _>>()? {
             if !wanted.contains_key(&(old.prefix_len(), old.data())) {
+                self.has_changed_ways = true;
                 self.routes.remove(&old)?;
             }
         }
         for ((bits, network), route) in wanted {
             let key = Key::new(bits, network);
             if self.routes.get(&key, 0).ok() != Some(route) {
+                self.has_changed_ways = true;
                 self.routes.insert(&key, route, 0)?;
             }
         }
@@ -94,14 +97,25 @@ impl Maps {
     pub fn set_neighbours(&mut self, wanted: &BTreeMap<IpAddr, NextHop>) -> anyhow::Result<()> {
         for old in self.neighbours.keys().collect::<Result<Vec<_>, _>>()? {
             if !wanted.contains_key(&old.get()) {
+                self.has_changed_ways = true;
                 self.neighbours.remove(&old)?;
             }
         }
         for (address, next_hop) in wanted {
             let address = IpBe::new(*address);
             if self.neighbours.get(&address, 0).ok() != Some(*next_hop) {
+                self.has_changed_ways = true;
                 self.neighbours.insert(address, next_hop, 0)?;
             }
+        }
+        Ok(())
+    }
+
+    /// Has flows look for their ways again if routes or neighbours changed since it was last called.
+    pub fn tell_changed_ways(&mut self) -> anyhow::Result<()> {
+        if self.has_changed_ways {
+            self.ways_changed.set(0, WaysChanged(now::ticks()), 0)?;
+            self.has_changed_ways = false;
         }
         Ok(())
     }
