@@ -15,6 +15,7 @@ const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const BPF_STATS_RUN_TIME: u32 = 0;
+const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 
 /// `r0 = 3` (XDP_TX), `exit`: the cheapest program that sends a frame.
 pub const XDP_TX: [u64; 2] = [0x0000_0003_0000_00b7, 0x0000_0000_0000_0095];
@@ -57,6 +58,14 @@ struct TestRun {
     data_out: u64,
     repeat: u32,
     duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    _pad: u32,
 }
 
 /// … for BPF_OBJ_GET_INFO_BY_FD.
@@ -138,6 +147,23 @@ pub fn run(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8]) -> io::Result<
     // SAFETY: the kernel reads `data_size_in` bytes and writes at most `data_size_out`.
     unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
     Ok(Ran { action: attr.retval, length: attr.data_size_out as usize })
+}
+
+/// Makes `count` frames and has an XDP program decide about each of them for real: what it redirects is sent,
+/// by the calling thread. Needs Linux 5.18.
+///
+/// A frame's memory is used again as the last program left it: the program has to write what it wants sent.
+pub fn run_live(program: BorrowedFd<'_>, frame: &[u8], count: u32) -> io::Result<()> {
+    let mut attr = TestRun {
+        prog_fd: raw(program),
+        data_size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
+        data_in: frame.as_ptr() as u64,
+        repeat: count,
+        flags: BPF_F_TEST_XDP_LIVE_FRAMES,
+        ..TestRun::default()
+    };
+    // SAFETY: the kernel reads `data_size_in` bytes, and writes nothing but `attr`.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }.map(drop)
 }
 
 /// The kernel measures the run time of every program for as long as this is held.

@@ -83,6 +83,11 @@ impl<'lab> Controller<'lab> {
         &self.config
     }
 
+    /// Of the process that runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::pid)
+    }
+
     /// What every run of it wrote to stderr.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()

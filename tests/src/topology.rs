@@ -76,6 +76,17 @@ impl Backends {
     }
 }
 
+/// Which of the fabric's interfaces run an XDP program. What XDP sends into one that runs none is lost;
+/// what a kernel sends into one that does is copied, which costs as much as all the rest of its way.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Pass {
+    #[default]
+    Everywhere,
+    /// Those of LB nodes.
+    TowardsLbs,
+    Nowhere,
+}
+
 /// What to build.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -83,6 +94,7 @@ pub struct Plan {
     pub backends_are: Backends,
     pub lb_nodes: usize,
     pub backends: usize,
+    pub pass: Pass,
     /// Fixed names (`fairlead-client` …) and directory, and it outlives the process; or unique ones.
     pub persistent: Option<PathBuf>,
 }
@@ -94,6 +106,7 @@ impl Default for Plan {
             backends_are: Backends::Neighbours,
             lb_nodes: 1,
             backends: 3,
+            pass: Pass::Everywhere,
             persistent: None,
         }
     }
@@ -215,6 +228,11 @@ impl Topology {
     pub fn backend(&self, name: &str) -> Result<&Host> {
         let found = self.backends.iter().find(|host| host.name == name);
         found.with_context(|| format!("the lab has no backend {name}"))
+    }
+
+    /// The XDP programs of the fabric's interfaces, clients first, LB nodes last; see [`Pass`].
+    pub fn attached(&self) -> &[Attached] {
+        &self.attached
     }
 
     /// Every host, LB nodes included.

@@ -16,6 +16,7 @@ use crate::packet::Mac;
 
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_XDP: u32 = 37;
 
 /// Frames to it are dropped on arrival, as the world swallows answers to sources that do not exist.
@@ -62,6 +63,14 @@ struct LinkCreate {
     flags: u32,
 }
 
+/// … for BPF_LINK_UPDATE.
+#[repr(C)]
+struct LinkUpdate {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+}
+
 /// … for BPF_OBJ_PIN.
 #[repr(C)]
 struct ObjPin {
@@ -96,20 +105,35 @@ impl XdpPass {
 
     /// Attaches to an interface of the namespace that the calling thread is in.
     pub fn attach(&self, interface: &str) -> Result<Attached> {
+        Attached::new(&self.program, interface)
+    }
+}
+
+impl Attached {
+    /// Any program, to an interface of the namespace that the calling thread is in.
+    pub fn new(program: &Program, interface: &str) -> Result<Self> {
         let index = if_nametoindex(interface).with_context(|| format!("index of {interface}"))?;
         let attr = LinkCreate {
-            prog_fd: raw(self.program.as_fd()),
+            prog_fd: raw(program.as_fd()),
             target_ifindex: index,
             attach_type: BPF_XDP,
             flags: 0,
         };
         let link = new_fd(BPF_LINK_CREATE, &attr)
-            .with_context(|| format!("attaching XDP_PASS to {interface}"))?;
-        Ok(Attached { link })
+            .with_context(|| format!("attaching an XDP program to {interface}"))?;
+        Ok(Self { link })
     }
-}
 
-impl Attached {
+    /// Another program takes its place, without a moment in between.
+    pub fn replace(&self, program: &Program) -> Result<()> {
+        let attr = LinkUpdate {
+            link_fd: raw(self.link.as_fd()),
+            new_prog_fd: raw(program.as_fd()),
+            flags: 0,
+        };
+        bpf(BPF_LINK_UPDATE, &attr).context("replacing an XDP program").map(drop)
+    }
+
     /// Keeps the program attached for as long as `path`, in a bpffs, exists.
     pub fn pin(&self, path: &Path) -> Result<()> {
         let c_path = CString::new(path.as_os_str().as_encoded_bytes())?;

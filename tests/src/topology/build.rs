@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result, ensure};
 
 use super::addresses::{backend_side, client_side, prefix_len};
-use super::{Arms, Backends, Directory, Dual, Gateway, Host, LbNode, Plan, Topology};
+use super::{Arms, Backends, Directory, Dual, Gateway, Host, LbNode, Pass, Plan, Topology};
 use crate::bpffs::Bpffs;
 use crate::family::Family;
 use crate::netns::Netns;
@@ -141,8 +141,15 @@ impl<'a> Builder<'a> {
             netns.ip(&format!("addr add {address}/{length} dev {interface} {words}"))?;
         }
         netns.ip(&format!("link set {interface} up"))?;
-        let _inside = fabric.enter()?;
-        self.attached.push(self.pass.attach(far_end)?);
+        let is_wanted = match self.plan.pass {
+            Pass::Everywhere => true,
+            Pass::TowardsLbs => far_end.starts_with("lb"),
+            Pass::Nowhere => false,
+        };
+        if is_wanted {
+            let _inside = fabric.enter()?;
+            self.attached.push(self.pass.attach(far_end)?);
+        }
         Ok(())
     }
 }
