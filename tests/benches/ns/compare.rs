@@ -5,7 +5,7 @@ use crate::table::{CLIENTS, HOT, KNOWN, MIX, REPLIES, of_beside};
 
 /// All ratios whose two paths were measured.
 pub(crate) fn all(reports: &[Report]) -> Vec<Ratio> {
-    let of = |name: &str| reports.iter().find(|report| report.scenario == name);
+    let of = |name: &str| reports.iter().find(|report| report.scenario.to_string() == name);
     let mut ratios = vec![];
     for mode in ["nat", "dnat", "dsr"] {
         if let (Some(v6), Some(v4)) = (of(&format!("IPv6 {mode}")), of(&format!("IPv4 {mode}"))) {
@@ -13,7 +13,7 @@ pub(crate) fn all(reports: &[Report]) -> Vec<Ratio> {
             ratios.extend(ratio(&name, (v6, HOT), (v4, HOT), Goal::most(1.35)));
         }
     }
-    let large = reports.iter().find(|report| report.scenario.contains("1000 backends"));
+    let large = reports.iter().find(|report| report.scenario.backends == 1000);
     if let (Some(large), Some(usual)) = (large, of("IPv4 nat")) {
         for path in [KNOWN, REPLIES, MIX, CLIENTS] {
             let name = "1,000,000 flows to 60,000";

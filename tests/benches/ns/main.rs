@@ -12,6 +12,7 @@ mod datapath;
 mod flow;
 mod lookups;
 mod measure;
+mod rebuild;
 mod reference;
 mod report;
 mod scenario;
@@ -34,7 +35,10 @@ use crate::beside::Beside;
 use crate::lookups::Lookups;
 use crate::report::{Ratio, Report};
 use crate::scenario::Scenario;
-use crate::table::Bench;
+use crate::table::{Bench, Extent};
+
+/// Known flows whose numbers show how cost grows.
+const GROWTH: [u32; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse(env::args().skip(1))?;
@@ -43,41 +47,46 @@ fn main() -> Result<()> {
     let floor = bpf::Program::load(&bpf::XDP_TX).context("loading an XDP_TX program")?;
     let beside = arguments.beside.as_deref().map(Beside::open).transpose()?;
     let mut reports = vec![];
-    for scenario in scenarios(arguments.only.as_deref()) {
+    let extent = arguments.extent.unwrap_or(Extent::Full);
+    for scenario in arguments.scenarios() {
         let is_compared = scenario.family == Family::V4 && scenario.is_usual();
         let beside = beside.as_ref().filter(|_| is_compared);
-        let report = Bench { floor: floor.as_fd(), beside }
+        let report = Bench { floor: floor.as_fd(), beside, extent }
             .report(&scenario)
             .with_context(|| format!("measuring {scenario}"))?;
         println!("{report}");
         reports.push(report);
     }
-    println!("{Lookups}");
+    if extent == Extent::Full {
+        println!("{Lookups}");
+    }
     let ratios = compare::all(&reports);
     ratios.iter().for_each(|ratio| println!("{ratio}"));
     arguments.json.map_or(Ok(()), |path| write(&path, &reports, &ratios))
-}
-
-/// All, or the one of this name.
-fn scenarios(only: Option<&str>) -> Vec<Scenario> {
-    let modes = [Kind::Nat, Kind::Dnat, Kind::Dsr];
-    let usual =
-        Family::ALL.into_iter().flat_map(|family| modes.map(|mode| Scenario::new(family, mode)));
-    let large =
-        Scenario { flows: 1_000_000, backends: 1000, ..Scenario::new(Family::V4, Kind::Nat) };
-    usual
-        .chain([large])
-        .filter(|scenario| only.is_none_or(|only| scenario.to_string() == only))
-        .collect()
 }
 
 fn write(path: &Path, reports: &[Report], ratios: &[Ratio]) -> Result<()> {
     let json = json!({
         "reports": reports.iter().map(Report::json).collect::<Vec<_>>(),
         "ratios": ratios.iter().map(Ratio::json).collect::<Vec<_>>(),
+        "tables": rebuild::all(),
     });
     let text = serde_json::to_string_pretty(&json)?;
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// Each family with each mode.
+fn usual() -> impl Iterator<Item = Scenario> {
+    let modes = [Kind::Nat, Kind::Dnat, Kind::Dsr];
+    Family::ALL.into_iter().flat_map(move |family| modes.map(|mode| Scenario::new(family, mode)))
+}
+
+fn family(name: &str) -> Result<Family> {
+    match name {
+        "4" => Ok(Family::V4),
+        "6" => Ok(Family::V6),
+        _ => bail!("there is no family {name}"),
+    }
 }
 
 #[derive(Default)]
@@ -85,6 +94,8 @@ struct Arguments {
     json: Option<PathBuf>,
     beside: Option<PathBuf>,
     only: Option<String>,
+    family: Option<Family>,
+    extent: Option<Extent>,
 }
 
 impl Arguments {
@@ -98,9 +109,33 @@ impl Arguments {
                 "--json" => arguments.json = Some(value.into()),
                 "--beside" => arguments.beside = Some(value.into()),
                 "--only" => arguments.only = Some(value),
-                _ => bail!("unknown argument {arg}; there are --json, --beside and --only"),
+                "--family" => arguments.family = Some(family(&value)?),
+                "--brief" => arguments.extent = Some(Extent::Brief(value.parse()?)),
+                "--growth" => arguments.extent = Some(Extent::Known(value.parse()?)),
+                _ => bail!(
+                    "unknown argument {arg}; there are --json FILE, --beside DIRECTORY, --only NAME, \
+                     --family 4|6, --brief RUNS and --growth RUNS"
+                ),
             }
         }
         Ok(arguments)
+    }
+
+    /// In order; those that were asked for.
+    fn scenarios(&self) -> Vec<Scenario> {
+        let nat = Scenario::new(Family::V4, Kind::Nat);
+        let all: Vec<Scenario> = match self.extent.unwrap_or(Extent::Full) {
+            Extent::Full => {
+                let large = Scenario { flows: 1_000_000, backends: 1000, ..nat };
+                usual().chain([large]).collect()
+            }
+            Extent::Brief(_) => usual().collect(),
+            Extent::Known(_) => GROWTH.map(|flows| Scenario { flows, ..nat }).into(),
+        };
+        let is_wanted = |scenario: &Scenario| {
+            self.only.as_ref().is_none_or(|only| scenario.to_string() == *only)
+                && self.family.is_none_or(|family| scenario.family == family)
+        };
+        all.into_iter().filter(is_wanted).collect()
     }
 }

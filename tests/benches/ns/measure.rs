@@ -20,8 +20,8 @@ pub(crate) struct Round {
 
 /// Repeated until a round has so many runs.
 const LEAST_RUNS: usize = 20_000;
-/// As many rounds as this has room for, but not more than a few.
-const RUNS: usize = 4_000_000;
+/// Runs of a path unless asked for less: as many rounds as this has room for, but not more than a few.
+pub(crate) const RUNS: usize = 4_000_000;
 const MAX_ROUNDS: usize = 15;
 
 /// Several rounds of frames that leave the state of the programs as it is: the rounds of each.
@@ -33,9 +33,10 @@ pub(crate) fn rounds(
     floor: BorrowedFd<'_>,
     frames: &Frames,
     action: u32,
+    runs: usize,
 ) -> Result<Vec<Vec<Round>>> {
     let times = LEAST_RUNS.div_ceil(frames.count());
-    let count = (RUNS / (times * frames.count())).clamp(1, MAX_ROUNDS);
+    let count = (runs / (times * frames.count())).clamp(1, MAX_ROUNDS);
     for program in programs {
         pass(*program, frames, times, action).context("warming up")?;
     }

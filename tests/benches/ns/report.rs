@@ -6,6 +6,8 @@ use lb_tests::bpf::Info;
 use serde_json::{Value, json};
 
 use crate::measure::Round;
+use crate::scenario::Scenario;
+use crate::table;
 
 /// What is asked of a path, in nanoseconds above the floor, or of two paths' ratio.
 #[derive(Clone, Copy, Default)]
@@ -28,7 +30,7 @@ const CALM: f64 = 1.15;
 
 /// All paths of a scenario.
 pub(crate) struct Report {
-    pub(crate) scenario: String,
+    pub(crate) scenario: Scenario,
     pub(crate) program: Info,
     pub(crate) figures: Vec<Figure>,
 }
@@ -58,10 +60,13 @@ impl Figure {
         Quartiles::of(self.rounds.iter().map(|round| round.raw - round.floor))
     }
 
-    fn json(&self) -> Value {
+    fn json(&self, scenario: &Scenario) -> Value {
         let net = self.net();
+        let (kind, flows) = table::kind(&self.name, scenario.flows).unzip();
         json!({
             "path": self.name,
+            "kind": kind,
+            "flows": flows,
             "raw": Quartiles::of(self.rounds.iter().map(|round| round.raw)).median,
             "floor": Quartiles::of(self.rounds.iter().map(|round| round.floor)).median,
             "net": net.median,
@@ -128,7 +133,7 @@ impl fmt::Display for Ratio {
 
 impl Report {
     /// Leaves disturbed rounds out, as long as there are others.
-    pub(crate) fn new(scenario: String, program: Info, mut figures: Vec<Figure>) -> Self {
+    pub(crate) fn new(scenario: Scenario, program: Info, mut figures: Vec<Figure>) -> Self {
         let floors = figures.iter().flat_map(|figure| &figure.rounds).map(|round| round.floor);
         let lowest = floors.fold(f64::INFINITY, f64::min);
         let is_calm = |round: &Round| round.floor <= lowest * CALM;
@@ -147,13 +152,16 @@ impl Report {
 
     pub(crate) fn json(&self) -> Value {
         json!({
-            "scenario": self.scenario,
+            "scenario": self.scenario.to_string(),
+            "mode": self.scenario.mode_name(),
+            "family": self.scenario.family.pick(4, 6),
+            "backends": self.scenario.backends,
             "unit": "ns",
             "program": {
                 "instructions": self.program.xlated_bytes / 8,
                 "machine_code_bytes": self.program.jited_bytes,
             },
-            "figures": self.figures.iter().map(Figure::json).collect::<Vec<_>>(),
+            "figures": self.figures.iter().map(|figure| figure.json(&self.scenario)).collect::<Vec<_>>(),
         })
     }
 }

@@ -26,6 +26,15 @@ impl Scenario {
         Self { family, mode, flows: 60_000, backends: 3 }
     }
 
+    /// As the configuration calls it.
+    pub(crate) const fn mode_name(&self) -> &'static str {
+        match self.mode {
+            Kind::Nat => "nat",
+            Kind::Dnat => "dnat",
+            Kind::Dsr => "dsr",
+        }
+    }
+
     /// As many flows and backends as most tables have.
     pub(crate) fn is_usual(&self) -> bool {
         self.backends == Self::new(self.family, self.mode).backends
@@ -111,11 +120,7 @@ impl Scenario {
 
 impl fmt::Display for Scenario {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mode = match self.mode {
-            Kind::Nat => "nat",
-            Kind::Dnat => "dnat",
-            Kind::Dsr => "dsr",
-        };
+        let mode = self.mode_name();
         write!(f, "{} {mode}", self.family.pick("IPv4", "IPv6"))?;
         if !self.is_usual() {
             write!(f, ", {} flows, {} backends", self.flows, self.backends)?;

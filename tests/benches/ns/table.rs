@@ -17,12 +17,32 @@ use crate::scenario::Scenario;
 use crate::traffic::{self, Frames, Voices};
 
 pub(crate) const HOT: &str = "hot flow, request";
+const HOT_REPLY: &str = "hot flow, reply";
 pub(crate) const KNOWN: &str = "known flows, requests";
 pub(crate) const REPLIES: &str = "known flows, replies";
+const NEW: &str = "new flows";
+const NOT_OURS: &str = "not for a VIP";
+const DROPPED: &str = "dropped: malformed";
 pub(crate) const MIX: &str = "mix, 30 % new";
 pub(crate) const CLIENTS: &str = "mix, 30 % new, clients alone";
 
+/// What others call a path, and of how many flows its frames are. `None`: it is for this table alone.
+pub(crate) fn kind(name: &str, flows: u32) -> Option<(&'static str, u32)> {
+    [
+        (HOT, "forward", 1),
+        (KNOWN, "forward", flows),
+        (HOT_REPLY, "reply", 1),
+        (REPLIES, "reply", flows),
+        (NEW, "new", flows),
+        (NOT_OURS, "not_ours", 0),
+        (DROPPED, "dropped", 0),
+    ]
+    .into_iter()
+    .find_map(|(path, kind, flows)| (path == name).then_some((kind, flows)))
+}
+
 /// Each needs a program of its own, whose tables are empty.
+const NEW_ROUNDS: u32 = 3;
 const MIX_ROUNDS: u32 = 5;
 const MANY_FLOWS: u32 = 500_000;
 const MIX_ROUNDS_OF_MANY_FLOWS: u32 = 3;
@@ -31,6 +51,34 @@ const MIX_ROUNDS_OF_MANY_FLOWS: u32 = 3;
 pub(crate) struct Bench<'a> {
     pub(crate) floor: BorrowedFd<'a>,
     pub(crate) beside: Option<&'a Beside>,
+    pub(crate) extent: Extent,
+}
+
+/// How much of a table is made.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Full,
+    /// What has a [`kind`], with so many runs of each path.
+    Brief(usize),
+    /// Of that, known flows alone.
+    Known(usize),
+}
+
+impl Extent {
+    const fn runs(self) -> usize {
+        match self {
+            Self::Full => measure::RUNS,
+            Self::Brief(runs) | Self::Known(runs) => runs,
+        }
+    }
+
+    fn has(self, path: &str) -> bool {
+        match self {
+            Self::Full => true,
+            Self::Brief(_) => kind(path, 0).is_some(),
+            Self::Known(_) => [HOT, KNOWN, HOT_REPLY, REPLIES].contains(&path),
+        }
+    }
 }
 
 /// Frames that leave flows as they are, and what becomes of them.
@@ -54,20 +102,25 @@ impl Bench<'_> {
         let mut figures = vec![];
         let paths = paths(scenario, &flows)?;
         drop(flows);
-        if scenario.family == Family::V4 && scenario.mode == Kind::Nat {
+        let is_full = self.extent == Extent::Full;
+        if is_full && scenario.family == Family::V4 && scenario.mode == Kind::Nat {
             figures.extend(self.reference(scenario, &paths).context("measuring one lookup")?);
         }
-        for path in paths {
+        for path in paths.into_iter().filter(|path| self.extent.has(path.name)) {
             figures.extend(self.steady(program, &path).context(path.name)?);
         }
         let info = bpf::info(program)?;
         drop(datapath);
-        for (name, voices) in [(MIX, Voices::Both), (CLIENTS, Voices::Client)] {
+        if self.extent.has(NEW) {
+            figures.push(self.new_flows(scenario).context(NEW)?);
+        }
+        let mixes = is_full.then_some([(MIX, Voices::Both), (CLIENTS, Voices::Client)]);
+        for (name, voices) in mixes.into_iter().flatten() {
             if voices == Voices::Client || scenario.mode != Kind::Dsr {
                 figures.extend(self.mixed(scenario, name, voices).context(name)?);
             }
         }
-        Ok(Report::new(scenario.to_string(), info, figures))
+        Ok(Report::new(*scenario, info, figures))
     }
 
     fn steady(&self, program: BorrowedFd<'_>, path: &Path) -> Result<Vec<Figure>> {
@@ -77,7 +130,8 @@ impl Bench<'_> {
         {
             programs.push(beside.steady()?);
         }
-        let mut rounds = measure::rounds(&programs, self.floor, &path.frames, path.action)?;
+        let mut rounds =
+            measure::rounds(&programs, self.floor, &path.frames, path.action, self.extent.runs())?;
         let theirs = rounds.split_off(1);
         let other = |rounds| Figure::new(of_beside(path.name), Goal::default(), rounds);
         let ours = rounds.into_iter().map(|rounds| Figure::new(path.name, path.goal, rounds));
@@ -96,11 +150,24 @@ impl Bench<'_> {
         let hot = known.iter().next().map(Frames::one).context("no frames")?;
         let mut figures = vec![];
         for (name, frames) in [("(one lookup alone, hot)", &hot), ("(one lookup alone)", known)] {
-            for rounds in measure::rounds(&[reference.program()], self.floor, frames, TX)? {
+            for rounds in
+                measure::rounds(&[reference.program()], self.floor, frames, TX, self.extent.runs())?
+            {
                 figures.push(Figure::new(name, Goal::default(), rounds));
             }
         }
         Ok(figures)
+    }
+
+    /// The first segment of each flow, on programs that have seen none.
+    fn new_flows(&self, scenario: &Scenario) -> Result<Figure> {
+        let flows: Vec<Flow> = (0..scenario.flows).map(Flow::new).collect();
+        let frames = traffic::scattered(scenario, &flows, Step::Syn)?;
+        let rounds = (0..NEW_ROUNDS).map(|_| {
+            let datapath = Datapath::load(scenario)?;
+            measure::once(datapath.program()?, self.floor, &frames)
+        });
+        Ok(Figure::new(NEW, Goal::default(), rounds.collect::<Result<_>>()?))
     }
 
     /// Recorded on one program, then run on others that have not seen any of it.
@@ -155,15 +222,15 @@ fn paths(scenario: &Scenario, flows: &[Flow]) -> Result<Vec<Path>> {
     paths.push(path(KNOWN, known, requests, TX));
     if scenario.mode != Kind::Dsr {
         let replies = traffic::scattered(scenario, flows, Step::Reply)?;
-        paths.push(one("hot flow, reply", hot, &hot_frame(Step::Reply)?, TX));
+        paths.push(one(HOT_REPLY, hot, &hot_frame(Step::Reply)?, TX));
         paths.push(path(REPLIES, known, replies, TX));
     }
-    paths.push(one("not for a VIP", not_for_vip, &scenario.stray_syn(), PASS));
+    paths.push(one(NOT_OURS, not_for_vip, &scenario.stray_syn(), PASS));
     if scenario.mode == Kind::Dnat {
         let frame = scenario.stray_syn_of_backend();
         paths.push(one("not for a VIP, from a backend's host", Goal::default(), &frame, PASS));
     }
     paths.push(one("not IP", not_ours, &scenario.arp(), PASS));
-    paths.push(one("dropped: malformed", Goal::default(), &scenario.malformed(), DROP));
+    paths.push(one(DROPPED, Goal::default(), &scenario.malformed(), DROP));
     Ok(paths)
 }
