@@ -20,16 +20,20 @@ const RUST: [[&str; 2]; 2] =
     [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// Programs that the tests and the lab call, and their Debian packages.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 13] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
+    ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
     ("keepalived", "keepalived"),
+    ("nft", "nftables"),
+    ("nginx", "nginx-light"),
     ("openssl", "openssl"),
     ("sysctl", "procps"),
     ("tcpdump", "tcpdump"),
+    ("wrk", "wrk"),
 ];
 
 const OTHERWISE: &str = "or, without Debian's packages:

@@ -1,12 +1,14 @@
 //! `cargo xtask test`: all the tests in CI's order, or some of them.
 
 use std::env;
+use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
+use crate::bench::form;
 use crate::command::{capture, cargo, is_root, step, stream};
 use crate::{build, check, setup};
 
@@ -57,6 +59,7 @@ pub(crate) fn run(args: &TestArgs) -> Result<()> {
     let binaries = Binaries::build()?;
     if args.suite == Suite::All && filter.is_none() {
         step("demo", || capture(&mut demo(&binaries)?).map(drop))?;
+        step("bench", || bench(&binaries))?;
     }
     for suite in suites {
         privileged(suite, filter, &binaries)?;
@@ -69,6 +72,19 @@ fn demo(binaries: &Binaries) -> Result<Command> {
     let mut demo = Command::new(env::current_exe().context("find this binary")?);
     demo.args(["lab", "demo", "--seconds-per-phase", "3", "--fairlead"]).arg(&binaries.fairlead);
     Ok(demo)
+}
+
+/// The least that the bench can do, with all peers: it works, and its JSON has the form that it should.
+fn bench(binaries: &Binaries) -> Result<()> {
+    let directory = tempfile::tempdir().context("make a directory")?;
+    let file = directory.path().join("bench.json");
+    let mut bench = Command::new(env::current_exe().context("find this binary")?);
+    bench.args(["bench", "--least", "--only", "traffic,packets", "--fairlead"]);
+    bench.arg(&binaries.fairlead).arg("--json").arg(&file).arg("--report").arg(directory.path());
+    let said = capture(&mut bench)?;
+    let text = fs::read_to_string(&file).context("read what the bench wrote")?;
+    let json = serde_json::from_str(&text).context("read what the bench wrote")?;
+    form::check(&json).inspect_err(|_| println!("{said}"))
 }
 
 /// What the tests run, besides the library that they link.

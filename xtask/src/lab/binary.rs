@@ -7,7 +7,7 @@ use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
 /// The controller's binary: the given one, or one built from this tree.
-pub(super) fn fairlead(given: Option<&Path>) -> Result<PathBuf> {
+pub(crate) fn fairlead(given: Option<&Path>) -> Result<PathBuf> {
     if let Some(path) = given {
         return path.canonicalize().with_context(|| format!("no controller at {}", path.display()));
     }

@@ -9,10 +9,10 @@ use anyhow::Result;
 use clap::{Args, Subcommand};
 use lb_tests::topology::Arms;
 
-mod binary;
+pub(crate) mod binary;
 mod demo;
 mod hidden;
-mod interrupt;
+pub(crate) mod interrupt;
 mod servers;
 mod up;
 
