@@ -1,5 +1,6 @@
 //! Long-lived connections to echo servers that say something all the time, and must never break.
 
+use std::collections::BTreeMap;
 use std::io::{self, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -42,6 +43,15 @@ pub struct State {
     pub breaks: Vec<String>,
     /// The longest that an answer took.
     pub longest: Duration,
+    /// When each connection had its last answer.
+    pub answered: BTreeMap<usize, Instant>,
+}
+
+impl State {
+    /// How many connections had an answer within this time.
+    pub fn speaking(&self, within: Duration) -> usize {
+        self.answered.values().filter(|at| at.elapsed() <= within).count()
+    }
 }
 
 impl Steady {
@@ -158,6 +168,7 @@ async fn talk(
             let mut state = lock(state);
             state.exchanges += 1;
             state.longest = state.longest.max(took);
+            state.answered.insert(id, asked + took);
         }
         if is_last {
             break;

@@ -15,6 +15,10 @@ use crate::xdp_pass::{Attached, XdpPass};
 /// frames with partial checksums and rewrites them into garbage.
 const OFFLOADS_OFF: &str = "tx off rx off tso off gso off gro off";
 
+/// Towards an XDP program a veth holds 256 frames, a sixteenth of what a NIC does, and drops what is beyond them,
+/// unless there is a queue to wait in (Linux 6.17).
+const QUEUE: &str = "1000";
+
 pub(super) struct Builder<'a> {
     plan: &'a Plan,
     prefix: String,
@@ -146,6 +150,10 @@ impl<'a> Builder<'a> {
             Pass::TowardsLbs => far_end.starts_with("lb"),
             Pass::Nowhere => false,
         };
+        if is_wanted && self.plan.pass == Pass::TowardsLbs {
+            let queue = ["qdisc", "add", "dev", far_end, "root", "pfifo", "limit", QUEUE];
+            fabric.run("tc", queue)?;
+        }
         if is_wanted {
             let _inside = fabric.enter()?;
             self.attached.push(self.pass.attach(far_end)?);

@@ -114,8 +114,7 @@ fn draw_bars(svg: &mut String, height: u32, title: &str, unit: &str, bars: &[Bar
             chart.draw_series([PathElement::new(line, INK.stroke_width(2))])?;
         }
         let place = bar.spread.map_or(end, |(_, high)| high.max(end)) + most * 0.012;
-        let style = TextStyle::from((FONT, 13).into_font().color(&INK))
-            .pos(Pos::new(HPos::Left, VPos::Center));
+        let style = (FONT, 13).into_font().color(&INK).pos(Pos::new(HPos::Left, VPos::Center));
         chart.draw_series([Text::new(show(bar.value), (place, middle), style)])?;
     }
     root.present()?;

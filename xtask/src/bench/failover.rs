@@ -34,6 +34,8 @@ const ADVERTISEMENT: Duration = Duration::from_secs(1);
 /// Of the node that has the VIP at first, and of the other.
 const PRIORITIES: [u8; 2] = [200, 100];
 const PATIENCE: Duration = Duration::from_secs(15);
+/// A connection that had no answer for so long at the end is lost.
+const SILENT: Duration = Duration::from_secs(1);
 /// What a node that is gone costs is over by then.
 const LOSS: Duration = Duration::from_secs(6);
 
@@ -66,9 +68,9 @@ pub(crate) struct Outage {
     /// The longest time without any answer.
     pub(crate) longest_gap_ms: f64,
     pub(crate) slowest_connect_ms: f64,
-    /// Of the connections that were open.
+    /// Connections that were open, and those that broke or had no answer in the last second.
     pub(crate) open: usize,
-    pub(crate) broken: usize,
+    pub(crate) lost: usize,
 }
 
 /// Two nodes of a kind.
@@ -153,6 +155,7 @@ impl<'lab> Play<'lab> {
     }
 
     fn outage(&self, event: Event, running: Running, steady: &Steady) -> Result<Outage> {
+        let lost = STEADY - steady.state().speaking(SILENT).min(STEADY);
         let report = running.stop()?.report(&(Duration::ZERO..Duration::MAX));
         let millis = |span: Duration| span.as_secs_f64() * 1e3;
         Ok(Outage {
@@ -163,7 +166,7 @@ impl<'lab> Play<'lab> {
             longest_gap_ms: millis(report.longest_gap),
             slowest_connect_ms: millis(report.connect_max),
             open: STEADY,
-            broken: steady.state().breaks.len(),
+            lost,
         })
     }
 

@@ -58,7 +58,7 @@ const SIZES: [Size; 7] = [
     Size { backends: 1000, ..USUAL },
     Size { services: 64, ..USUAL },
     Size { services: 255, ..USUAL },
-    Size { flows: 1_000, ..USUAL },
+    Size { flows: 1_024, ..USUAL },
     Size { flows: 1_000_000, ..USUAL },
 ];
 

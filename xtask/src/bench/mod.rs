@@ -240,10 +240,10 @@ fn measure_growth(
     progress: &Progress,
     found: &mut Findings,
 ) -> Result<()> {
-    progress.part("growth with flows and backends")?;
-    (found.ns_by_flows, found.tables) = ns::growth(effort.ns_runs)?;
     let few = effort.rounds < Effort::FULL.rounds;
     found.growth = growth::run(binary, few, progress, &mut found.notes)?;
+    progress.part("growth: flows and tables, of the XDP program")?;
+    (found.ns_by_flows, found.tables) = ns::growth(effort.ns_runs)?;
     Ok(())
 }
 

@@ -104,7 +104,7 @@ fn outages(findings: &Findings) -> Section {
             outage.failed.to_string(),
             whole(outage.longest_gap_ms),
             whole(outage.slowest_connect_ms),
-            format!("{} of {}", outage.broken, outage.open),
+            format!("{} of {}", outage.lost, outage.open),
         ]
     };
     Section {

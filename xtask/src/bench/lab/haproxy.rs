@@ -54,12 +54,15 @@ fn command(netns: &Netns, config: &Path, log: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Two files for each connection and for each pipe to splice through, of the 20,000 that a process may have here.
+/// Of the 20,000 files that a process may have here it wants two for each connection and for each pipe to splice
+/// through, and one for each listener and each check.
 fn text(services: &[Service]) -> Result<String> {
     let threads = std::thread::available_parallelism().context("counting cores")?;
+    let others: usize = services.iter().map(|service| 1 + service.backends.len()).sum();
+    let connections = 9_860_usize.saturating_sub(others);
     let mut text = format!(
         "global
-  maxconn 9850
+  maxconn {connections}
   maxpipes 32
   nbthread {threads}
 defaults

@@ -154,7 +154,7 @@ impl<'lab> Standing<'lab> {
     fn at(&self, port: u16) -> SocketAddr {
         let first = self.lab.backends.first().map(|host| host.address);
         match self.balancer {
-            Balancer::Nothing => (first.unwrap_or(self.lab.vip()), port).into(),
+            Balancer::Nothing => (first.unwrap_or_else(|| self.lab.vip()), port).into(),
             Balancer::Haproxy(_) | Balancer::Nftables | Balancer::Fairlead(_) => {
                 (self.lab.vip(), port).into()
             }
