@@ -228,7 +228,7 @@ fn overrides(config: &Config, events: &Events) -> Overrides {
     let (overrides, trouble) = store::load(&path);
     if let Some(reason) = trouble {
         log::error!("{reason}");
-        events.push(What::Alarm { subject: "overrides".to_owned(), reason });
+        events.push(What::Alarm { subject: "overrides".to_owned(), reason, resolved: false });
     }
     for said in overrides.list(|_| true) {
         log::warn!("{said}; as {} says", path.display());

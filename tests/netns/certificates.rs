@@ -62,6 +62,12 @@ fn a_certificate_that_does_not_verify_takes_one_out_and_never_all() {
     wait_each(&controller, "health", ["up"; 3], PATIENCE).unwrap();
     let none = |said: &String| said == "[]";
     eventually_is("no alarm", PATIENCE, || alarms(&controller), none).unwrap();
+    let told = controller.cli(&["events"]).unwrap();
+    for alarm in ["cp2: certificate: expired", "certificates: every backend that answers"] {
+        for expected in [format!("kube-apiserver: {alarm}"), format!("resolved: {alarm}")] {
+            assert_eq!(told.matches(&expected).count(), 1, "{expected}: {told}");
+        }
+    }
     assert_eq!(load.watches.open(), WATCHES);
     assert_eq!(controller.log().matches("ready").count(), 1, "it was not restarted");
     drop(load);

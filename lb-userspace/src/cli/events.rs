@@ -67,7 +67,8 @@ mod tests {
 
     #[test]
     fn an_event_is_a_line() {
-        let what = What::Alarm { subject: "a".to_owned(), reason: "b\nc".to_owned() };
+        let what =
+            What::Alarm { subject: "a".to_owned(), reason: "b\nc".to_owned(), resolved: false };
         let time = "2026-01-02T03:04:05.006Z".to_owned();
         let event = Event { sequence: 7, time, message: what.to_string(), what };
         assert_eq!(describe(&event), "7 2026-01-02T03:04:05.006Z alarm    a: b\n    c");

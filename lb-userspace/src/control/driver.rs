@@ -210,8 +210,11 @@ impl Controller {
 
     /// Makes the maps what they should be.
     pub fn reconcile(&mut self) -> anyhow::Result<()> {
-        self.stand();
+        let standing = self.stand();
+        let before = std::mem::replace(&mut self.standing, standing);
         let desired = desired::desired(&self.config, &self.view());
+        self.standing.note_unserved(&desired);
+        self.tell_alarms(&before);
         // Flows of a backend that was just selected are in no complete pass: until two have passed since
         // it left its table, they may be there.
         self.census.referenced.extend(self.installed.tables.values().flatten());
@@ -246,20 +249,10 @@ impl Controller {
         self.refresh().await
     }
 
-    /// Looks at what the probes say, and names alarms that are new.
-    fn stand(&mut self) {
-        let standing = standing::standing(
-            &self.config,
-            &self.health_table.borrow(),
-            self.overrides.effective(),
-        );
-        for (service, alarms) in &standing.alarms {
-            let known = self.standing.alarms.get(service);
-            for alarm in alarms.iter().filter(|it| known.is_none_or(|known| !known.contains(it))) {
-                log::error!("{service}: {alarm}");
-            }
-        }
-        self.standing = standing;
+    /// What the probes say together.
+    fn stand(&self) -> Standing {
+        let table = self.health_table.borrow();
+        standing::standing(&self.config, &table, self.overrides.effective())
     }
 
     fn view(&self) -> View {

@@ -56,7 +56,7 @@ impl Sources<'_> {
             port: service.port,
             mode: service.mode.as_str().to_owned(),
             panic: service.panic,
-            alarms: self.standing.alarms.get(&service.name).cloned().unwrap_or_default(),
+            alarms: self.standing.texts(&service.name),
             backends: service
                 .backends
                 .iter()

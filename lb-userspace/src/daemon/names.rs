@@ -6,6 +6,9 @@ use crate::config::diff;
 
 impl Loop<'_> {
     pub(super) async fn follow_names(&mut self) {
+        for what in self.names.news() {
+            self.controller.events.push(what);
+        }
         let new = self.names.current();
         let changes = diff::diff(&self.controller.config, &new);
         if new != self.controller.config {

@@ -14,6 +14,7 @@ use tokio::time::{Instant, sleep_until};
 use super::fsm::{Actions, Event, Fsm};
 use super::system::{Found, Sources, System};
 use super::{Answer, Answers, Question, effective, questions};
+use crate::admin::model::What;
 use crate::config::{Config, Family};
 
 /// Lookups at once; the others wait.
@@ -31,6 +32,8 @@ pub struct Names {
     file: Config,
     answers: Arc<watch::Sender<Answers>>,
     changes: watch::Receiver<Answers>,
+    /// What has been told of them.
+    told: Answers,
     /// A task ends when this is dropped.
     tasks: BTreeMap<Question, oneshot::Sender<()>>,
     system: System,
@@ -62,6 +65,7 @@ impl Names {
             file,
             answers: Arc::new(answers),
             changes,
+            told: Answers::new(),
             tasks: BTreeMap::new(),
             system,
             lookup,
@@ -98,6 +102,14 @@ impl Names {
         self.answers.borrow().clone()
     }
 
+    /// What has changed since this was last asked for.
+    pub fn news(&mut self) -> Vec<What> {
+        let answers = self.answers();
+        let changes = super::changes(&self.told, &answers);
+        self.told = answers;
+        changes
+    }
+
     /// What a successor starts with.
     pub fn to_record(&self) -> Recorded {
         let mut recorded = Recorded::new();
@@ -131,13 +143,14 @@ impl Names {
         }
     }
 
-    fn spawn(&self, question: &Question, recorded: &Recorded) -> oneshot::Sender<()> {
+    fn spawn(&mut self, question: &Question, recorded: &Recorded) -> oneshot::Sender<()> {
         let known = recorded.get(&question.host).into_iter().flatten().copied();
         let known = known.filter(|it| Family::of(it) == question.family).collect();
         let seed = RandomState::new().build_hasher().finish();
         let fsm = Fsm::new(known, seed, Instant::now().into_std());
         let addresses = fsm.addresses().to_vec();
         let answer = Answer { addresses, failure: None, since: wall_clock() };
+        self.told.insert(question.clone(), answer.clone());
         self.answers.send_modify(|answers| drop(answers.insert(question.clone(), answer)));
         let (handle, end) = oneshot::channel();
         let task = Task {

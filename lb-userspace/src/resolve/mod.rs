@@ -20,6 +20,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::time::SystemTime;
 
+use crate::admin::model::What;
 use crate::config::{Backend, Config, Family, MAX_ADDRESSES, Service};
 
 pub mod driver;
@@ -122,6 +123,31 @@ fn expand(service: &mut Service, vips: &BTreeSet<IpAddr>, answers: &Answers) {
             }
         }
     }
+}
+
+/// What has changed about names between two looks, as events tell it. Of a name that is new, what is known
+/// of it has; one that is no longer asked for is none of DNS's doing.
+pub fn changes(before: &Answers, after: &Answers) -> Vec<What> {
+    let mut changes = Vec::new();
+    for (question, answer) in after {
+        let known = before.get(question);
+        let earlier = known.map_or(&[][..], |known| &known.addresses);
+        let failed = known.and_then(|known| known.failure.as_ref());
+        if earlier == answer.addresses && failed == answer.failure.as_ref() {
+            continue;
+        }
+        let of = |list: &[IpAddr], other: &[IpAddr]| {
+            list.iter().copied().filter(|address| !other.contains(address)).collect()
+        };
+        changes.push(What::Name {
+            host: question.host.clone(),
+            family: question.family.to_string(),
+            added: of(&answer.addresses, earlier),
+            removed: of(earlier, &answer.addresses),
+            failure: answer.failure.as_ref().map(ToString::to_string),
+        });
+    }
+    changes
 }
 
 /// The addresses that a backend can have, in ascending order, and not too many; and those that it

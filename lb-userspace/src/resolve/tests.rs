@@ -77,6 +77,39 @@ fn what_names_resolve_to_does_not_change_how_many_backends_there_can_be() {
     assert_eq!(file.services[0].capacity(), 1 + 2 * 2 * MAX_ADDRESSES);
 }
 
+/// What was known of names, what is → the sentences that are told.
+#[test]
+fn each_change_of_a_name_is_told_once() {
+    let name = "cp.example.com";
+    let failing = |mut answers: Answers, failure: Failure| {
+        for answer in answers.values_mut() {
+            answer.failure = Some(failure.clone());
+        }
+        answers
+    };
+    let (none, one) = (Answers::new(), known(&[(name, &["10.0.0.1"])]));
+    let two = known(&[(name, &["10.0.0.1", "10.0.0.2", "fd00::1"])]);
+    let timeout = failing(one.clone(), Failure::Timeout);
+    let cases = [
+        (&none, &one, "cp.example.com (IPv4): added 10.0.0.1"),
+        (&one, &two, "cp.example.com (IPv4): added 10.0.0.2|cp.example.com (IPv6): added fd00::1"),
+        (&two, &one, "cp.example.com (IPv4): removed 10.0.0.2"),
+        (
+            &one,
+            &timeout,
+            "cp.example.com (IPv4): no DNS server answers; its backends stay as they are",
+        ),
+        (&timeout, &one, "cp.example.com (IPv4): DNS answers again"),
+        (&one, &one, ""),
+        (&timeout, &timeout, ""),
+        (&one, &none, ""),
+    ];
+    for (before, after, expected) in cases {
+        let told: Vec<_> = changes(before, after).iter().map(ToString::to_string).collect();
+        assert_eq!(told.join("|"), expected);
+    }
+}
+
 #[test]
 fn addresses_that_no_backend_can_have_are_not_used() {
     let refused = [

@@ -1,6 +1,7 @@
 //! What happened, as `events` and notifications tell it. Kinds and keys may be added. Pure.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
@@ -81,8 +82,24 @@ pub enum What {
     },
     /// A VRRP instance changed its state.
     Vrrp { instance: String, from: String, to: String, reason: String },
-    /// Something needs an operator.
-    Alarm { subject: String, reason: String },
+    /// What DNS says of a name has changed, or it no longer says anything.
+    Name {
+        host: String,
+        /// `IPv4` or `IPv6`.
+        family: String,
+        added: Vec<IpAddr>,
+        removed: Vec<IpAddr>,
+        /// Why the last lookup brought nothing, which removes no address.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        failure: Option<String>,
+    },
+    /// Something needs an operator, or no longer does.
+    Alarm {
+        subject: String,
+        reason: String,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        resolved: bool,
+    },
     /// Of the sequence numbers asked for, these are no longer kept, or not this controller's.
     Gap { from: u64, to: u64 },
 }
@@ -110,13 +127,14 @@ pub enum Kind {
     Vip,
     Datapath,
     Vrrp,
+    Name,
     Alarm,
     Gap,
 }
 
 impl Kind {
     /// Those that can be asked for; a gap is told to whoever has one.
-    pub const CHOICES: [Self; 10] = [
+    pub const CHOICES: [Self; 11] = [
         Self::Start,
         Self::Stop,
         Self::Backend,
@@ -126,6 +144,7 @@ impl Kind {
         Self::Vip,
         Self::Datapath,
         Self::Vrrp,
+        Self::Name,
         Self::Alarm,
     ];
 
@@ -140,6 +159,7 @@ impl Kind {
             Self::Vip => "vip",
             Self::Datapath => "datapath",
             Self::Vrrp => "vrrp",
+            Self::Name => "name",
             Self::Alarm => "alarm",
             Self::Gap => "gap",
         }
@@ -158,6 +178,7 @@ impl What {
             Self::Vip { .. } => Kind::Vip,
             Self::Datapath { .. } => Kind::Datapath,
             Self::Vrrp { .. } => Kind::Vrrp,
+            Self::Name { .. } => Kind::Name,
             Self::Alarm { .. } => Kind::Alarm,
             Self::Gap { .. } => Kind::Gap,
         }
@@ -176,6 +197,7 @@ impl What {
             | Self::Vip { .. }
             | Self::Datapath { .. }
             | Self::Vrrp { .. }
+            | Self::Name { .. }
             | Self::Alarm { .. }
             | Self::Gap { .. } => (None, None),
         }
@@ -238,10 +260,31 @@ impl fmt::Display for What {
             Self::Vrrp { instance, from, to, reason } => {
                 write!(f, "VRRP {instance}: {from} -> {to}: {reason}")
             }
-            Self::Alarm { subject, reason } => write!(f, "{subject}: {reason}"),
+            Self::Name { host, family, added, removed, failure } => {
+                write!(f, "{host} ({family}): {}", answer(added, removed, failure.as_deref()))
+            }
+            Self::Alarm { subject, reason, resolved: false } => write!(f, "{subject}: {reason}"),
+            Self::Alarm { subject, reason, resolved: true } => {
+                write!(f, "{subject}: resolved: {reason}")
+            }
             Self::Gap { from, to } => write!(f, "events {from} to {to} are not there"),
         }
     }
+}
+
+/// What has become of the addresses of a name.
+fn answer(added: &[IpAddr], removed: &[IpAddr], failure: Option<&str>) -> String {
+    let listed = |what: &str, addresses: &[IpAddr]| {
+        let addresses: Vec<_> = addresses.iter().map(ToString::to_string).collect();
+        (!addresses.is_empty()).then(|| format!("{what} {}", addresses.join(", ")))
+    };
+    let parts = [
+        listed("added", added),
+        listed("removed", removed),
+        failure.map(|failure| format!("{failure}; its backends stay as they are")),
+    ];
+    let parts: Vec<_> = parts.into_iter().flatten().collect();
+    if parts.is_empty() { "DNS answers again".to_owned() } else { parts.join("; ") }
 }
 
 fn by_whom(f: &mut fmt::Formatter<'_>, by: Option<Peer>) -> fmt::Result {

@@ -163,7 +163,14 @@ fn events_are_as_documented() {
             mode: Some("native".to_owned()),
         },
         What::Vrrp { instance: from.clone(), to: from.clone(), reason: from.clone(), from },
-        What::Alarm { subject: "a".to_owned(), reason: "b".to_owned() },
+        What::Name {
+            host: "a".to_owned(),
+            family: "IPv6".to_owned(),
+            added: vec!["fd00::1".parse().unwrap()],
+            removed: vec![],
+            failure: some(),
+        },
+        What::Alarm { subject: "a".to_owned(), reason: "b".to_owned(), resolved: true },
         What::Gap { from: 1, to: 2 },
     ];
     let mut kinds = BTreeSet::new();

@@ -6,6 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use super::Controller;
 use crate::admin::model::What;
 use crate::control::desired::{self, Desired, DesiredBackend};
+use crate::control::standing::Standing;
 use crate::control::status;
 use crate::health::BackendKey;
 
@@ -27,6 +28,18 @@ impl Controller {
                 let (name, family) = (service.name.clone(), service.family.to_string());
                 self.events.push(What::Panic { service: name, family, entered: service.panic });
             }
+        }
+    }
+
+    /// Alarms that were not there `before`, and those that are over.
+    pub(super) fn tell_alarms(&self, before: &Standing) {
+        for what in self.standing.news(before) {
+            if matches!(what, What::Alarm { resolved: true, .. }) {
+                log::info!("{what}");
+            } else {
+                log::error!("{what}");
+            }
+            self.events.push(what);
         }
     }
 

@@ -52,7 +52,8 @@ pub fn event(notice: &Notice) -> Option<What> {
             })
         }
         Notice::Alarm { instance, alarm } => {
-            Some(What::Alarm { subject: format!("vrrp {instance}"), reason: describe(alarm) })
+            let (subject, reason) = (format!("vrrp {instance}"), describe(alarm));
+            Some(What::Alarm { subject, reason, resolved: false })
         }
         Notice::Reaffirmed { .. }
         | Notice::Drained { .. }

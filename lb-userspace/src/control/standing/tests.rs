@@ -5,6 +5,7 @@ use rstest::rstest;
 
 use super::*;
 use crate::config::{EXAMPLE, file};
+use crate::control::desired::{View, desired};
 use crate::health::Reason;
 use Health::{Degraded, Down, Draining, Unknown, Unverified, Up};
 
@@ -43,7 +44,10 @@ fn a_fault_of_all_is_nobodys(#[case] said: [Said; 3], #[case] expected: [Health;
 
 #[test]
 fn alarms_name_the_fault_and_the_backends() {
-    let alarms = |said| Bench::new(said).standing().alarms.remove("kube-apiserver").unwrap();
+    let alarms = |said| -> Vec<String> {
+        let alarms = Bench::new(said).standing().alarms.remove("kube-apiserver").unwrap();
+        alarms.iter().map(ToString::to_string).collect()
+    };
     assert_eq!(
         alarms([(Down, OLD), (Up, None), (Unverified, None)]),
         [
@@ -57,6 +61,55 @@ fn alarms_name_the_fault_and_the_backends() {
         "{all:?}"
     );
     assert_eq!(all.len(), 1);
+}
+
+/// What probes said, what they say → what is told.
+#[test]
+fn alarms_are_told_when_they_come_change_and_go() {
+    let hidden =
+        "kube-apiserver: health hidden from anonymous requests (401 or 403); used unverified: ";
+    let shared = "kube-apiserver: certificates: every backend that answers has the same fault (expired); \
+                  used unverified: cp1, cp2, cp3";
+    let one = "kube-apiserver: cp1: certificate: expired; taken out";
+    let over = |text: &str| text.replacen(": ", ": resolved: ", 1);
+    let well = [(Up, None); 3];
+    let first = [(Unverified, None), (Up, None), (Up, None)];
+    let both = [(Unverified, None), (Unverified, None), (Up, None)];
+    let expired = [(Down, OLD), (Up, None), (Up, None)];
+    let all = [(Down, OLD); 3];
+    let cases = [
+        (well, first, vec![format!("{hidden}cp1")]),
+        (first, first, vec![]),
+        (first, both, vec![format!("{hidden}cp1, cp2")]),
+        (both, first, vec![format!("{hidden}cp1")]),
+        (first, well, vec![over(&format!("{hidden}cp1"))]),
+        (well, expired, vec![one.to_owned()]),
+        (expired, all, vec![over(one), shared.to_owned()]),
+        (all, well, vec![over(shared)]),
+    ];
+    for (before, after, expected) in cases {
+        let (before, after) = (Bench::new(before).standing(), Bench::new(after).standing());
+        let told: Vec<_> = after.news(&before).iter().map(ToString::to_string).collect();
+        assert_eq!(told, expected);
+    }
+}
+
+#[test]
+fn that_nobody_takes_connections_is_an_alarm_once_it_is_known() {
+    let unserved = |said| {
+        let bench = Bench::new(said);
+        let mut standing = bench.standing();
+        standing.alarms.clear();
+        let view = View { health: standing.health.clone(), ..View::default() };
+        standing.note_unserved(&desired(&bench.config, &view));
+        standing.texts("kube-apiserver")
+    };
+    let alarm = ["no IPv4 backend takes new connections, so they are refused"];
+    assert_eq!(unserved([(Down, None); 3]), alarm);
+    assert_eq!(unserved([(Down, None), (Draining, None), (Down, None)]), alarm);
+    for other in [Up, Unverified, Degraded, Unknown] {
+        assert!(unserved([(Down, None), (other, None), (Down, None)]).is_empty(), "{other}");
+    }
 }
 
 /// It gets no traffic whatever its certificate is, and must not decide over the others.
