@@ -34,6 +34,22 @@ pub struct Record {
     pub links: BTreeMap<String, LinkId>,
     /// What DNS last said of the names in the configuration.
     pub names: BTreeMap<String, Vec<IpAddr>>,
+    /// What has been of backends, as far as their health in the maps does not say it.
+    pub pasts: BTreeMap<String, Past>,
+}
+
+/// What a successor has to know of a backend to go on with it. Times are nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Past {
+    /// How long it must be well before it returns.
+    pub hold_ms: u64,
+    /// Its last return.
+    pub returned: Option<u64>,
+    /// When it came back, if it does not have all of its weight yet.
+    pub back: Option<u64>,
+    /// It said that it was not ready before it went down.
+    pub announced: bool,
 }
 
 /// An instance of VRRP as its last controller left it.

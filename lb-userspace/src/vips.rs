@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use lb_common::link::{LinkId, Mac};
 
 use crate::netlink::{Netlink, garp, offload, snapshot::Snapshot};
-use crate::record::{Record, Term};
+use crate::record::{Past, Record, Term};
 use crate::vrrp::announce;
 
 /// When a VIP is announced after it was added: switches and neighbours lose frames.
@@ -54,6 +54,21 @@ impl Vips {
         self.record.save()
     }
 
+    /// What has been of backends, as a predecessor wrote it down.
+    pub fn pasts(&self) -> &BTreeMap<String, Past> {
+        &self.record.pasts
+    }
+
+    /// Writes it down.
+    pub fn record_pasts(&mut self, pasts: BTreeMap<String, Past>) -> anyhow::Result<()> {
+        let before = std::mem::replace(&mut self.record.pasts, pasts);
+        let saved = self.record.save();
+        if saved.is_err() {
+            self.record.pasts = before;
+        }
+        saved
+    }
+
     /// Switches GRO off for generic XDP, which would see merged frames.
     pub fn switch_gro_off(&mut self, interface: &str) -> anyhow::Result<()> {
         if !offload::gro(interface)? {
@@ -90,6 +105,7 @@ impl Vips {
     pub fn restore_offloads(&mut self) -> anyhow::Result<()> {
         self.record.links.clear();
         self.record.names.clear();
+        self.record.pasts.clear();
         for interface in std::mem::take(&mut self.record.rxvlan_off) {
             if let Err(error) = offload::set_rxvlan(&interface, true) {
                 log::warn!("{interface}: rx-vlan-offload stays off: {error:#}");

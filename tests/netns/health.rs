@@ -4,6 +4,7 @@ use std::thread::sleep;
 use std::time::Duration;
 
 use lb_tests::apiserver::Mode;
+use lb_tests::controller::Controller;
 use rstest::rstest;
 
 use crate::apiservers::{
@@ -178,15 +179,15 @@ fn a_flapping_backend_is_held_until_it_stays_well() {
     let scene = Apiservers::build().unwrap();
     // Every phase is seen.
     let keys = ["damping: 4s", "interval: 200ms", "fast_interval: 100ms", "down_interval: 200ms"];
-    let controller = scene.balanced(&keys).unwrap();
+    let mut controller = scene.balanced(&keys).unwrap();
     // A probe that the change meets midway finds it degraded in between.
     let ends = [" -> up", " -> down"];
-    let changes = || {
+    let changes = |controller: &Controller<'_>| {
         let log = controller.log();
         let of_cp2 = log.lines().filter(|line| line.contains("/cp2 ("));
         of_cp2.filter(|line| ends.iter().any(|end| line.contains(end))).count()
     };
-    let before = changes();
+    let before = changes(&controller);
     for _ in 0..6 {
         scene.control("cp2").set(Mode::Fail);
         sleep(Duration::from_secs(1));
@@ -194,14 +195,50 @@ fn a_flapping_backend_is_held_until_it_stays_well() {
         sleep(Duration::from_secs(1));
     }
     // Down, up, down.
-    assert_eq!(changes() - before, 3, "{}", controller.log());
+    assert_eq!(changes(&controller) - before, 3, "{}", controller.log());
     let reason = of_each(&controller, "reason").unwrap()["cp2"].clone();
     assert!(reason.contains("held until it was well for 4 s"), "{reason}");
 
-    let took = wait_each(&controller, "state", ["up"; 3], WINDOW + SLACK).unwrap();
-    measured(&format!("back {took:.1?} after the last second that it was well"));
+    // One that had forgotten it would use it after two probes.
+    controller.kill9().unwrap();
+    controller.start().unwrap();
+    let took = wait_each(&controller, "state", ["up"; 3], WINDOW + 2 * SLACK).unwrap();
+    measured(&format!("back {took:.1?} after the start of a successor"));
     assert!(took >= WINDOW - Duration::from_millis(1500), "{took:?}");
-    assert_eq!(changes() - before, 4);
+    assert_eq!(changes(&controller) - before, 4);
+}
+
+/// Whoever comes back gets its share in steps, also of a successor.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_backend_that_comes_back_gets_its_share_in_steps() {
+    const QUARTER: Duration = Duration::from_secs(2);
+    let scene = Apiservers::build().unwrap();
+    let keys = ["slow_start: 8s", "damping: 0s", "interval: 200ms", "fast_interval: 100ms"];
+    let mut controller = scene.balanced(&keys).unwrap();
+    let weights = |expected| wait_each(&controller, "effective_weight", expected, PATIENCE);
+    scene.kill("cp2").unwrap();
+    weights(["100", "0", "100"]).unwrap();
+    scene.start("cp2").unwrap();
+    weights(["100", "25", "100"]).unwrap();
+
+    // At a ninth of all in place of a third.
+    let load = scene.load(100, 0).unwrap();
+    let since = load.recorder.now();
+    let took = weights(["100", "50", "100"]).unwrap();
+    measured(&format!("from a quarter to half of its weight: {took:.1?}"));
+    assert!(took <= QUARTER + SLACK, "{took:?}");
+    let served = load.recorder.answers(&(since..load.recorder.now()));
+    let (all, of_cp2) = (served.values().sum::<usize>(), served.get("cp2").copied().unwrap_or(0));
+    measured(&format!("{of_cp2} of {all} new connections while it had a quarter"));
+    assert!(of_cp2 * 5 < all, "{of_cp2} of {all}");
+
+    controller.kill9().unwrap();
+    controller.start().unwrap();
+    let weight = of_each(&controller, "effective_weight").unwrap()["cp2"].clone();
+    assert!(weight == "50" || weight == "75", "{weight}");
+    wait_each(&controller, "effective_weight", ["100"; 3], 3 * QUARTER + SLACK).unwrap();
+    assert_nothing_lost(load);
 }
 
 /// Killed or asked to end, it leaves what it knew to its successor.

@@ -39,12 +39,14 @@ mod doubt;
 mod flows;
 mod idle;
 mod network;
+mod past;
 mod publish;
 mod query;
 mod tell;
 mod trace;
 
 use adopt::{adopted_last_up, everything};
+use past::Anchor;
 
 /// Names of a service and one of its backends.
 type Name = (String, String);
@@ -70,6 +72,9 @@ pub struct Controller {
     last_up: LastUp,
     standing: Standing,
     since: BTreeMap<Name, (State, SystemTime)>,
+    anchor: Anchor,
+    /// When what has been was last written down.
+    recorded_at: Option<Instant>,
     give_up: GiveUp,
     sweep: Sweep,
     doubts: Doubts,
@@ -116,6 +121,8 @@ impl Controller {
             last_up,
             standing: Standing::default(),
             since: BTreeMap::new(),
+            anchor: Anchor::new(now()),
+            recorded_at: None,
             give_up: GiveUp::default(),
             sweep: Sweep::default(),
             doubts: Doubts::default(),
@@ -193,15 +200,17 @@ impl Controller {
         for service in &self.config.services {
             for backend in &service.backends {
                 let endpoint = backend.endpoint();
+                let key = BackendKey {
+                    service: service.name.clone(),
+                    backend: backend.name.clone(),
+                    endpoint,
+                };
                 targets.push(Target {
-                    key: BackendKey {
-                        service: service.name.clone(),
-                        backend: backend.name.clone(),
-                        endpoint,
-                    },
                     check: service.health.clone(),
                     source: self.snapshot.source_for(backend.address, &vips),
                     initial: self.adopted_health(ids.get(&service.name, endpoint)),
+                    past: self.adopted_past(&key),
+                    key,
                 });
             }
         }
@@ -240,6 +249,7 @@ impl Controller {
         self.tell_changes(&desired);
         self.note_changes(&desired);
         self.desired = desired;
+        self.record_pasts(now());
         Ok(())
     }
 

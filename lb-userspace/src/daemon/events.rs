@@ -135,6 +135,7 @@ impl Loop<'_> {
     fn each_second(&mut self) {
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         self.give_up();
+        self.controller.record_pasts(Instant::now().into_std());
         self.bind_names();
         self.publish();
     }

@@ -30,6 +30,7 @@ pub(super) async fn release(mut controller: Controller) -> anyhow::Result<()> {
 /// Leaves everything to a successor.
 pub(super) async fn hand_over(mut controller: Controller) -> anyhow::Result<()> {
     let terms = controller.elections.hand_over(RESTART_GRACE).await?;
+    controller.record_pasts_at_once(tokio::time::Instant::now().into_std());
     if !terms.is_empty() {
         controller.vips.record_terms(terms)?;
     }

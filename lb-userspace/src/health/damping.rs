@@ -18,9 +18,25 @@ pub(super) struct Damping {
 }
 
 impl Damping {
+    /// One that goes on with what another one remembered.
+    pub(super) const fn resume(hold: Duration, returned: Option<Instant>) -> Self {
+        Self { hold, returned }
+    }
+
     /// How long the backend must be well before it returns; zero: it does not flap.
-    pub(super) const fn hold(self) -> Duration {
-        self.hold
+    pub(super) fn hold(self, window: Duration) -> Duration {
+        self.hold.min(window.saturating_mul(MOST))
+    }
+
+    /// What is to be remembered: nothing of a return that is forgiven.
+    pub(super) fn remembered(self, window: Duration, now: Instant) -> (Duration, Option<Instant>) {
+        let is_forgiven = self.returned.is_some_and(|returned| {
+            now.saturating_duration_since(returned) >= window.max(self.hold(window))
+        });
+        if is_forgiven {
+            return (Duration::ZERO, None);
+        }
+        (self.hold(window), self.returned)
     }
 
     /// The backend is used again.
@@ -32,7 +48,7 @@ impl Damping {
     pub(super) fn lost(&mut self, window: Duration, now: Instant) {
         let Some(returned) = self.returned.take() else { return };
         let lasted = now.saturating_duration_since(returned);
-        self.hold = if lasted >= window.max(self.hold) {
+        self.hold = if lasted >= window.max(self.hold(window)) {
             Duration::ZERO
         } else {
             self.hold.saturating_mul(2).clamp(window, window.saturating_mul(MOST))
@@ -52,13 +68,13 @@ mod tests {
         let mut now = origin();
         let mut damping = Damping::default();
         damping.lost(WINDOW, now);
-        assert_eq!(damping.hold(), Duration::ZERO, "the first loss is no flap");
+        assert_eq!(damping.hold(WINDOW), Duration::ZERO, "the first loss is no flap");
         let holds: Vec<u64> = (0..7)
             .map(|_| {
                 damping.returned(now);
                 now += Duration::from_secs(1);
                 damping.lost(WINDOW, now);
-                damping.hold().as_secs()
+                damping.hold(WINDOW).as_secs()
             })
             .collect();
         assert_eq!(holds, [10, 20, 40, 80, 160, 160, 160]);
@@ -72,11 +88,11 @@ mod tests {
             damping.returned(now);
             damping.lost(WINDOW, now);
         }
-        assert_eq!(damping.hold(), WINDOW * 2);
+        assert_eq!(damping.hold(WINDOW), WINDOW * 2);
         damping.returned(now);
         now += WINDOW * 2;
         damping.lost(WINDOW, now);
-        assert_eq!(damping.hold(), Duration::ZERO);
+        assert_eq!(damping.hold(WINDOW), Duration::ZERO);
     }
 
     /// A loss in two steps, such as draining and then down, is one.
@@ -87,7 +103,7 @@ mod tests {
         damping.returned(now);
         damping.lost(WINDOW, now);
         damping.lost(WINDOW, now);
-        assert_eq!(damping.hold(), WINDOW);
+        assert_eq!(damping.hold(WINDOW), WINDOW);
     }
 
     #[test]
@@ -98,6 +114,31 @@ mod tests {
             damping.returned(now);
             damping.lost(Duration::ZERO, now);
         }
-        assert_eq!(damping.hold(), Duration::ZERO);
+        assert_eq!(damping.hold(Duration::ZERO), Duration::ZERO);
+        damping = Damping::resume(WINDOW * 3, None);
+        assert_eq!(damping.hold(Duration::ZERO), Duration::ZERO, "as of a reload");
+        assert_eq!(damping.hold(WINDOW), WINDOW * 3);
+    }
+
+    /// A successor that is told what is remembered holds for as long as its predecessor would have.
+    #[test]
+    fn what_is_remembered_is_all_that_counts() {
+        let start = origin();
+        for lasted in [1, 9, 10, 11, 19, 20, 500] {
+            for flaps in 0..3 {
+                let mut damping = Damping::default();
+                for _ in 0..flaps {
+                    damping.returned(start);
+                    damping.lost(WINDOW, start);
+                }
+                damping.returned(start);
+                let now = start + Duration::from_secs(lasted);
+                let (hold, returned) = damping.remembered(WINDOW, now);
+                let mut successor = Damping::resume(hold, returned);
+                successor.lost(WINDOW, now);
+                damping.lost(WINDOW, now);
+                assert_eq!(successor.hold(WINDOW), damping.hold(WINDOW), "{lasted} s, {flaps}");
+            }
+        }
     }
 }

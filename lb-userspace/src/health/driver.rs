@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::fsm::{Actions, Event, Fsm, Tell};
 use super::probe::{TlsCache, probe};
-use super::{BackendKey, Finding, Health, HealthTable, Reason, Report};
+use super::{BackendKey, Finding, Health, HealthTable, Past, Reason, Report};
 use crate::config::HealthCheck;
 
 mod say;
@@ -28,8 +28,9 @@ pub struct Target {
     /// Address that probes come from; never a VIP. None: the kernel chooses.
     pub source: Option<IpAddr>,
     /// State that an earlier run of the controller left, or `Unknown`. Of a backend that is being
-    /// probed already it is ignored.
+    /// probed already it is ignored, and so is `past`.
     pub initial: Health,
+    pub past: Past,
 }
 
 /// What a task may be told while it runs.
@@ -90,7 +91,7 @@ impl HealthMonitor {
             if let Some(task) = self.tasks.get(&key) {
                 task.settings.send_if_modified(|current| replace(current, settings));
             } else {
-                let handle = self.spawn(key.clone(), settings, target.initial);
+                let handle = self.spawn(key.clone(), settings, target.initial, target.past);
                 self.tasks.insert(key, handle);
             }
         }
@@ -124,13 +125,16 @@ impl HealthMonitor {
                     | Health::Draining
                     | Health::Down => Reason::Adopted,
                 };
-                table.entry(key.clone()).or_insert_with(|| Report::new(health, reason, since));
+                table.entry(key.clone()).or_insert_with(|| Report {
+                    past: target.past,
+                    ..Report::new(health, reason, since)
+                });
             }
             removed || table.len() != kept
         });
     }
 
-    fn spawn(&self, key: BackendKey, settings: Settings, initial: Health) -> Handle {
+    fn spawn(&self, key: BackendKey, settings: Settings, initial: Health, past: Past) -> Handle {
         let seed = RandomState::new().build_hasher().finish();
         let pace = settings.check.pace;
         let (settings, receiver) = watch::channel(Arc::new(settings));
@@ -139,7 +143,7 @@ impl HealthMonitor {
             key,
             settings: receiver,
             doubt: Arc::clone(&doubt),
-            fsm: Fsm::new(pace, initial, seed, now()),
+            fsm: Fsm::new(pace, initial, seed, now()).resume(past),
             probe: None,
             last: None,
             warned: false,
@@ -244,7 +248,7 @@ impl Task {
                 since: if is_same { report.since } else { wall_clock() },
                 share: self.fsm.share(now),
                 held: self.fsm.is_held(),
-                announced: self.fsm.is_announced(),
+                past: self.fsm.past(now),
             };
             let is_news = *report != new;
             *report = new;

@@ -18,7 +18,7 @@
 use std::time::{Duration, Instant};
 
 use super::damping::Damping;
-use super::{Class, Health, Verdict, slow_start};
+use super::{Class, Health, Past, Verdict, slow_start};
 use crate::config::Pace;
 
 mod period;
@@ -131,6 +131,14 @@ impl Fsm {
         }
     }
 
+    /// Goes on with what a predecessor found; to be called before anything else.
+    #[must_use]
+    pub fn resume(self, past: Past) -> Self {
+        let Past { hold, returned, back, announced } = past;
+        let announced = self.announced || (announced && self.health == Health::Down);
+        Self { damping: Damping::resume(hold, returned), back, announced, ..self }
+    }
+
     pub const fn health(&self) -> Health {
         self.health
     }
@@ -140,9 +148,11 @@ impl Fsm {
         self.held
     }
 
-    /// Whether the backend said that it would go: what it still serves it ends by itself.
-    pub const fn is_announced(&self) -> bool {
-        self.announced
+    /// What counts for what will be, and for a successor.
+    pub fn past(&self, now: Instant) -> Past {
+        let (hold, returned) = self.damping.remembered(self.pace.damping, now);
+        let back = self.back.filter(|_| self.share(now) < 100);
+        Past { hold, returned, back, announced: self.announced }
     }
 
     /// What the backend gets of its weight, in percent.
@@ -240,7 +250,7 @@ impl Fsm {
         if row.length < self.pace.rise {
             return (Tell::Nothing, None);
         }
-        let hold = self.damping.hold();
+        let hold = self.damping.hold(self.pace.damping);
         if row.to.is_used() && now.saturating_duration_since(row.since) < hold {
             self.held = true;
             return (Tell::Held(hold), None);

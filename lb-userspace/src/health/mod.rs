@@ -22,7 +22,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 mod damping;
 pub mod driver;
@@ -114,6 +114,20 @@ impl fmt::Display for BackendKey {
     }
 }
 
+/// What has been, as far as it counts for what will be. With its health it is all that a successor has to
+/// know of a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Past {
+    /// How long it must be well before it returns; zero: it does not flap.
+    pub hold: Duration,
+    /// Its last return, if a loss would follow it too soon.
+    pub returned: Option<Instant>,
+    /// When it came back, if it does not have all of its weight yet.
+    pub back: Option<Instant>,
+    /// It said that it was not ready before it went down.
+    pub announced: bool,
+}
+
 /// The state of one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -126,20 +140,19 @@ pub struct Report {
     pub share: u8,
     /// It is well, and kept from its return because it flaps.
     pub held: bool,
-    /// It said that it was not ready before it went down.
-    pub announced: bool,
+    pub past: Past,
 }
 
 impl Report {
     /// One of a backend that nothing particular is known of.
-    pub const fn new(health: Health, reason: Reason, since: SystemTime) -> Self {
-        Self { health, reason, since, share: 100, held: false, announced: false }
+    pub fn new(health: Health, reason: Reason, since: SystemTime) -> Self {
+        Self { health, reason, since, share: 100, held: false, past: Past::default() }
     }
 
     /// Whether established connections are lost. An apiserver that shuts down in order stops listening
     /// while it still ends what it has begun.
     pub fn is_hard(&self) -> bool {
-        let is_ending = self.announced && self.reason == Reason::Refused;
+        let is_ending = self.past.announced && self.reason == Reason::Refused;
         self.health == Health::Down && self.reason.is_hard() && !is_ending
     }
 }
@@ -170,8 +183,9 @@ mod tests {
             (Health::Draining, Reason::Refused, true, false),
         ];
         for (health, reason, announced, hard) in cases {
+            let past = Past { announced, ..Past::default() };
             let report =
-                Report { announced, ..Report::new(health, reason.clone(), SystemTime::UNIX_EPOCH) };
+                Report { past, ..Report::new(health, reason.clone(), SystemTime::UNIX_EPOCH) };
             assert_eq!(report.is_hard(), hard, "{health} {reason:?} {announced}");
         }
     }

@@ -17,7 +17,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
 use super::testing::{Authority, OK, origin};
-use super::{BackendKey, Health, HealthMonitor, HealthTable, Target};
+use super::{BackendKey, Health, HealthMonitor, HealthTable, Past, Target};
 use crate::config::{HealthCheck, Pace, Probe, Request, Tls, Verify};
 
 /// The threads of the monitor's runtime, by which their CPU time is found.
@@ -143,6 +143,7 @@ fn target(port: u16, number: u32, interval: Duration, probe: &Probe) -> Target {
         },
         source: None,
         initial: Health::Unknown,
+        past: Past::default(),
     }
 }
 

@@ -274,5 +274,5 @@ fn target(backend: &str) -> Target {
         backend: backend.to_owned(),
         endpoint: "127.0.0.1:6443".parse().unwrap(),
     };
-    Target { key, check: check(), source: None, initial: Health::Unknown }
+    Target { key, check: check(), source: None, initial: Health::Unknown, past: Past::default() }
 }

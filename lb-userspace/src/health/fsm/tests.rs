@@ -203,7 +203,7 @@ fn an_announcement_holds_until_the_backend_is_used_again() {
     let mut bench = Bench::new(Up);
     let mut announced = |verdict, times| {
         bench.probes(verdict, times);
-        bench.fsm.is_announced()
+        bench.fsm.past(bench.now).announced
     };
     assert!(!announced(refused, 2));
     assert!(!announced(Ready, 2));
@@ -212,11 +212,11 @@ fn an_announcement_holds_until_the_backend_is_used_again() {
     bench.now += PACE.damping;
     let mut announced = |verdict, times| {
         bench.probes(verdict, times);
-        bench.fsm.is_announced()
+        bench.fsm.past(bench.now).announced
     };
     assert!(!announced(Ready, 100));
     assert!(!announced(refused, 2));
-    assert!(Bench::new(Draining).fsm.is_announced(), "as adopted");
+    assert!(Bench::new(Draining).fsm.past(origin()).announced, "as adopted");
 }
 
 /// A machine and a clock that jumps to its deadlines.
