@@ -27,8 +27,8 @@ use crate::events::Events;
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::Snapshot;
 use crate::notify::Notifier;
-use crate::overrides::Overrides;
 use crate::overrides::store::{self, Writer};
+use crate::overrides::{self, Overrides};
 use crate::preflight;
 use crate::record::{self, Record};
 use crate::resolve::Names;
@@ -87,6 +87,7 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     preflight::check_capabilities()?;
     let pins = Pins::open()?;
     let _lock = preflight::lock()?;
+    let _state_file = overrides::lock::lock(&store::path(&config.admin))?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()

@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::command::output;
 use lb_tests::controller::Controller;
 use lb_tests::netns::Netns;
+use lb_tests::plain;
+use lb_tests::topology::{Plan, Topology};
 use lb_tests::xdp_pass::XdpPass;
 
 use super::scene::{Scene, Settings, Traces, binary, run_on, xdp};
@@ -113,6 +115,39 @@ fn a_second_controller_is_refused_and_the_first_goes_on() -> Result<()> {
     first.status()?;
     ensure!(!second.socket().exists(), "the second controller's socket is left");
     traffic.ensure_nothing_lost("a second controller")
+}
+
+/// In another network namespace, as two containers with one volume are.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_second_controller_with_the_same_state_file_is_refused() -> Result<()> {
+    let lab = Topology::build(&Plan { lb_nodes: 2, ..Plan::default() })?;
+    let file = lab.directory().join("overrides.json");
+    let mut controllers = lab.lbs.iter().map(|node| {
+        let controller = Controller::new(node, &binary(), lab.directory());
+        let yaml = plain::config(&lab, &plain::backends(&lab), controller.socket());
+        let admin = format!("admin: {{ state_file: {}, ", file.display());
+        controller.write_config(&yaml.replace("admin: { ", &admin))?;
+        Ok(controller)
+    });
+    let (mut first, mut second) = (next(&mut controllers)?, next(&mut controllers)?);
+    first.start()?;
+    let error = format!("{:#}", second.start().err().context("it starts")?);
+    let expected = format!("keeps its overrides in {}", file.display());
+    ensure!(error.contains(&expected) && error.contains("admin.state_file"), "{error}");
+    ensure!(second.leftovers(&lab)?.is_empty());
+    first.kill9()?;
+    second.start()?;
+    ensure!(second.stop(false)?.success());
+    let left = fs::read_dir(lab.directory())?.filter(|entry| {
+        entry.as_ref().is_ok_and(|entry| entry.path().extension().is_some_and(|it| it == "lock"))
+    });
+    ensure!(left.count() == 0, "a lock is left");
+    Ok(())
+}
+
+fn next<T>(of: &mut impl Iterator<Item = Result<T>>) -> Result<T> {
+    of.next().context("too few")?
 }
 
 /// A file that is right; in the table below, each wrong one is this with one thing replaced.

@@ -1,5 +1,5 @@
 //! What operators have said of backends at run time, which holds until they undo it: over reloads,
-//! restarts and upgrades. `store` keeps it in a file. Pure.
+//! restarts and upgrades. `store` keeps it in a file, `lock` keeps that to one controller. Pure.
 
 use std::collections::BTreeMap;
 
@@ -9,6 +9,7 @@ use thiserror::Error;
 use crate::admin::model::{self, Admin, BackendChange, Peer, Said};
 use crate::control::desired::{self, BackendName, Override};
 
+pub mod lock;
 pub mod store;
 
 /// More are refused: the whole file is written at each change.
