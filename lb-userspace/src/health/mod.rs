@@ -163,7 +163,7 @@ pub type HealthTable = BTreeMap<BackendKey, Report>;
 #[cfg(test)]
 mod scale;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 #[cfg(test)]
 mod tests {

@@ -151,14 +151,14 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// A CA, and a directory for its PEM file.
-pub(super) struct Authority {
+pub(crate) struct Authority {
     issuer: Issuer<'static, KeyPair>,
-    pub(super) pem: String,
+    pub(crate) pem: String,
     directory: tempfile::TempDir,
 }
 
 impl Authority {
-    pub(super) fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -170,28 +170,28 @@ impl Authority {
         authority
     }
 
-    pub(super) fn file(&self) -> PathBuf {
+    pub(crate) fn file(&self) -> PathBuf {
         self.directory.path().join("ca.crt")
     }
 
     /// Replaces the PEM file's content.
-    pub(super) fn write(&self, pem: &str) {
+    pub(crate) fn write(&self, pem: &str) {
         std::fs::write(self.file(), pem).unwrap();
     }
 
     /// A server's certificate for `name`, valid until that year.
-    pub(super) fn certify(&self, name: &str, until: i32) -> Arc<ServerConfig> {
+    pub(crate) fn certify(&self, name: &str, until: i32) -> Arc<ServerConfig> {
         self.server(name, until).build()
     }
 
     /// The same, with choices to make.
-    pub(super) fn server(&self, name: &str, until: i32) -> ServerPlan {
+    pub(crate) fn server(&self, name: &str, until: i32) -> ServerPlan {
         let (certificate, key) = self.sign(name, until);
         ServerPlan { certificate, key, versions: ALL_VERSIONS.to_vec(), clients: None }
     }
 
     /// Files of a client certificate in `folder`.
-    pub(super) fn client(&self, folder: &Path) -> Identity {
+    pub(crate) fn client(&self, folder: &Path) -> Identity {
         let (certificate, key) = self.sign("client", 4000);
         let (cert_file, key_file) = (folder.join("client.crt"), folder.join("client.key"));
         std::fs::write(&cert_file, certificate.pem()).unwrap();
@@ -208,7 +208,7 @@ impl Authority {
 }
 
 /// A certificate for `name` that nobody else signed.
-pub(super) fn self_signed(name: &str) -> Arc<ServerConfig> {
+pub(crate) fn self_signed(name: &str) -> Arc<ServerConfig> {
     let key = KeyPair::generate().unwrap();
     let params = CertificateParams::new([name.to_owned()]).unwrap();
     let certificate = params.self_signed(&key).unwrap();
@@ -216,7 +216,7 @@ pub(super) fn self_signed(name: &str) -> Arc<ServerConfig> {
 }
 
 /// What a server's TLS is made of.
-pub(super) struct ServerPlan {
+pub(crate) struct ServerPlan {
     certificate: rcgen::Certificate,
     key: KeyPair,
     versions: Vec<&'static SupportedProtocolVersion>,
@@ -225,17 +225,17 @@ pub(super) struct ServerPlan {
 
 impl ServerPlan {
     /// No other version.
-    pub(super) fn version(self, version: &'static SupportedProtocolVersion) -> Self {
+    pub(crate) fn version(self, version: &'static SupportedProtocolVersion) -> Self {
         Self { versions: vec![version], ..self }
     }
 
     /// Only clients that `authority` certified.
-    pub(super) fn clients(self, authority: &Authority) -> Self {
+    pub(crate) fn clients(self, authority: &Authority) -> Self {
         let certificate = CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap();
         Self { clients: Some(certificate), ..self }
     }
 
-    pub(super) fn build(self) -> Arc<ServerConfig> {
+    pub(crate) fn build(self) -> Arc<ServerConfig> {
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(&self.versions)

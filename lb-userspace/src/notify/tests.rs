@@ -7,15 +7,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::io::{
+    AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader,
+};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
+use tokio_rustls::TlsAcceptor;
 
 use super::*;
 use crate::admin::Command;
 use crate::admin::model::{Kind, What};
 use crate::config::notify::{Action, Url};
+
+mod https;
 
 const SOON: Duration = Duration::from_secs(20);
 
@@ -235,29 +240,53 @@ fn webhook(address: SocketAddr, token_file: Option<PathBuf>, retries: u32) -> Ta
     }
 }
 
-/// Answers with these, one after the other; gives head and body of each request.
-async fn server(answers: &'static [u16]) -> (SocketAddr, mpsc::UnboundedReceiver<(String, Value)>) {
+/// What a server was sent: head and body of each request.
+type Posts = mpsc::UnboundedReceiver<(String, Value)>;
+
+/// Answers with these, one after the other.
+async fn server(answers: &'static [u16]) -> (SocketAddr, Posts) {
+    serve(None, answers).await
+}
+
+/// The same in TLS, if it is given; who fails to shake hands has had no answer.
+async fn serve(tls: Option<TlsAcceptor>, answers: &'static [u16]) -> (SocketAddr, Posts) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (sender, posts) = mpsc::unbounded_channel();
     tokio::spawn(async move {
-        for answer in answers {
-            let (stream, _) = listener.accept().await.unwrap();
-            let mut stream = BufReader::new(stream);
-            let (mut head, mut length) = (String::new(), 0);
-            while !head.ends_with("\r\n\r\n") {
-                let start = head.len();
-                stream.read_line(&mut head).await.unwrap();
-                if let Some(value) = head[start..].strip_prefix("content-length: ") {
-                    length = value.trim().parse().unwrap();
-                }
-            }
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).await.unwrap();
-            sender.send((head, serde_json::from_slice(&body).unwrap())).unwrap();
-            let answer = format!("HTTP/1.1 {answer} X\r\ncontent-length: 0\r\n\r\n");
-            stream.write_all(answer.as_bytes()).await.unwrap();
+        let mut answers = answers.iter();
+        while let Ok((stream, _)) = listener.accept().await {
+            let told = match &tls {
+                None => answer(stream, &mut answers).await,
+                Some(tls) => match tls.accept(stream).await {
+                    Ok(stream) => answer(stream, &mut answers).await,
+                    Err(_) => continue,
+                },
+            };
+            sender.send(told).unwrap();
         }
     });
     (address, posts)
+}
+
+async fn answer(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    answers: &mut impl Iterator<Item = &u16>,
+) -> (String, Value) {
+    let mut stream = BufReader::new(stream);
+    let (mut head, mut length) = (String::new(), 0);
+    while !head.ends_with("\r\n\r\n") {
+        let start = head.len();
+        stream.read_line(&mut head).await.unwrap();
+        if let Some(value) = head[start..].strip_prefix("content-length: ") {
+            length = value.trim().parse().unwrap();
+        }
+    }
+    let mut body = vec![0; length];
+    stream.read_exact(&mut body).await.unwrap();
+    let answer = answers.next().unwrap();
+    let answer = format!("HTTP/1.1 {answer} X\r\ncontent-length: 0\r\n\r\n");
+    stream.write_all(answer.as_bytes()).await.unwrap();
+    stream.flush().await.unwrap();
+    (head, serde_json::from_slice(&body).unwrap())
 }

@@ -1,4 +1,4 @@
-//! Posts an event: one connection each, by hyper and rustls, as the probes do. I/O.
+//! Posts an event: one connection each, by hyper and rustls. I/O.
 
 use std::fs;
 use std::io;
