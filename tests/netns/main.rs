@@ -11,6 +11,7 @@ mod follow;
 mod give_up;
 mod health;
 mod idle;
+mod import;
 mod modes;
 mod names;
 mod overrides;

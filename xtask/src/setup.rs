@@ -20,10 +20,11 @@ const RUST: [[&str; 2]; 2] =
     [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// Programs that the tests and the lab call, and their Debian packages.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 15] = [
     ("bpftool", "bpftool"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
+    ("fish", "fish"),
     ("haproxy", "haproxy"),
     ("ip", "iproute2"),
     ("iperf3", "iperf3"),
@@ -34,6 +35,7 @@ const TOOLS: [(&str, &str); 13] = [
     ("sysctl", "procps"),
     ("tcpdump", "tcpdump"),
     ("wrk", "wrk"),
+    ("zsh", "zsh"),
 ];
 
 const OTHERWISE: &str = "or, without Debian's packages:

@@ -25,7 +25,11 @@ use Kind::{Changed, Needless, NotCarriedOver};
 const NOTHING: &str = "nothing to do";
 const HTTP: &str = "it is for HTTP, which Fairlead does not look into";
 const NO_LOG: &str = "Fairlead logs no connections";
-const METRICS: &str = "see `fairlead status` and the metrics";
+const COUNTERS: &str =
+    "see `fairlead status --json` for counters, `fairlead events` for what happened";
+/// Remedy for what HAProxy sends by mail.
+pub(super) const MAIL: &str =
+    "write `notify:` with a program or a webhook, for the events of kind `backend`";
 const PROCESS: &str = "it is about HAProxy's own process";
 const KERNEL: &str = "connections pass through the kernel; there is none of the balancer's own";
 const RULES: &str = "Fairlead has no rules but source ranges and a rate for each client";
@@ -59,13 +63,13 @@ const PROXY: &[Known] = &[
         NOTHING,
     ),
     known("timeout client-hs", Needless, "clients' TLS is not looked into", NOTHING),
-    known("option tcplog", Needless, NO_LOG, METRICS),
-    known("option httplog", Needless, NO_LOG, METRICS),
-    known("option httpslog", Needless, NO_LOG, METRICS),
-    known("option dontlognull", Needless, NO_LOG, METRICS),
-    known("option dontlog-normal", Needless, NO_LOG, METRICS),
-    known("option log-separate-errors", Needless, NO_LOG, METRICS),
-    known("option logasap", Needless, NO_LOG, METRICS),
+    known("option tcplog", Needless, NO_LOG, COUNTERS),
+    known("option httplog", Needless, NO_LOG, COUNTERS),
+    known("option httpslog", Needless, NO_LOG, COUNTERS),
+    known("option dontlognull", Needless, NO_LOG, COUNTERS),
+    known("option dontlog-normal", Needless, NO_LOG, COUNTERS),
+    known("option log-separate-errors", Needless, NO_LOG, COUNTERS),
+    known("option logasap", Needless, NO_LOG, COUNTERS),
     known(
         "option log-health-checks",
         Changed,
@@ -88,8 +92,8 @@ const PROXY: &[Known] = &[
     known("option splice-response", Needless, KERNEL, NOTHING),
     known("option nolinger", Needless, KERNEL, NOTHING),
     known("option abortonclose", Needless, KERNEL, NOTHING),
-    known("option contstats", Needless, "Fairlead counts as packets pass", METRICS),
-    known("option socket-stats", Needless, "Fairlead counts for each service", METRICS),
+    known("option contstats", Needless, "Fairlead counts as packets pass", COUNTERS),
+    known("option socket-stats", Needless, "Fairlead counts for each service", COUNTERS),
     known(
         "option independent-streams",
         Needless,
@@ -161,11 +165,11 @@ const PROXY: &[Known] = &[
         NOTHING,
     ),
     known("retry-on", Needless, HTTP, NOTHING),
-    known("log", Needless, NO_LOG, METRICS),
-    known("log-format", Needless, NO_LOG, METRICS),
-    known("log-format-sd", Needless, NO_LOG, METRICS),
-    known("log-tag", Needless, NO_LOG, METRICS),
-    known("error-log-format", Needless, NO_LOG, METRICS),
+    known("log", Needless, NO_LOG, COUNTERS),
+    known("log-format", Needless, NO_LOG, COUNTERS),
+    known("log-format-sd", Needless, NO_LOG, COUNTERS),
+    known("log-tag", Needless, NO_LOG, COUNTERS),
+    known("error-log-format", Needless, NO_LOG, COUNTERS),
     known("capture", Needless, HTTP, NOTHING),
     known("declare", Needless, HTTP, NOTHING),
     known("http-request", Needless, HTTP, NOTHING),
@@ -187,22 +191,22 @@ const PROXY: &[Known] = &[
         "monitor-uri",
         NotCarriedOver,
         "HAProxy answers it itself; Fairlead serves no pages",
-        "ask `fairlead status` or the metrics",
+        "ask `fairlead status` on the node",
     ),
     known(
         "monitor",
         NotCarriedOver,
         "HAProxy answers it itself; Fairlead serves no pages",
-        "ask `fairlead status` or the metrics",
+        "ask `fairlead status` on the node",
     ),
     known(
         "monitor-net",
         NotCarriedOver,
         "HAProxy answers it itself; Fairlead serves no pages",
-        "ask `fairlead status` or the metrics",
+        "ask `fairlead status` on the node",
     ),
-    known("stats", NotCarriedOver, "Fairlead has no page of HAProxy's kind", METRICS),
-    known("email-alert", NotCarriedOver, "Fairlead sends no mail", "watch the metrics and the log"),
+    known("stats", NotCarriedOver, "Fairlead has no page of HAProxy's kind", COUNTERS),
+    known("email-alert", NotCarriedOver, "Fairlead sends no mail", MAIL),
     known(
         "external-check",
         Changed,

@@ -131,7 +131,7 @@ fn other(name: &str, section: &Section, findings: &mut Findings) {
         "userlist" => {
             ("Fairlead serves no pages with passwords", "the admin socket is for root alone")
         }
-        "mailers" => ("Fairlead sends no mail", "watch the metrics and the log"),
+        "mailers" => ("Fairlead sends no mail", known::MAIL),
         "program" => ("Fairlead starts no programs", "start them as services of their own"),
         _ => ("it is not about balancing TCP", "nothing to do"),
     };

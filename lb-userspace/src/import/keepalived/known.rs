@@ -10,11 +10,14 @@ type Known = (&'static str, Kind, &'static str, &'static str);
 const NOTHING: &str = "nothing to do";
 const SCRIPTS: &str = "a node that has no datapath, or sees no backend up, steps back by itself";
 const NO_SCRIPT: &str = "nothing to do for a script that checks haproxy or the apiserver; what else \
-                         it checks has no counterpart";
+                         it checks may write a file for `track: { files: [{ path: ... }] }`";
 const ANNOUNCE: &str = "VIPs are announced at 0, 0.1 and 1 s, and every minute while they are held";
-const HOOKS: &str = "Fairlead runs no scripts for it";
-const WATCH: &str = "watch the log and the metrics, or write a hook where Fairlead has them";
+const HOOKS: &str = "programs are run as `notify:` says, with the event on their stdin";
+const NOTIFY: &str = "write `notify: [{ events: [vrrp, vip], exec: [...] }]`";
+const NO_HOOK: &str = "Fairlead runs no program before it starts or after it has ended";
 const MAIL: &str = "Fairlead sends no mail";
+const SEND: &str = "write `notify:` with a program or a webhook, for the events of kind `vrrp`";
+const SCRIPT_USER: &str = "programs of `notify:` run as the controller's user, without a shell";
 const PROCESS: &str = "it is about keepalived's own process";
 const VMAC: &str = "VIPs use the interface's own MAC address, and are announced when they move";
 
@@ -37,15 +40,15 @@ const INSTANCE: &[Known] = &[
     ),
     ("track_src_ip", Needless, "the instance follows the addresses of its interface", NOTHING),
     ("dont_track_primary", NotCarriedOver, "the instance follows its interface always", NOTHING),
-    ("notify", NotCarriedOver, HOOKS, WATCH),
-    ("notify_master", NotCarriedOver, HOOKS, WATCH),
-    ("notify_backup", NotCarriedOver, HOOKS, WATCH),
-    ("notify_fault", NotCarriedOver, HOOKS, WATCH),
-    ("notify_stop", NotCarriedOver, HOOKS, WATCH),
-    ("notify_deleted", NotCarriedOver, HOOKS, WATCH),
-    ("notify_master_rx_lower_pri", NotCarriedOver, HOOKS, WATCH),
-    ("notify_priority_changes", NotCarriedOver, HOOKS, WATCH),
-    ("smtp_alert", NotCarriedOver, MAIL, "watch the log and the metrics"),
+    ("notify", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_master", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_backup", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_fault", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_stop", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_deleted", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_master_rx_lower_pri", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_priority_changes", NotCarriedOver, HOOKS, NOTIFY),
+    ("smtp_alert", NotCarriedOver, MAIL, SEND),
     ("garp_master_delay", Changed, ANNOUNCE, NOTHING),
     ("garp_master_repeat", Changed, ANNOUNCE, NOTHING),
     ("garp_master_refresh", Changed, ANNOUNCE, NOTHING),
@@ -108,22 +111,22 @@ const INSTANCE: &[Known] = &[
 /// At the top of the file, and in `global_defs`.
 const GLOBAL: &[Known] = &[
     ("router_id", Needless, "a node is known by its addresses", NOTHING),
-    ("enable_script_security", Needless, "no scripts are run", NOTHING),
-    ("script_user", Needless, "no scripts are run", NOTHING),
+    ("enable_script_security", Needless, SCRIPT_USER, NOTHING),
+    ("script_user", Needless, SCRIPT_USER, NOTHING),
     (
         "max_auto_priority",
         Needless,
         "VRRP runs in a thread of its own, with real-time priority",
         NOTHING,
     ),
-    ("notification_email", NotCarriedOver, MAIL, "watch the log and the metrics"),
+    ("notification_email", NotCarriedOver, MAIL, SEND),
     ("notification_email_from", Needless, MAIL, NOTHING),
     ("smtp_server", Needless, MAIL, NOTHING),
     ("smtp_helo_name", Needless, MAIL, NOTHING),
     ("smtp_connect_timeout", Needless, MAIL, NOTHING),
-    ("smtp_alert", NotCarriedOver, MAIL, "watch the log and the metrics"),
-    ("smtp_alert_vrrp", NotCarriedOver, MAIL, "watch the log and the metrics"),
-    ("smtp_alert_checker", NotCarriedOver, MAIL, "watch the log and the metrics"),
+    ("smtp_alert", NotCarriedOver, MAIL, SEND),
+    ("smtp_alert_vrrp", NotCarriedOver, MAIL, SEND),
+    ("smtp_alert_checker", NotCarriedOver, MAIL, SEND),
     ("no_email_faults", Needless, MAIL, NOTHING),
     ("vrrp_strict", Needless, "Fairlead keeps to the RFC where it can", NOTHING),
     (
@@ -154,8 +157,8 @@ const GLOBAL: &[Known] = &[
         "an advert of a lower priority is answered by one",
         NOTHING,
     ),
-    ("vrrp_notify_fifo", NotCarriedOver, HOOKS, WATCH),
-    ("notify_fifo", NotCarriedOver, HOOKS, WATCH),
+    ("vrrp_notify_fifo", NotCarriedOver, HOOKS, NOTIFY),
+    ("notify_fifo", NotCarriedOver, HOOKS, NOTIFY),
     (
         "lvs_sync_daemon",
         NotCarriedOver,
@@ -180,21 +183,21 @@ const GLOBAL: &[Known] = &[
     ("linkbeat_use_polling", Needless, "links are followed by netlink", NOTHING),
     ("checker_log_all_failures", Needless, "state changes are always logged", NOTHING),
     ("default_interface", Needless, "it is for static addresses", NOTHING),
-    ("startup_script", NotCarriedOver, HOOKS, "use ExecStartPre= of the unit"),
-    ("shutdown_script", NotCarriedOver, HOOKS, "use ExecStopPost= of the unit"),
+    ("startup_script", NotCarriedOver, NO_HOOK, "use ExecStartPre= of the unit"),
+    ("shutdown_script", NotCarriedOver, NO_HOOK, "use ExecStopPost= of the unit"),
     ("process_names", Needless, PROCESS, NOTHING),
     ("child_wait_time", Needless, PROCESS, NOTHING),
     ("config_save_dir", Needless, PROCESS, NOTHING),
     ("reload_check_config", Needless, "a reload is always checked first", NOTHING),
     ("use_symlink_paths", Needless, PROCESS, NOTHING),
-    ("script_security", Needless, "no scripts are run", NOTHING),
+    ("script_security", Needless, SCRIPT_USER, NOTHING),
     (
         "dynamic_interfaces",
         NotCarriedOver,
         "interfaces are followed, but must be there at start",
         NOTHING,
     ),
-    ("enable_traps", Needless, "there is no SNMP agent", "see the metrics"),
+    ("enable_traps", Needless, "there is no SNMP agent", "see `fairlead status --json`"),
     ("nftables", Needless, "a VIP is always accepted", NOTHING),
 ];
 
@@ -206,7 +209,7 @@ const GLOBAL_PREFIXES: &[Known] = &[
     ("vrrp_rlimit_", Needless, PROCESS, NOTHING),
     ("vrrp_rx_bufs_", Needless, PROCESS, NOTHING),
     ("vrrp_netlink_", Needless, PROCESS, NOTHING),
-    ("vrrp_notify_", NotCarriedOver, HOOKS, WATCH),
+    ("vrrp_notify_", NotCarriedOver, HOOKS, NOTIFY),
     ("vrrp_priority", Needless, PROCESS, NOTHING),
     ("vrrp_no_swap", Needless, PROCESS, NOTHING),
     ("vrrp_cpu_", Needless, PROCESS, NOTHING),
@@ -214,8 +217,8 @@ const GLOBAL_PREFIXES: &[Known] = &[
     ("checker_", Needless, PROCESS, NOTHING),
     ("bfd_", Needless, PROCESS, NOTHING),
     ("lvs_", Needless, "there is no IPVS", NOTHING),
-    ("snmp_", Needless, "there is no SNMP agent", "see the metrics"),
-    ("enable_snmp_", Needless, "there is no SNMP agent", "see the metrics"),
+    ("snmp_", Needless, "there is no SNMP agent", "see `fairlead status --json`"),
+    ("enable_snmp_", Needless, "there is no SNMP agent", "see `fairlead status --json`"),
     ("enable_dbus", Needless, "there is no D-Bus", "see `fairlead status`"),
     ("nftables_", Needless, "a VIP is always accepted", NOTHING),
     ("umask", Needless, PROCESS, NOTHING),
@@ -272,7 +275,12 @@ const BLOCKS: &[Known] = &[
         "services have addresses of their own",
         "write a service for each of its addresses",
     ),
-    ("SSL", NotCarriedOver, "probes send no client certificate", "401 and 403 count as alive"),
+    (
+        "SSL",
+        NotCarriedOver,
+        "each service has the certificate of its probes",
+        "write `client_cert_file:` and `client_key_file:` in its `health:`",
+    ),
 ];
 
 /// In `vrrp_sync_group` blocks.
@@ -282,8 +290,8 @@ const GROUP: &[Known] = &[
     (
         "track_interface",
         NotCarriedOver,
-        "the instances follow their own interfaces only",
-        "watch the others by other means",
+        "each instance has a list of its own",
+        "write `track: { interfaces: [{ name: ... }] }` in the group's instances",
     ),
 ];
 

@@ -248,13 +248,15 @@ fn known(line: &Node, findings: &mut Findings) {
             "Fairlead has no servers of last resort",
             "see `on_all_down` for what happens when no backend is up",
         ),
-        "quorum" | "hysteresis" | "quorum_up" | "quorum_down" => {
-            (Kind::NotCarriedOver, "a service is up while one backend is", "watch the metrics")
-        }
+        "quorum" | "hysteresis" | "quorum_up" | "quorum_down" => (
+            Kind::NotCarriedOver,
+            "a service is up while one backend is",
+            "write `notify:` with a program or a webhook, for the events of kind `panic`",
+        ),
         "notify_up" | "notify_down" | "smtp_alert" => (
             Kind::NotCarriedOver,
-            "no script is run and no mail sent",
-            "watch the log and the metrics",
+            "who is told, `notify:` says for all backends",
+            "write `notify:` with a program or a webhook, for the events of kind `backend`",
         ),
         "connect_port" | "connect_ip" => (
             Kind::NotCarriedOver,

@@ -66,7 +66,8 @@ fn each_result_loads() {
     for pair in pairs() {
         let imported = import_pair(&pair);
         assert!(imported.is_complete(), "{}", pair.display());
-        let yaml: String = without_vrrp(&imported.yaml)
+        let yaml: String = imported
+            .yaml
             .lines()
             .map(|line| match line.split_once("ca_file: /") {
                 Some((start, _)) if !start.contains('#') => {
@@ -81,26 +82,6 @@ fn each_result_loads() {
             panic!("{}: {error}", pair.display());
         }
     }
-}
-
-/// The text without its `vrrp` section, while the loader refuses every such section.
-fn without_vrrp(yaml: &str) -> String {
-    let probe = "services: [{ name: a, vips: [10.0.0.1], port: 1, backends: [{ name: a, address: \
-                 10.0.0.2 }] }]\nvrrp: [{ name: a }]\n";
-    let error = config::parse(probe, Path::new("probe")).unwrap_err();
-    if !error.to_string().contains("VRRP is not available yet") {
-        return yaml.to_owned();
-    }
-    let mut kept = String::new();
-    let mut is_vrrp = false;
-    for line in yaml.lines() {
-        let is_top = !line.starts_with([' ', '#']) && !line.is_empty();
-        is_vrrp = if is_top { line == "vrrp:" } else { is_vrrp };
-        if !is_vrrp {
-            kept += &format!("{line}\n");
-        }
-    }
-    kept
 }
 
 /// A password of VRRP has to be in the configuration; nothing repeats it, or any other.
