@@ -5,6 +5,7 @@
 mod apiservers;
 mod attach;
 mod certificates;
+mod completions;
 mod flood;
 mod flows;
 mod follow;

@@ -26,14 +26,7 @@ fn traffic_follows_a_name_and_stays_when_dns_dies() {
     let [cp1, cp2] = ["cp1", "cp2"].map(|name| lab.backend(name).unwrap());
     let dns = Dns::start(cp2).unwrap();
     dns.say(&[cp1.address]);
-    let mut controller = Controller::new(&lab.lbs[0], &plain::binary().unwrap(), lab.directory());
-    let resolv_conf = format!("nameserver {}\noptions timeout:1 attempts:1\n", cp2.address);
-    controller.set_resolv_conf(&resolv_conf).unwrap();
-    let by_name = plain::config(&lab, &plain::backends(&lab)[..0], controller.socket());
-    let vips = format!("vips: [{}]", lab.vip());
-    let by_name = by_name.replace("vips: []", &vips);
-    let backends = "      - { name: cp, host: apiservers.fairlead.test. }\n";
-    controller.write_config(&(by_name + backends)).unwrap();
+    let mut controller = controller(&lab, cp2).unwrap();
     controller.start().unwrap();
 
     wait_backends(&controller, &[cp1]).unwrap();
@@ -50,6 +43,14 @@ fn traffic_follows_a_name_and_stays_when_dns_dies() {
     wait_backends(&controller, &[cp2]).unwrap();
     assert_eq!(connect(&lab).unwrap().server, "cp2");
 
+    let told = controller.cli(&["events"]).unwrap();
+    let [first, second] = [cp1, cp2].map(|host| host.address);
+    for expected in
+        [format!("(IPv4): added {second}; removed {first}"), "no DNS server answers".into()]
+    {
+        assert_eq!(told.matches(&expected).count(), 1, "{told}");
+    }
+
     controller.stop(true).unwrap();
     controller.start().unwrap();
     assert_eq!(connect(&lab).unwrap().server, "cp2");
@@ -63,8 +64,21 @@ fn traffic_follows_a_name_and_stays_when_dns_dies() {
     assert!(!asked.is_empty() && asked.iter().all(|from| from.ip() == node), "{asked:?}");
 }
 
+/// A controller whose backends have the name that [`Dns`] on `server` knows; it does not run.
+pub(super) fn controller<'lab>(lab: &'lab Topology, server: &Host) -> Result<Controller<'lab>> {
+    let mut controller = Controller::new(&lab.lbs[0], &plain::binary()?, lab.directory());
+    let resolv_conf = format!("nameserver {}\noptions timeout:1 attempts:1\n", server.address);
+    controller.set_resolv_conf(&resolv_conf)?;
+    let by_name = plain::config(lab, &plain::backends(lab)[..0], controller.socket());
+    let vips = format!("vips: [{}]", lab.vip());
+    let by_name = by_name.replace("vips: []", &vips);
+    let backends = "      - { name: cp, host: apiservers.fairlead.test. }\n";
+    controller.write_config(&(by_name + backends))?;
+    Ok(controller)
+}
+
 /// Waits until these are the backends, and up.
-fn wait_backends(controller: &Controller<'_>, hosts: &[&Host]) -> Result<()> {
+pub(super) fn wait_backends(controller: &Controller<'_>, hosts: &[&Host]) -> Result<()> {
     let wanted: Vec<String> = hosts.iter().map(|host| format!("cp@{} up", host.address)).collect();
     let seen = || {
         let status = controller.status()?;
@@ -81,7 +95,7 @@ fn connect(lab: &Topology) -> Result<EchoClient> {
 }
 
 /// A DNS server that knows one name, for a second at a time.
-struct Dns {
+pub(super) struct Dns {
     addresses: Arc<Mutex<Vec<Ipv4Addr>>>,
     /// Answers nothing.
     is_mute: Arc<AtomicBool>,
@@ -91,7 +105,7 @@ struct Dns {
 }
 
 impl Dns {
-    fn start(host: &Host) -> Result<Self> {
+    pub(super) fn start(host: &Host) -> Result<Self> {
         let socket = host.netns.on_thread(|| Ok(UdpSocket::bind((host.address, 53))?))?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         let mut dns = Self {
@@ -117,7 +131,7 @@ impl Dns {
         Ok(dns)
     }
 
-    fn say(&self, addresses: &[Ipv4Addr]) {
+    pub(super) fn say(&self, addresses: &[Ipv4Addr]) {
         *self.addresses.lock().unwrap() = addresses.to_vec();
     }
 }

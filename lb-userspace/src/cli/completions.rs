@@ -17,6 +17,9 @@ use crate::config::DEFAULT_SOCKET;
 pub(super) const VARIABLE: &str = "COMPLETE";
 const NAME: &str = "fairlead";
 
+/// Follows what clap makes for bash, and replaces what it registers.
+const BASH_WORDS: &str = include_str!("completions/words.bash");
+
 /// A shell waits for its names; later than this they are of no use.
 const TIMEOUT: Duration = Duration::from_millis(500);
 
@@ -26,7 +29,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   source <(fairlead completions bash)                                          # in ~/.bashrc
-  source <(fairlead completions zsh)                                           # in ~/.zshrc
+  source <(fairlead completions zsh)                          # in ~/.zshrc, after compinit
   fairlead completions fish | source            # in ~/.config/fish/completions/fairlead.fish")]
 pub(super) struct Arguments {
     #[arg(value_enum)]
@@ -50,7 +53,11 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     completer
         .write_registration(VARIABLE, NAME, NAME, NAME, &mut script)
         .context("writing the script")?;
-    print(&String::from_utf8(script)?)
+    let mut script = String::from_utf8(script)?;
+    if matches!(arguments.shell, Shell::Bash) {
+        script += BASH_WORDS;
+    }
+    print(&script)
 }
 
 /// Names of services.
