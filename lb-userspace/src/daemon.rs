@@ -5,7 +5,7 @@
 //! admin  ──┤ Command          ┌─► maps, links (datapath)
 //! netlink ─┼────────► main loop (Controller) ─► addresses (vips)
 //! health ──┤                  └─► watch<Status> ─► admin
-//! names  ──┤
+//! names  ──┤            (probes: threads of their own)
 //! ticks  ──┘
 //! ```
 
@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::api::Api;
@@ -24,6 +25,7 @@ use crate::control::driver::Controller;
 use crate::control::elections::{Elections, leases_in};
 use crate::datapath::{self, Datapath, Pins, Sizes, report};
 use crate::events::Events;
+use crate::health;
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::Snapshot;
 use crate::notify::Notifier;
@@ -93,22 +95,34 @@ pub fn run(options: &RunOptions) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("starting the runtime")?;
-    runtime.block_on(control(options, config, pins))
+    let probes = health::driver::runtime().context("starting the threads of probes")?;
+    let ground = Ground { options, pins: &pins, probes: probes.handle() };
+    let outcome = runtime.block_on(control(&ground, config));
+    probes.shutdown_background();
+    outcome
 }
 
-async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Result<()> {
+/// What is there before the controller.
+struct Ground<'a> {
+    options: &'a RunOptions,
+    pins: &'a Pins,
+    probes: &'a Handle,
+}
+
+async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
+    let Ground { options, pins, .. } = *ground;
     let signals = signals::Signals::new()?;
     let listener = admin::bind(&config.admin.socket)?;
     let netlink = Netlink::open()?;
     let changes = Netlink::watch()?;
     let snapshot = netlink.snapshot().await.context("asking the kernel for its interfaces")?;
-    check_interfaces(&config, &snapshot, &pins)?;
+    check_interfaces(&config, &snapshot, pins)?;
 
     let is_successor = pins.exists();
     let mut vips = Vips::new(Record::load()?);
     vips.elect(&netlink, &snapshot, config.elected()).await?;
     // First of all: a predecessor's term goes on only for so long without an advertisement.
-    let (mut elections, notices) = Elections::start(&config, vips.terms(), &pins)?;
+    let (mut elections, notices) = Elections::start(&config, vips.terms(), pins)?;
     let (events, writer) = (Events::default(), Writer::start(store::path(&config.admin)));
     let (commands, command_receiver) = mpsc::channel(64);
     let mut notifier = Notifier::new(events.clone(), commands.clone());
@@ -116,15 +130,13 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
     let own = config.vips();
     let names = Names::new(config, vips.names(), |server| snapshot.source_for(server, &own));
     let config = names.current();
-    let started = start(options, config, &pins, netlink, &mut vips, &mut elections, &events).await;
+    let started = start(ground, config, netlink, &mut vips, &mut elections, &events).await;
     let mut controller = match started {
         Ok(controller) => controller,
         Err(error) => {
-            if let Err(error) = elections.shutdown().await {
-                log::error!("{error:#}");
-            }
+            shut_down(&mut elections).await;
             if !is_successor {
-                undo(&pins, &snapshot).await;
+                undo(pins, &snapshot).await;
             }
             return Err(error);
         }
@@ -173,14 +185,14 @@ async fn control(options: &RunOptions, config: Config, pins: Pins) -> anyhow::Re
 }
 
 async fn start(
-    options: &RunOptions,
+    ground: &Ground<'_>,
     config: Config,
-    pins: &Pins,
     netlink: Netlink,
     vips: &mut Vips,
     elections: &mut Elections,
     events: &Events,
 ) -> anyhow::Result<Controller> {
+    let Ground { options, pins, probes } = *ground;
     let successor = pins.exists();
     let datapath = Datapath::load(pins.clone(), &Sizes::new(&config))?;
     lease_in_both(elections, pins, &datapath)?;
@@ -196,18 +208,24 @@ async fn start(
     let status = first_status(options);
     let overrides = overrides(&config, events);
     let elections = std::mem::take(elections);
-    let mut controller = Controller::new(config, datapath, netlink, vips, elections, status)?;
+    let mut controller =
+        Controller::new(config, datapath, netlink, vips, elections, status, probes.clone())?;
     controller.events = events.clone();
     // Before anything is written: nobody is used for a moment who was drained.
     controller.overrides = overrides;
     if let Err(error) = controller.refresh().await {
-        if let Err(error) = controller.elections.shutdown().await {
-            log::error!("{error:#}");
-        }
+        shut_down(&mut controller.elections).await;
         return Err(error);
     }
     controller.elections.ready();
     Ok(controller)
+}
+
+/// After a failed start, which is what is told.
+async fn shut_down(elections: &mut Elections) {
+    if let Err(error) = elections.shutdown().await {
+        log::error!("{error:#}");
+    }
 }
 
 /// While the attached program may still be a predecessor's, with maps of its own.

@@ -6,10 +6,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
 use lb_common::backend::State;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, View};
@@ -91,7 +93,7 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// Takes over what the maps hold.
+    /// Takes over what the maps hold. Probes will run on `probes`.
     pub fn new(
         config: Config,
         datapath: Datapath,
@@ -99,6 +101,7 @@ impl Controller {
         vips: Vips,
         elections: Elections,
         status: Status,
+        probes: Handle,
     ) -> anyhow::Result<Self> {
         let (sender, health_table) = watch::channel(HealthTable::new());
         let installed = datapath.maps.installed().context("reading what is installed")?;
@@ -111,7 +114,7 @@ impl Controller {
             snapshot: Snapshot::default(),
             vips,
             elections,
-            health: HealthMonitor::new(sender),
+            health: HealthMonitor::new(sender, probes),
             health_table,
             overrides: Overrides::default(),
             leased: None,
@@ -198,6 +201,7 @@ impl Controller {
         let (vips, ids) = (self.config.vips(), self.backend_ids());
         let mut targets = Vec::new();
         for service in &self.config.services {
+            let check = Arc::new(service.health.clone());
             for backend in &service.backends {
                 let endpoint = backend.endpoint();
                 let key = BackendKey {
@@ -206,7 +210,7 @@ impl Controller {
                     endpoint,
                 };
                 targets.push(Target {
-                    check: service.health.clone(),
+                    check: Arc::clone(&check),
                     source: self.snapshot.source_for(backend.address, &vips),
                     initial: self.adopted_health(ids.get(&service.name, endpoint)),
                     past: self.adopted_past(&key),

@@ -3,28 +3,46 @@
 
 use std::collections::BTreeMap;
 use std::hash::{BuildHasher, Hasher, RandomState};
+use std::io;
 use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::thread::available_parallelism;
 use std::time::SystemTime;
 
 use futures_util::future::{BoxFuture, OptionFuture};
 use nix::sys::resource::{Resource, getrlimit};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::{Notify, Semaphore, watch};
 use tokio::time::{Instant, sleep_until};
 
 use super::fsm::{Actions, Event, Fsm, Tell};
 use super::probe::{TlsCache, probe};
-use super::{BackendKey, Finding, Health, HealthTable, Past, Reason, Report};
+use super::{BackendKey, Finding, Health, HealthTable, Past, Reason, Report, slow_start};
 use crate::config::HealthCheck;
 
 mod say;
+
+/// What the threads of [`runtime`] are called.
+pub(super) const THREAD: &str = "probes";
+
+/// Threads of their own for probes: what the main loop does in one go, such as swapping tables, delays none,
+/// and however many there are leave half of the machine alone. One thread where that is half: none has to
+/// wake another then.
+///
+/// # Errors
+/// No thread can be started.
+pub fn runtime() -> io::Result<Runtime> {
+    let threads = available_parallelism().map_or(1, |cores| cores.get() / 2).clamp(1, 4);
+    Builder::new_multi_thread().worker_threads(threads).thread_name(THREAD).enable_all().build()
+}
 
 /// A backend to probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub key: BackendKey,
-    pub check: HealthCheck,
+    /// That of all backends of a service is one: there may be many.
+    pub check: Arc<HealthCheck>,
     /// Address that probes come from; never a VIP. None: the kernel chooses.
     pub source: Option<IpAddr>,
     /// State that an earlier run of the controller left, or `Unknown`. Of a backend that is being
@@ -36,7 +54,7 @@ pub struct Target {
 /// What a task may be told while it runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Settings {
-    check: HealthCheck,
+    check: Arc<HealthCheck>,
     source: Option<IpAddr>,
 }
 
@@ -46,20 +64,21 @@ type Prober = Arc<dyn Fn(&BackendKey, &Arc<Settings>) -> BoxFuture<'static, Find
 /// Owns the tasks. Dropping it stops them and leaves the table as it is.
 pub struct HealthMonitor {
     table: Arc<watch::Sender<HealthTable>>,
-    tasks: BTreeMap<BackendKey, Handle>,
+    tasks: BTreeMap<BackendKey, Running>,
     tls: TlsCache,
     prober: Prober,
+    runtime: Handle,
 }
 
 /// A running task. It ends when this is dropped.
-struct Handle {
+struct Running {
     settings: watch::Sender<Arc<Settings>>,
     doubt: Arc<Notify>,
 }
 
 impl HealthMonitor {
-    /// A monitor without tasks, which publishes to `table`.
-    pub fn new(table: watch::Sender<HealthTable>) -> Self {
+    /// A monitor without tasks, which publishes to `table`. They will run on `runtime`.
+    pub fn new(table: watch::Sender<HealthTable>, runtime: Handle) -> Self {
         let tls = TlsCache::default();
         let shared = tls.clone();
         let sockets = Arc::new(Semaphore::new(probes_at_once()));
@@ -69,13 +88,14 @@ impl HealthMonitor {
             Box::pin(async move {
                 // Never closed. The probe's time runs from here on.
                 let _socket = sockets.acquire_owned().await;
-                probe(endpoint, &settings.check, settings.source, &tls).await
+                // Who waits for a turn takes no room for a probe.
+                Box::pin(probe(endpoint, &settings.check, settings.source, &tls)).await
             })
         });
-        Self { table: Arc::new(table), tasks: BTreeMap::new(), tls, prober }
+        Self { table: Arc::new(table), tasks: BTreeMap::new(), tls, prober, runtime }
     }
 
-    /// Probes `desired` and nothing else. Must be called within a tokio runtime.
+    /// Probes `desired` and nothing else.
     ///
     /// A backend whose check or source changed keeps its state, and is probed at once.
     pub fn reconcile(&mut self, desired: Vec<Target>) {
@@ -125,8 +145,10 @@ impl HealthMonitor {
                     | Health::Draining
                     | Health::Down => Reason::Adopted,
                 };
+                let (past, slow_start) = (target.past, target.check.pace.slow_start);
                 table.entry(key.clone()).or_insert_with(|| Report {
-                    past: target.past,
+                    share: slow_start::share(past.back, slow_start, now()),
+                    past,
                     ..Report::new(health, reason, since)
                 });
             }
@@ -134,7 +156,7 @@ impl HealthMonitor {
         });
     }
 
-    fn spawn(&self, key: BackendKey, settings: Settings, initial: Health, past: Past) -> Handle {
+    fn spawn(&self, key: BackendKey, settings: Settings, initial: Health, past: Past) -> Running {
         let seed = RandomState::new().build_hasher().finish();
         let pace = settings.check.pace;
         let (settings, receiver) = watch::channel(Arc::new(settings));
@@ -150,8 +172,8 @@ impl HealthMonitor {
             table: Arc::clone(&self.table),
             prober: Arc::clone(&self.prober),
         };
-        tokio::spawn(task.run());
-        Handle { settings, doubt }
+        self.runtime.spawn(task.run());
+        Running { settings, doubt }
     }
 }
 

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -16,12 +17,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 
+use super::driver::{THREAD, runtime};
 use super::testing::{Authority, OK, origin};
 use super::{BackendKey, Health, HealthMonitor, HealthTable, Past, Target};
 use crate::config::{HealthCheck, Pace, Probe, Request, Tls, Verify};
 
-/// The threads of the monitor's runtime, by which their CPU time is found.
-const WORKER: &str = "probe-worker";
+/// Threads of a server that waits for each of its clients.
+const SERVING: usize = 8;
+const MANY: u32 = 20_000;
 const WARM_UP: Duration = Duration::from_secs(2);
 const MEASURED: Duration = Duration::from_secs(5);
 
@@ -38,6 +41,16 @@ fn a_thousand_backends_by_tcp_ten_times_a_second() {
 
 #[test]
 #[ignore = "measures"]
+fn a_thousand_backends_by_http_ten_times_a_second() {
+    let server = Server::http();
+    let probe = Probe::Http { request: Request::new("/readyz") };
+    let figures = measure(&server, 1000, Duration::from_millis(100), &probe);
+    figures.print("http, 1,000 backends at 100 ms");
+    assert_eq!(figures.down, 0);
+}
+
+#[test]
+#[ignore = "measures"]
 fn backends_by_https() {
     let ca = Authority::new("kubernetes-ca");
     let server = Server::tls(&ca);
@@ -49,6 +62,28 @@ fn backends_by_https() {
     let full = measure(&server, 300, Duration::from_secs(1), &probe);
     full.print("https, 300 backends at 1 s, in full");
     assert!(resumed.resumed > resumed.probes / 2 && full.resumed < full.probes / 2);
+}
+
+#[test]
+#[ignore = "measures"]
+fn memory_of_many_backends() {
+    let server = Server::tcp();
+    let resident = || {
+        let text = fs::read_to_string("/proc/self/statm").unwrap();
+        text.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
+    };
+    let before = resident();
+    let runtime = runtime().unwrap();
+    let (sender, _table) = watch::channel(HealthTable::new());
+    let mut monitor = HealthMonitor::new(sender, runtime.handle().clone());
+    let check = Arc::new(check(Duration::from_secs(10), &Probe::Tcp));
+    let targets = (0..MANY).map(|number| target(server.port, number, &check)).collect();
+    monitor.reconcile(targets);
+    thread::sleep(MEASURED);
+    let each = (resident() - before) / usize::try_from(MANY).unwrap();
+    println!("{MANY} backends by tcp: {each} bytes of memory each");
+    drop(monitor);
+    runtime.shutdown_timeout(Duration::from_secs(2));
 }
 
 /// When each backend was probed.
@@ -72,20 +107,12 @@ struct Figures {
 }
 
 fn measure(server: &Server, backends: u32, interval: Duration, probe: &Probe) -> Figures {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .worker_threads(2)
-        .thread_name(WORKER)
-        .enable_all()
-        .build()
-        .unwrap();
+    let runtime = runtime().unwrap();
     let (sender, table) = watch::channel(HealthTable::new());
-    let mut monitor = HealthMonitor::new(sender);
-    let targets =
-        (0..backends).map(|number| target(server.port, number, interval, probe)).collect();
-    {
-        let _inside = runtime.enter();
-        monitor.reconcile(targets);
-    }
+    let mut monitor = HealthMonitor::new(sender, runtime.handle().clone());
+    let check = Arc::new(check(interval, probe));
+    let targets = (0..backends).map(|number| target(server.port, number, &check)).collect();
+    monitor.reconcile(targets);
     thread::sleep(WARM_UP);
     server.arrivals.lock().unwrap().clear();
     server.resumed.store(0, Ordering::Relaxed);
@@ -127,7 +154,16 @@ impl Figures {
     }
 }
 
-fn target(port: u16, number: u32, interval: Duration, probe: &Probe) -> Target {
+fn check(interval: Duration, probe: &Probe) -> HealthCheck {
+    HealthCheck {
+        probe: probe.clone(),
+        connect_timeout: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        pace: Pace { interval, fast_interval: interval, ..Pace::default() },
+    }
+}
+
+fn target(port: u16, number: u32, check: &Arc<HealthCheck>) -> Target {
     let address = Ipv4Addr::from(u32::from(Ipv4Addr::new(127, 1, 0, 0)) + number);
     Target {
         key: BackendKey {
@@ -135,12 +171,7 @@ fn target(port: u16, number: u32, interval: Duration, probe: &Probe) -> Target {
             backend: format!("b{number}"),
             endpoint: SocketAddr::from((address, port)),
         },
-        check: HealthCheck {
-            probe: probe.clone(),
-            connect_timeout: Duration::from_secs(1),
-            timeout: Duration::from_secs(1),
-            pace: Pace { interval, fast_interval: interval, ..Pace::default() },
-        },
+        check: Arc::clone(check),
         source: None,
         initial: Health::Unknown,
         past: Past::default(),
@@ -166,6 +197,24 @@ impl Server {
                 note(&arrivals, stream.local_addr().map(|it| it.ip()).ok());
             }
         });
+        server
+    }
+
+    /// A small answer to each small request, and FIN.
+    fn http() -> Self {
+        let (listener, server) = Self::listen();
+        let arrivals = Arc::clone(&server.arrivals);
+        for _ in 0..SERVING {
+            let (listener, arrivals) = (listener.try_clone().unwrap(), Arc::clone(&arrivals));
+            thread::spawn(move || {
+                while let Ok((mut stream, _)) = listener.accept() {
+                    note(&arrivals, stream.local_addr().map(|it| it.ip()).ok());
+                    // What a client does that breaks off is seen by its next probe.
+                    let answered = stream.read(&mut [0; 1024]).and_then(|_| stream.write_all(OK));
+                    let _ = answered;
+                }
+            });
+        }
         server
     }
 
@@ -209,11 +258,11 @@ fn note(arrivals: &Arrivals, address: Option<IpAddr>) {
     }
 }
 
-/// Of the threads that are called [`WORKER`]: the first number of schedstat, in nanoseconds.
+/// Of the monitor's threads: the first number of schedstat, in nanoseconds.
 fn cpu_time() -> Duration {
     let tasks = fs::read_dir("/proc/self/task").unwrap().map(|task| task.unwrap().path());
     let own = tasks.filter(|task| {
-        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == WORKER)
+        fs::read_to_string(task.join("comm")).is_ok_and(|name| name.trim() == THREAD)
     });
     own.map(|task| {
         let text = fs::read_to_string(task.join("schedstat")).unwrap_or_default();

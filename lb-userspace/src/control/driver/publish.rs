@@ -17,7 +17,7 @@ impl Controller {
     #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]
     pub fn status(&mut self) -> anyhow::Result<Arc<Status>> {
         let measured = self.measure()?;
-        let health = self.health_table.borrow().clone();
+        let health = self.health_table.borrow();
         let sources = Sources {
             desired: &self.desired,
             health: &health,
@@ -26,7 +26,8 @@ impl Controller {
             measured: &measured,
             since: &self.since,
         };
-        self.status.services = sources.services();
+        let services = sources.services();
+        drop(health);
         let owned: BTreeSet<_> =
             self.snapshot.addresses.iter().map(|address| address.address).collect();
         let (views, now) = (self.elections.views(), clock::now());
@@ -55,7 +56,8 @@ impl Controller {
                 half_open: self.config.limits.half_open.into(),
             },
         };
-        Ok(Arc::new(self.status.clone()))
+        // Backends may be many: there is one copy of what is said of them, the published one.
+        Ok(Arc::new(Status { services, ..self.status.clone() }))
     }
 
     /// What the daemon knows of itself.

@@ -80,7 +80,7 @@ async fn a_changed_check_keeps_the_state() {
     bench.hang("cp1");
     let pace = Pace { interval: Duration::from_secs(9), ..Pace::default() };
     let check = HealthCheck { pace, ..check() };
-    monitor.reconcile(vec![Target { check, ..target("cp1") }]);
+    monitor.reconcile(vec![Target { check: Arc::new(check), ..target("cp1") }]);
     bench.pass(Duration::from_secs(5)).await;
     assert_eq!(bench.report("cp1").unwrap(), before);
     assert_eq!(bench.probes("cp1"), 2);
@@ -179,11 +179,12 @@ async fn a_doubt_is_answered_before_the_interval_is_over() {
 async fn real_probes_reach_a_real_server() {
     let server = Server::plain(Behaviour::Answer(OK)).await;
     let (sender, mut table) = watch::channel(HealthTable::new());
-    let mut monitor = HealthMonitor::new(sender);
+    let mut monitor = HealthMonitor::new(sender, Handle::current());
     let mut target = target("cp1");
     target.key.endpoint = server.endpoint;
-    target.check.probe = Probe::Http { request: Request::new("/readyz") };
-    target.check.timeout = Duration::from_secs(20);
+    let check = Arc::make_mut(&mut target.check);
+    check.probe = Probe::Http { request: Request::new("/readyz") };
+    check.timeout = Duration::from_secs(20);
     let key = target.key.clone();
     monitor.reconcile(vec![target]);
     let table = table.wait_for(|table| table[&key].health == Health::Up).await.unwrap();
@@ -227,7 +228,7 @@ impl Bench {
             })
         });
         let sender = self.sender.lock().unwrap().take().unwrap();
-        HealthMonitor { prober, ..HealthMonitor::new(sender) }
+        HealthMonitor { prober, ..HealthMonitor::new(sender, Handle::current()) }
     }
 
     fn script<T>(&self, backend: &str, change: impl FnOnce(&mut Script) -> T) -> T {
@@ -274,5 +275,11 @@ fn target(backend: &str) -> Target {
         backend: backend.to_owned(),
         endpoint: "127.0.0.1:6443".parse().unwrap(),
     };
-    Target { key, check: check(), source: None, initial: Health::Unknown, past: Past::default() }
+    Target {
+        key,
+        check: Arc::new(check()),
+        source: None,
+        initial: Health::Unknown,
+        past: Past::default(),
+    }
 }

@@ -1,113 +1,73 @@
 //! GET over a connection, in clear or not: the status decides. I/O.
 
-use std::error::Error;
-use std::io;
-use std::pin::pin;
+use hyper::Uri;
+use hyper::header::HeaderValue;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper::body::Incoming;
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, USER_AGENT};
-use hyper::{Response, Uri};
-use hyper_util::rt::TokioIo;
-
+use super::answer::{Answer, Progress};
 use super::{Budget, Reason, Stage, Stream, Target, tcp};
 use crate::config::Request;
 
-/// How much of an answer's head is read.
-const MAX_HEAD: usize = 16 * 1024;
-
-/// How much of an answer's body is read. Nothing in it counts; reading it lets the server finish.
-const MAX_BODY: usize = 4 * 1024;
+/// What is read at once: the whole answer of most servers.
+const READ: usize = 512;
 
 /// Asks for `path` over a connection of its own.
 pub(super) async fn ask(target: Target, request: &Request, path: &str) -> Result<Reason, Reason> {
     let endpoint = target.endpoint.to_string();
     let request = self::request(path, request.host.as_deref().unwrap_or(&endpoint), None)?;
     let stream = tcp::connect(target).await?;
-    exchange(stream, request, target.budget).await
+    exchange(stream, &request, target.budget).await
 }
 
 /// The request for `path`.
 pub(super) fn request(
     path: &str,
     host: &str,
-    authorization: Option<HeaderValue>,
-) -> Result<hyper::Request<Empty<Bytes>>, Reason> {
+    authorization: Option<&HeaderValue>,
+) -> Result<Vec<u8>, Reason> {
     let invalid = |what: &str| Reason::Local(Reason::bounded(format_args!("{what} is not valid")));
-    let uri = path.parse::<Uri>().map_err(|_| invalid("the path"))?;
-    let mut request = hyper::Request::new(Empty::new());
-    *request.uri_mut() = uri;
-    let agent = HeaderValue::from_static(concat!("fairlead/", env!("CARGO_PKG_VERSION")));
-    let host = HeaderValue::from_str(host).map_err(|_| invalid("the host"))?;
-    request.headers_mut().insert(HOST, host);
-    request.headers_mut().insert(USER_AGENT, agent);
-    request.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    path.parse::<Uri>().map_err(|_| invalid("the path"))?;
+    HeaderValue::from_str(host).map_err(|_| invalid("the host"))?;
+    let agent = concat!("fairlead/", env!("CARGO_PKG_VERSION"));
+    let mut request = format!(
+        "GET {path} HTTP/1.1\r\nhost: {host}\r\nuser-agent: {agent}\r\nconnection: close\r\n"
+    )
+    .into_bytes();
     if let Some(authorization) = authorization {
-        request.headers_mut().insert(AUTHORIZATION, authorization);
+        request.extend_from_slice(b"authorization: ");
+        request.extend_from_slice(authorization.as_bytes());
+        request.extend_from_slice(b"\r\n");
     }
+    request.extend_from_slice(b"\r\n");
     Ok(request)
 }
 
 /// Sends the request, reads the answer and closes.
 pub(super) async fn exchange(
-    stream: impl Stream,
-    request: hyper::Request<Empty<Bytes>>,
+    mut stream: impl Stream,
+    request: &[u8],
     budget: Budget,
 ) -> Result<Reason, Reason> {
-    let (mut sender, connection) = http1::Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
-        .await
-        .map_err(|error| classify(&error))?;
-    let mut connection = pin!(connection);
-    let answer = async move {
-        let response = sender.send_request(request).await.map_err(|error| classify(&error))?;
-        status(response).await
-    };
-    let both = async {
-        let mut answer = pin!(answer);
-        tokio::select! {
-            biased;
-            answer = &mut answer => Ok((answer?, false)),
-            closed = &mut connection => {
-                closed.map_err(|error| classify(&error))?;
-                Ok((answer.await?, true))
-            }
-        }
-    };
-    let (reason, closed) = budget.spend(Stage::Response, both).await?;
-    if !closed {
-        // Driven to its end it sends what the protocol ends with, close_notify included.
-        budget.close(connection).await;
-    }
-    Ok(reason)
-}
-
-/// Reads the body, up to a limit: a server that dies in the middle of an answer is not well.
-async fn status(response: Response<Incoming>) -> Result<Reason, Reason> {
-    let status = response.status().as_u16();
-    let mut body = response.into_body();
-    let mut read = 0;
-    while read < MAX_BODY
-        && let Some(frame) = body.frame().await
-    {
-        let frame = frame.map_err(|error| classify(&error))?;
-        read += frame.data_ref().map_or(0, Bytes::len);
-    }
+    let status = budget.spend(Stage::Response, converse(&mut stream, request)).await?;
+    // What the protocol ends with, close_notify included.
+    budget.close(stream.shutdown()).await;
     Ok(Reason::Status(status))
 }
 
-fn classify(error: &hyper::Error) -> Reason {
-    if error.is_parse() || error.is_parse_too_large() {
-        return Reason::BadResponse;
-    }
-    let cause = error.source().and_then(|source| source.downcast_ref::<io::Error>());
-    match cause {
-        // A broken chunk of the body.
-        Some(error) if error.kind() == io::ErrorKind::InvalidInput => Reason::BadResponse,
-        Some(error) => super::classify(error),
-        None => Reason::Closed,
+async fn converse(stream: &mut impl Stream, request: &[u8]) -> Result<u16, Reason> {
+    let classify = |error| super::classify(&error);
+    stream.write_all(request).await.map_err(classify)?;
+    stream.flush().await.map_err(classify)?;
+    let mut answer = Answer::default();
+    loop {
+        answer.bytes.reserve(READ);
+        if stream.read_buf(&mut answer.bytes).await.map_err(classify)? == 0 {
+            return answer.end().ok_or(Reason::Closed);
+        }
+        match answer.advance() {
+            Progress::More => {}
+            Progress::Done(status) => return Ok(status),
+            Progress::Bad => return Err(Reason::BadResponse),
+        }
     }
 }

@@ -46,7 +46,7 @@ pub(super) async fn ask(
 ) -> Result<Reason, Reason> {
     let name = secured.name.to_str();
     let host = request.host.as_deref().unwrap_or(&name);
-    let request = http::request(path, host, secured.authorization.clone())?;
+    let request = http::request(path, host, secured.authorization.as_ref())?;
     let stream = tcp::connect(target).await?;
     let handshake = async {
         let connector = TlsConnector::from(Arc::clone(&secured.config));
@@ -55,7 +55,7 @@ pub(super) async fn ask(
     };
     let stream = target.budget.spend(Stage::Handshake, handshake).await?;
     secured.session.shaken(stream.get_ref().1.handshake_kind());
-    http::exchange(stream, request, target.budget).await
+    http::exchange(stream, &request, target.budget).await
 }
 
 /// Errors of certificates apart from those of the protocol: they call for another remedy.

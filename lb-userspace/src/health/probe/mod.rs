@@ -15,6 +15,7 @@ use tokio::time::{Instant, timeout_at};
 use super::{Finding, Reason, Stage};
 use crate::config::{HealthCheck, Probe};
 
+mod answer;
 mod http;
 mod https;
 pub(crate) mod insecure;
@@ -39,15 +40,17 @@ pub async fn probe(
 ) -> Finding {
     let budget = Budget::new(check);
     let target = Target { endpoint, source, budget };
+    // In boxes, so that a probe by TCP has no need of the room that several in TLS take.
     match &check.probe {
         Probe::Tcp => tcp::probe(target).await.unwrap_or_else(|reason| reason).into(),
         Probe::Http { request } => {
-            tiers::probe(request, budget, |path| http::ask(target, request, path)).await
+            let ask = |path| http::ask(target, request, path);
+            Box::pin(tiers::probe(request, budget, ask)).await
         }
         Probe::Https { request, tls: trust } => match https::prepare(target, trust, tls).await {
             Ok(secured) => {
                 let ask = |path| https::ask(target, &secured, request, path);
-                tiers::probe(request, budget, ask).await
+                Box::pin(tiers::probe(request, budget, ask)).await
             }
             Err(reason) => reason.into(),
         },

@@ -5,8 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use rustls::client::{
-    ClientSessionMemoryCache, ClientSessionStore, Resumption, Tls12ClientSessionValue,
-    Tls13ClientSessionValue,
+    ClientSessionStore, Resumption, Tls12ClientSessionValue, Tls13ClientSessionValue,
 };
 use rustls::pki_types::ServerName;
 use rustls::{ClientConfig, HandshakeKind, NamedGroup};
@@ -36,7 +35,7 @@ impl Session {
         match &*made {
             Some(made) if Arc::ptr_eq(&made.base, &base) => Arc::clone(&made.own),
             Some(_) | None => {
-                let store = Arc::new(Store::new());
+                let store = Arc::new(Store::default());
                 let mut own = (*base).clone();
                 own.resumption = Resumption::store(Arc::clone(&store) as Arc<_>);
                 let own = Arc::new(own);
@@ -52,7 +51,7 @@ impl Session {
         if let Some(made) = &*self.lock()
             && is_full
         {
-            *made.store.verified() = Some(Instant::now());
+            made.store.kept().verified = Some(Instant::now());
         }
     }
 
@@ -61,23 +60,36 @@ impl Session {
     }
 }
 
-/// Gives out sessions only as long as the certificate was seen a short while ago.
-struct Store {
-    sessions: ClientSessionMemoryCache,
-    verified: Mutex<Option<Instant>>,
+/// Connections of one probe; servers may send more tickets.
+const MAX_TICKETS: usize = 3;
+
+/// Gives out sessions only as long as the certificate was seen a short while ago. There may be many
+/// backends, so it keeps no more than one probe has a use for.
+#[derive(Default)]
+struct Store(Mutex<Kept>);
+
+#[derive(Default)]
+struct Kept {
+    verified: Option<Instant>,
+    hint: Option<NamedGroup>,
+    tls12: Option<(ServerName<'static>, Tls12ClientSessionValue)>,
+    /// The newest last.
+    tickets: Vec<(ServerName<'static>, Tls13ClientSessionValue)>,
 }
 
 impl Store {
-    fn new() -> Self {
-        Self { sessions: ClientSessionMemoryCache::new(1), verified: Mutex::new(None) }
+    fn kept(&self) -> MutexGuard<'_, Kept> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn verified(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_fresh(&self) -> bool {
-        self.verified().is_some_and(|at| at.elapsed() < RESUME_FOR)
+    /// What is kept, without sessions that must not be resumed any more.
+    fn fresh(&self) -> MutexGuard<'_, Kept> {
+        let mut kept = self.kept();
+        if kept.verified.is_none_or(|at| at.elapsed() >= RESUME_FOR) {
+            kept.tls12 = None;
+            kept.tickets = Vec::new();
+        }
+        kept
     }
 }
 
@@ -88,24 +100,25 @@ impl fmt::Debug for Store {
 }
 
 impl ClientSessionStore for Store {
-    fn set_kx_hint(&self, server_name: ServerName<'static>, group: NamedGroup) {
-        self.sessions.set_kx_hint(server_name, group);
+    fn set_kx_hint(&self, _: ServerName<'static>, group: NamedGroup) {
+        self.kept().hint = Some(group);
     }
 
-    fn kx_hint(&self, server_name: &ServerName<'_>) -> Option<NamedGroup> {
-        self.sessions.kx_hint(server_name)
+    fn kx_hint(&self, _: &ServerName<'_>) -> Option<NamedGroup> {
+        self.kept().hint
     }
 
     fn set_tls12_session(&self, server_name: ServerName<'static>, value: Tls12ClientSessionValue) {
-        self.sessions.set_tls12_session(server_name, value);
+        self.kept().tls12 = Some((server_name, value));
     }
 
     fn tls12_session(&self, server_name: &ServerName<'_>) -> Option<Tls12ClientSessionValue> {
-        self.sessions.tls12_session(server_name).filter(|_| self.is_fresh())
+        let kept = self.fresh();
+        kept.tls12.as_ref().filter(|(name, _)| name == server_name).map(|(_, value)| value.clone())
     }
 
-    fn remove_tls12_session(&self, server_name: &ServerName<'static>) {
-        self.sessions.remove_tls12_session(server_name);
+    fn remove_tls12_session(&self, _: &ServerName<'static>) {
+        self.kept().tls12 = None;
     }
 
     fn insert_tls13_ticket(
@@ -113,13 +126,19 @@ impl ClientSessionStore for Store {
         server_name: ServerName<'static>,
         value: Tls13ClientSessionValue,
     ) {
-        self.sessions.insert_tls13_ticket(server_name, value);
+        let mut kept = self.kept();
+        if kept.tickets.len() >= MAX_TICKETS {
+            kept.tickets.remove(0);
+        }
+        kept.tickets.push((server_name, value));
     }
 
     fn take_tls13_ticket(
         &self,
         server_name: &ServerName<'static>,
     ) -> Option<Tls13ClientSessionValue> {
-        self.sessions.take_tls13_ticket(server_name).filter(|_| self.is_fresh())
+        let mut kept = self.fresh();
+        let newest = kept.tickets.iter().rposition(|(name, _)| name == server_name)?;
+        Some(kept.tickets.remove(newest).1)
     }
 }

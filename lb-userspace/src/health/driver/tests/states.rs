@@ -75,7 +75,11 @@ async fn a_backend_that_comes_back_gets_its_share_in_steps() {
     let pace = Pace { slow_start: Duration::from_secs(8), ..Pace::default() };
     let check = HealthCheck { pace, ..check() };
     bench.answer("cp1", Reason::Refused);
-    monitor.reconcile(vec![Target { check, initial: Health::Down, ..target("cp1") }]);
+    monitor.reconcile(vec![Target {
+        check: Arc::new(check),
+        initial: Health::Down,
+        ..target("cp1")
+    }]);
     bench.pass(Duration::from_secs(3)).await;
     bench.answer("cp1", Reason::Connected);
     let mut shares = Vec::new();
@@ -87,4 +91,30 @@ async fn a_backend_that_comes_back_gets_its_share_in_steps() {
         }
     }
     assert_eq!(shares, [25, 50, 75, 100]);
+}
+
+/// Held for flapping, it is not back after two probes; coming back slowly, it does not get all at once.
+#[tokio::test(start_paused = true)]
+async fn a_successor_goes_on_with_what_was() {
+    let bench = Bench::new();
+    let mut monitor = bench.monitor();
+    bench.answer("cp1", Reason::Status(200));
+    bench.answer("cp2", Reason::Status(200));
+    let held = Past { hold: Duration::from_secs(10), ..Past::default() };
+    let pace = Pace { slow_start: Duration::from_secs(8), ..Pace::default() };
+    let check = Arc::new(HealthCheck { pace, ..check() });
+    let back = Past { back: Some(now()), ..Past::default() };
+    monitor.reconcile(vec![
+        Target { initial: Health::Down, past: held, ..target("cp1") },
+        Target { initial: Health::Up, past: back, check, ..target("cp2") },
+    ]);
+    assert_eq!(bench.report("cp2").unwrap().share, 25, "before the first probe");
+    bench.pass(Duration::from_secs(9)).await;
+    assert_eq!(bench.health("cp1"), Some(Health::Down));
+    assert!(bench.report("cp1").unwrap().held);
+    assert_eq!(bench.report("cp2").unwrap().share, 100);
+    assert_eq!(bench.report("cp2").unwrap().past, Past::default());
+    bench.pass(Duration::from_secs(3)).await;
+    assert_eq!(bench.health("cp1"), Some(Health::Up));
+    assert_eq!(bench.report("cp1").unwrap().past.hold, Duration::from_secs(10));
 }
