@@ -95,6 +95,8 @@ pub struct Plan {
     pub lb_nodes: usize,
     pub backends: usize,
     pub pass: Pass,
+    /// Whether what an XDP program has no room for waits in a queue instead of being dropped.
+    pub queues: bool,
     /// Fixed names (`fairlead-client` …) and directory, and it outlives the process; or unique ones.
     pub persistent: Option<PathBuf>,
 }
@@ -107,6 +109,7 @@ impl Default for Plan {
             lb_nodes: 1,
             backends: 3,
             pass: Pass::Everywhere,
+            queues: false,
             persistent: None,
         }
     }

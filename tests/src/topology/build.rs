@@ -150,9 +150,10 @@ impl<'a> Builder<'a> {
             Pass::TowardsLbs => far_end.starts_with("lb"),
             Pass::Nowhere => false,
         };
-        if is_wanted && self.plan.pass == Pass::TowardsLbs {
-            let queue = ["qdisc", "add", "dev", far_end, "root", "pfifo", "limit", QUEUE];
-            fabric.run("tc", queue)?;
+        if self.plan.queues {
+            let queue = |end| ["qdisc", "add", "dev", end, "root", "pfifo", "limit", QUEUE];
+            fabric.run("tc", queue(far_end))?;
+            netns.run("tc", queue(interface))?;
         }
         if is_wanted {
             let _inside = fabric.enter()?;

@@ -15,12 +15,12 @@ use lb_tests::keepalived::{self, Keepalived};
 use lb_tests::load::{Load, Pace, Running, Talk};
 use lb_tests::server_thread::ServerThread;
 use lb_tests::steady::Steady;
-use lb_tests::topology::{API_PORT, Pass, Plan, Topology};
+use lb_tests::topology::{API_PORT, Plan, Topology};
 use serde::Serialize;
 
 use super::lab::fairlead::{self, Settings};
 use super::lab::haproxy::Haproxy;
-use super::lab::{self, Service};
+use super::lab::{self, Fabric, Service};
 use super::peer::Peer;
 use super::progress::Progress;
 
@@ -84,8 +84,7 @@ pub(super) fn run(binary: &Path, watch: Duration, progress: &Progress) -> Result
     let mut outages = Vec::new();
     for peer in [Peer::Haproxy, Peer::FairleadNat] {
         progress.part(&format!("fail-over: {}", peer.label()))?;
-        let pass = if peer.is_fairlead() { Pass::TowardsLbs } else { Pass::Nowhere };
-        let lab = Topology::build(&Plan { lb_nodes: 2, pass, ..Plan::default() })?;
+        let lab = Topology::build(&Plan { lb_nodes: 2, ..Fabric::Bare.plan(peer) })?;
         let found = Play::start(peer, &lab, binary).and_then(|play| play.run(watch, progress));
         outages.extend(found.with_context(|| format!("fail-over of {}", peer.label()))?);
     }

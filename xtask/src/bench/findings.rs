@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::failover::Outage;
 use super::goals::{self, Comparison};
 use super::growth::Grown;
+use super::lab::Fabric;
 use super::machine::Machine;
 use super::memory::Memory;
 use super::metric::Metric;
@@ -26,6 +27,7 @@ pub(crate) struct Findings {
     pub(crate) started: u64,
     pub(crate) seconds: f64,
     pub(crate) quick: bool,
+    pub(crate) fabric: Fabric,
     /// Requests each second under which loaded latency was measured, of every peer.
     pub(crate) loaded_rate: u32,
     /// Those that were to be measured, in order.
@@ -95,6 +97,7 @@ impl Findings {
             "rounds": self.samples.rounds(),
             "machine": self.machine,
             "versions": self.versions,
+            "fabric": self.fabric,
             "loaded_rate": self.loaded_rate,
             "peers": self.peers.iter().map(|peer| self.peer(*peer)).collect::<Vec<_>>(),
             "unavailable": self.unavailable,

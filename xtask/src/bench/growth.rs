@@ -8,12 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::controller::Controller;
 use lb_tests::http;
-use lb_tests::topology::{Pass, Plan, Topology};
+use lb_tests::topology::Topology;
 use serde::Serialize;
 
 use super::lab::fairlead::{self, Settings};
 use super::lab::haproxy::Haproxy;
-use super::lab::{self, Service};
+use super::lab::{self, Fabric, Service};
 use super::memory;
 use super::peer::Peer;
 use super::progress::Progress;
@@ -72,8 +72,7 @@ pub(super) fn run(
     let sizes: Vec<Size> = SIZES.into_iter().step_by(if few { 2 } else { 1 }).collect();
     let mut grown = Vec::new();
     for peer in [Peer::Haproxy, Peer::FairleadNat] {
-        let pass = if peer.is_fairlead() { Pass::TowardsLbs } else { Pass::Nowhere };
-        let lab = Topology::build(&Plan { pass, ..Plan::default() })?;
+        let lab = Topology::build(&Fabric::Bare.plan(peer))?;
         let ports = format!("{FIRST_PORT}-{}", FIRST_PORT + PORTS - 1);
         let servers = lab.backends.iter().map(|host| lab::start_web_at(&lab, host, &ports));
         let _servers: Vec<_> = servers.collect::<Result<_>>()?;

@@ -39,6 +39,7 @@ use lb_tests::topology;
 
 use self::effort::Effort;
 use self::findings::Findings;
+use self::lab::Fabric;
 use self::machine::Machine;
 use self::peer::Peer;
 use self::progress::Progress;
@@ -85,6 +86,9 @@ struct Options {
     /// How many rounds
     #[arg(long)]
     rounds: Option<usize>,
+    /// What runs at the bridge's ends of all links in the rounds
+    #[arg(long, value_enum, default_value_t)]
+    fabric: Fabric,
     /// The controller to run, instead of building it
     #[arg(long, value_name = "PATH")]
     fairlead: Option<PathBuf>,
@@ -155,6 +159,7 @@ fn compare(options: &Options) -> Result<()> {
         started: SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs(),
         quick: options.quick,
         peers: options.peers(),
+        fabric: options.fabric,
         ..Findings::default()
     };
     if !machine::has_ipvs() {
@@ -177,13 +182,15 @@ fn measure(
         traffic::run(findings, effort, binary, progress)?;
     }
     let quick = effort.rounds < Effort::FULL.rounds;
-    let parts: [(Part, Duration, Measure); 4] = [
-        (Part::Ns, Duration::from_secs(20), measure_ns),
-        (Part::Packets, Duration::from_secs(10), measure_packets),
-        (Part::Failover, Duration::from_secs(40), measure_failover),
-        (Part::Growth, Duration::from_secs(60), measure_growth),
+    // With the seconds that each takes at most, in a quick run and else.
+    let parts: [(Part, [u64; 2], Measure); 4] = [
+        (Part::Packets, [6, 15], measure_packets),
+        (Part::Ns, [25, 90], measure_ns),
+        (Part::Failover, [45, 50], measure_failover),
+        (Part::Growth, [90, 90], measure_growth),
     ];
-    for (part, least, measure) in parts {
+    for (part, [short, long], measure) in parts {
+        let least = Duration::from_secs(if quick { short } else { long });
         // What is asked for by name is measured, however short the run.
         let is_wanted = options.only.contains(&part) || (options.has(part) && !options.least);
         let is_left_out = quick && options.only.is_empty() && part == Part::Growth;

@@ -10,12 +10,12 @@ use lb_tests::bpf::{Program, XDP_TX};
 use lb_tests::live::{self, Segments, XDP_DROP};
 use lb_tests::netns::Netns;
 use lb_tests::packet::Mac;
-use lb_tests::topology::{API_PORT, Pass, Plan, Topology};
-use lb_tests::xdp_pass::Attached;
+use lb_tests::topology::{API_PORT, Plan, Topology};
+use lb_tests::xdp_pass::{Attached, XdpPass};
 use serde::Serialize;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::lab::{self, Standing};
+use super::lab::{self, Fabric, Standing};
 use super::peer::Peer;
 use super::progress::Progress;
 use super::stats::Summary;
@@ -33,10 +33,12 @@ enum Does {
     Reflect,
     BalanceOne,
     BalanceMany,
+    Nftables,
 }
 
 impl Does {
-    const ALL: [Self; 4] = [Self::Drop, Self::Reflect, Self::BalanceOne, Self::BalanceMany];
+    const ALL: [Self; 5] =
+        [Self::Drop, Self::Reflect, Self::BalanceOne, Self::BalanceMany, Self::Nftables];
 
     const fn label(self) -> &'static str {
         match self {
@@ -44,13 +46,14 @@ impl Does {
             Self::Reflect => "send all back (XDP_TX)",
             Self::BalanceOne => "Fairlead nat, 1 flow",
             Self::BalanceMany => "Fairlead nat, 1,024 flows",
+            Self::Nftables => "nftables, 1 flow",
         }
     }
 
     const fn flows(self) -> u16 {
         match self {
             Self::BalanceMany => FLOWS,
-            Self::Drop | Self::Reflect | Self::BalanceOne => 1,
+            Self::Drop | Self::Reflect | Self::BalanceOne | Self::Nftables => 1,
         }
     }
 }
@@ -70,14 +73,19 @@ pub(super) fn run(
     span: Duration,
     progress: &Progress,
 ) -> Result<Vec<Packets>> {
-    let bare = Topology::build(&Plan { backends: 0, pass: Pass::TowardsLbs, ..Plan::default() })?;
-    let balanced = lab::build(Peer::FairleadNat)?;
+    // Towards the LB alone, so that its link is the last one.
+    let plan = Fabric::Bare.plan(Peer::FairleadNat);
+    let bare = Topology::build(&Plan { backends: 0, ..plan })?;
+    let balanced = lab::build(Peer::FairleadNat, Fabric::Bare)?;
     let _standing = Standing::start(Peer::FairleadNat, &balanced, binary)?;
-    let _flows = open(&balanced)?;
+    let kernel = lab::build(Peer::Nftables, Fabric::Bare)?;
+    let _standing_kernel = Standing::start(Peer::Nftables, &kernel, binary)?;
+    let _flows = [open(&balanced)?, open(&kernel)?];
     let sink = live::drop_marked().context("loading a sink")?;
     for lab in [&bare, &balanced] {
         lab.attached().last().context("no program on the LB's link")?.replace(&sink)?;
     }
+    let _attached = receive(&kernel, &sink)?;
     let mut rates = Does::ALL.map(|does| (does, Vec::new()));
     for _ in 0..rounds {
         for (does, rates) in &mut rates {
@@ -86,6 +94,7 @@ pub(super) fn run(
                 Does::Drop => alone(&bare, &XDP_DROP, *does, span)?,
                 Does::Reflect => alone(&bare, &XDP_TX, *does, span)?,
                 Does::BalanceOne | Does::BalanceMany => rate(&balanced, *does, span)?,
+                Does::Nftables => rate(&kernel, *does, span)?,
             });
         }
     }
@@ -94,6 +103,20 @@ pub(super) fn run(
         Some(Packets { program: does.label(), flows: does.flows(), millions_s })
     });
     Ok(all.collect())
+}
+
+/// Has a node without XDP take frames that are redirected to it, and its link drop what it makes of them.
+fn receive(lab: &Topology, sink: &Program) -> Result<[Attached; 2]> {
+    let netns = &lab.lbs.first().context("a lab without an LB node")?.host.netns;
+    // The segments are of known flows, but their sequence numbers are not.
+    netns.sysctl("netfilter/nf_conntrack_tcp_be_liberal", "1")?;
+    let pass = XdpPass::load()?;
+    let node = {
+        let _inside = netns.enter()?;
+        pass.attach("eth0")?
+    };
+    let _inside = lab.fabric.enter()?;
+    Ok([node, Attached::new(sink, "lb1")?])
 }
 
 /// Of a node that runs one of the bare programs.
@@ -119,7 +142,9 @@ fn rate(lab: &Topology, does: Does, span: Duration) -> Result<f64> {
     };
     let (netns, interface) = match does {
         Does::Drop => (&node.host.netns, "eth0"),
-        Does::Reflect | Does::BalanceOne | Does::BalanceMany => (&lab.fabric, "lb1"),
+        Does::Reflect | Does::BalanceOne | Does::BalanceMany | Does::Nftables => {
+            (&lab.fabric, "lb1")
+        }
     };
     let before = received(netns, interface)?;
     let sent = segments.send(&lab.fabric, "lb1", span)?;

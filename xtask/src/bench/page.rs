@@ -6,6 +6,7 @@ use anyhow::Result;
 
 use super::chart::{self, Bar, Line, Words};
 use super::findings::Findings;
+use super::lab::Fabric;
 use super::metric::Metric;
 use super::number::show;
 use super::peer::Peer;
@@ -60,6 +61,11 @@ fn head(findings: &Findings, page: &mut String) -> Result<()> {
          counts is how they compare, not how fast they are.</p>",
         findings.machine.busy_before * 100.0
     )?;
+    let fabric = match findings.fabric {
+        Fabric::Alike => "at every link, for every peer",
+        Fabric::Bare => "only where the balancer sends by XDP",
+    };
+    writeln!(page, "<p>XDP_PASS at the bridge's end: {fabric}.</p>")?;
     page.push_str("<ul>\n");
     for peer in &findings.peers {
         let (color, label, about) = (hex(*peer), peer.label(), peer.about());

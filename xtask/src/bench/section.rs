@@ -118,7 +118,7 @@ fn outages(findings: &Findings) -> Section {
             "failed",
             "longest gap, ms",
             "slowest connect, ms",
-            "broken",
+            "open ones lost",
         ],
         rows: findings.outages.iter().map(row).collect(),
     }

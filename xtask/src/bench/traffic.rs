@@ -31,7 +31,7 @@ pub(super) fn run(
     let mut labs: Vec<(Peer, Topology)> = Vec::new();
     for peer in findings.peers.clone() {
         progress.part(&format!("building the lab of {}", peer.label()))?;
-        labs.push((peer, lab::build(peer)?));
+        labs.push((peer, lab::build(peer, findings.fabric)?));
     }
     let mut standings = Vec::new();
     for (peer, lab) in &labs {

@@ -11,11 +11,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result};
+use clap::ValueEnum;
 use lb_tests::bulk::BulkServer;
 use lb_tests::command::Process;
 use lb_tests::controller::Controller;
 use lb_tests::topology::{API_PORT, Backends, Gateway, Host, Pass, Plan, Topology};
 use lb_tests::transfer::TransferServer;
+use serde::Serialize;
 
 use self::fairlead::Settings;
 use self::haproxy::Haproxy;
@@ -60,16 +62,38 @@ struct Servers {
     _hashed: TransferServer,
 }
 
+/// What runs at the bridge's ends of the links. A frame that XDP sends into a link is lost unless there is an XDP
+/// program at its other end; and what a kernel sends there is copied.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Fabric {
+    /// XDP_PASS at every end, for every peer
+    #[default]
+    Alike,
+    /// XDP_PASS at the balancer's link of those that send by XDP, nothing anywhere else
+    Bare,
+}
+
+impl Fabric {
+    /// For a peer's lab.
+    pub(crate) fn plan(self, peer: Peer) -> Plan {
+        let pass = match self {
+            Self::Alike => Pass::Everywhere,
+            Self::Bare if peer.is_fairlead() => Pass::TowardsLbs,
+            Self::Bare => Pass::Nowhere,
+        };
+        Plan { pass, queues: true, ..Plan::default() }
+    }
+}
+
 /// The namespaces for a peer; nothing runs.
-pub(crate) fn build(peer: Peer) -> Result<Topology> {
+pub(crate) fn build(peer: Peer, fabric: Fabric) -> Result<Topology> {
     let backends_are = match peer {
         Peer::Direct | Peer::Haproxy | Peer::Nftables | Peer::FairleadNat => Backends::Neighbours,
         Peer::FairleadDnat => Backends::Behind(Gateway::Vip),
         Peer::FairleadDsr => Backends::HoldVips,
     };
-    // Whoever does not send by XDP is spared the copies that it brings to a veth.
-    let pass = if peer.is_fairlead() { Pass::TowardsLbs } else { Pass::Nowhere };
-    let lab = Topology::build(&Plan { backends_are, pass, ..Plan::default() })
+    let lab = Topology::build(&Plan { backends_are, ..fabric.plan(peer) })
         .with_context(|| format!("building the lab of {}", peer.label()))?;
     for host in lab.backends.iter().chain([&lab.client]) {
         prepare(host)?;
