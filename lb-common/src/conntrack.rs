@@ -48,6 +48,8 @@ pub mod flag {
     pub const PEER_RST: u32 = 1 << 9;
     /// Of a reply half: the backend refused the SYN, and the client was not told.
     pub const REFUSED: u32 = 1 << 10;
+    /// Known from a peer only: no segment of this direction has come by since, what it sent is behind.
+    pub const REPLICA: u32 = 1 << 16;
     /// Any of these: the flow is closing or closed.
     pub const CLOSING: u32 = FIN | RST | PEER_FIN | PEER_RST;
 }
@@ -236,15 +238,14 @@ impl<A> FlowHalf<A> {
     pub fn close(&mut self, peer: &mut Self, segment: &Segment, now: Ticks) {
         self.last_seen = now;
         if segment.has(tcp::RST) {
-            let expected = segment.seq == peer.ack || segment.seq == self.seq_end;
+            let expected = segment.seq == peer.ack || self.ends_near(segment);
             if expected || !self.has(flag::CONFIRMED) {
                 self.set(flag::RST);
                 peer.set(flag::PEER_RST);
             }
             return;
         }
-        let distance = segment.seq.wrapping_sub(self.seq_end) as i32;
-        if distance.unsigned_abs() > FIN_WINDOW {
+        if self.distance(segment) > FIN_WINDOW {
             return;
         }
         if !self.has(flag::FIN) {
@@ -262,17 +263,40 @@ impl<A> FlowHalf<A> {
     pub fn close_alone(&mut self, segment: &Segment, now: Ticks) {
         self.last_seen = now;
         if segment.has(tcp::RST) {
-            if segment.seq == self.seq_end {
+            if self.ends_near(segment) {
                 self.set(flag::RST);
             }
             return;
         }
-        let distance = segment.seq.wrapping_sub(self.seq_end) as i32;
-        if distance.unsigned_abs() <= FIN_WINDOW {
+        if self.distance(segment) <= FIN_WINDOW {
             self.fin_end = segment.end();
             self.set(flag::FIN);
             self.advance(segment, now);
         }
+    }
+
+    /// A RST fits at the end of what was sent; of a flow that a peer told of, near it.
+    #[inline(always)]
+    const fn ends_near(&self, segment: &Segment) -> bool {
+        let allowed = if self.has(flag::REPLICA) { FIN_WINDOW } else { 0 };
+        self.distance(segment) <= allowed
+    }
+
+    /// From the end of what was seen to a segment, either way.
+    #[inline(always)]
+    const fn distance(&self, segment: &Segment) -> u32 {
+        (segment.seq.wrapping_sub(self.seq_end) as i32).unsigned_abs()
+    }
+
+    /// Progress starts anew with this direction's first segment since a peer told of the flow: what the
+    /// peer knew may be gigabytes behind. Neither a SYN nor a RST says where a connection is.
+    #[inline(always)]
+    pub fn resume(&mut self, segment: &Segment) {
+        self.seq_end = segment.seq;
+        if segment.has(tcp::ACK) {
+            self.ack = segment.ack;
+        }
+        self.clear(flag::REPLICA);
     }
 
     /// The sender of a RST goes on sending: it was not its RST.

@@ -12,6 +12,7 @@ pub mod backend;
 pub mod checksum;
 pub mod conntrack;
 pub mod counters;
+pub mod event;
 pub mod filter;
 pub mod flow;
 pub mod lease;
@@ -47,7 +48,11 @@ pub mod map {
     pub const VIPS: &str = "VIPS";
     pub const WAYS_CHANGED: &str = "WAYS_CHANGED";
 
-    /// All of them. The controller pins each under its name.
+    /// What the program tells of flows, and whether it is to: each program has its own, which nobody adopts.
+    pub const FLOW_EVENTS: &str = "FLOW_EVENTS";
+    pub const FLOW_REPORT: &str = "FLOW_REPORT";
+
+    /// All others. The controller pins each under its name.
     pub const ALL: [&str; 22] = [
         ALLOWED,
         BACKENDS,

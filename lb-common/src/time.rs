@@ -40,6 +40,12 @@ impl Ticks {
         if (self.0.wrapping_sub(other.0) as i32) < 0 { other } else { self }
     }
 
+    /// Earlier than `other`.
+    #[inline(always)]
+    pub const fn is_before(self, other: Self) -> bool {
+        (self.0.wrapping_sub(other.0) as i32) < 0
+    }
+
     /// The moment so many ticks before.
     #[must_use]
     pub const fn minus(self, ticks: u32) -> Self {

@@ -23,7 +23,7 @@ pub(crate) use look_after::needs_check;
 pub(crate) use refused::hold_back_refusal;
 
 use confirm::handshake;
-use look_after::{look_after_reply, look_after_way};
+use look_after::{look_after_reply, look_after_way, resume_reply, resume_request};
 
 /// How often a flow is looked after at most.
 const CHECK_INTERVAL: u32 = Ticks::in_ns(1_000_000_000);
@@ -128,6 +128,9 @@ pub(crate) fn request<A: Family>(
     // The reference in `found` is the only one in use here: `half` reborrows the map's memory.
     let half = reborrow(found);
     let segment = &packet.segment;
+    if half.has(flag::REPLICA) && !segment.has(tcp::SYN | tcp::RST) {
+        resume_request(key, found.map, half, packet, now);
+    }
     if segment.is_control() || half.has(flag::RST) || half.is_alone() {
         control(found.map, half, segment, now);
         return Ok(());
@@ -148,6 +151,9 @@ pub(crate) fn request<A: Family>(
 pub(crate) fn reply<A: Family>(found: &Found<A>, packet: &Packet<A>, now: Now) {
     let half = reborrow(found);
     let segment = &packet.segment;
+    if half.has(flag::REPLICA) && !segment.has(tcp::SYN | tcp::RST) {
+        resume_reply(half, segment);
+    }
     if segment.is_control() || half.has(flag::RST) {
         control(found.map, half, segment, now);
     } else if found.map == FlowMap::Established {
@@ -189,6 +195,7 @@ fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, n
     let Some(peer) = A::flow_in(map, &half.translation.peer_key()) else {
         return;
     };
+    let before = half.flags & flag::CLOSING;
     if segment.has(tcp::FIN | tcp::RST) {
         let unanswered = flag::ORIGINAL | flag::SYN | flag::MID_STREAM | flag::RST;
         let silent = !half.has(unanswered);
@@ -200,18 +207,32 @@ fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, n
         half.revive(peer);
         half.advance(segment, now.ticks);
     }
+    if map == FlowMap::Established && half.flags & flag::CLOSING != before {
+        if half.is_original() {
+            maps::tell(half, peer);
+        } else {
+            maps::tell(peer, half);
+        }
+    }
 }
 
 /// A client's segment of a flow of `dsr`, which has one half.
 #[inline(always)]
 fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now: Now) {
+    let before = half.flags & flag::CLOSING;
+    let promoted = map == FlowMap::HalfOpen && continues(half, segment);
     if segment.has(tcp::FIN | tcp::RST) {
         half.close_alone(segment, now.ticks);
+    } else {
+        half.clear(flag::RST);
+        half.advance(segment, now.ticks);
+    }
+    if map == FlowMap::Established && half.flags & flag::CLOSING != before {
+        maps::tell(half, half);
+    }
+    if segment.has(tcp::FIN | tcp::RST) {
         return;
     }
-    let promoted = map == FlowMap::HalfOpen && continues(half, segment);
-    half.clear(flag::RST);
-    half.advance(segment, now.ticks);
     half.checked = now.ticks;
     if promoted {
         // A SYN acknowledges nothing, so that there was nothing to go forward from.
@@ -221,6 +242,7 @@ fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now
         // Where there is no room the half-open map serves as well, for as long as it has room.
         if A::replace(FlowMap::Established, &key, half).is_ok() {
             half.set(flag::PROMOTED);
+            maps::tell(half, half);
         }
         maps::count_connection(half.backend);
     }

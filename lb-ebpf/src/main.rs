@@ -119,7 +119,7 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
     let now = clock::now();
     forward::check_lease(u32::from(half.vip), now)?;
     expired::check(&packet, half.is_alone())?;
-    if packet.segment.is_control() || half.has(flag::RST) {
+    if packet.segment.is_control() || half.has(flag::RST | flag::REPLICA) {
         return Err(TRACK);
     }
     if conntrack::is_check_due(half, now) && conntrack::needs_check(half, &packet, now) {
@@ -227,6 +227,9 @@ fn reply<A: Family>(
         }
     } else {
         conntrack::reply(&found, packet, now);
+    }
+    if !found.half.next_hop.is_known() {
+        return Err(Verdict::Drop(DropReason::NoNextHop).into());
     }
     Ok(forward_reply(packet, found.half))
 }

@@ -14,6 +14,7 @@ use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters, BackendId, SIGNAL_RING, Signal};
 use lb_common::conntrack::FlowHalf;
 use lb_common::counters::COUNTERS as COUNTER_COUNT;
+use lb_common::event::{FLOW_RING, FlowEvent, FlowReport};
 use lb_common::filter::Filters;
 use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
@@ -24,11 +25,13 @@ use lb_common::{MAX_SERVICES, MAX_VIPS, selection};
 
 mod count;
 mod flows;
+mod report;
 
 pub(crate) use count::{
     count, count_connection, count_flow, count_traffic, signal, time_exceeded_is_due,
 };
 pub(crate) use flows::{Choice, FlowMap, FlowMaps, Found, Scratch};
+pub(crate) use report::tell;
 
 /// 2 × 131,072 flows × (16 + 64 bytes and the kernel's 48) = 34 MB.
 #[btf_map]
@@ -94,6 +97,13 @@ static SOURCES: LruHashMap<SourceKey, u64, { MAX_SOURCES as usize }> = LruHashMa
 /// What the controller is told of backends.
 #[btf_map]
 static SIGNALS: RingBuf<Signal, { SIGNAL_RING as usize }> = RingBuf::new();
+
+/// What the controller tells a peer of flows.
+#[btf_map]
+static FLOW_EVENTS: RingBuf<FlowEvent, { FLOW_RING as usize }> = RingBuf::new();
+/// Whether it does.
+#[btf_map]
+static FLOW_REPORT: PerCpuArray<FlowReport, 1> = PerCpuArray::new();
 
 /// A selection table: length, then slots. The real ones have the size they need.
 type Table = Array<u32, { selection::MAX_SLOTS as usize + 1 }, { BPF_F_INNER_MAP as usize }>;

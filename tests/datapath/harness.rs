@@ -18,6 +18,7 @@ mod flows;
 mod frames;
 mod names;
 mod pool;
+mod sync;
 mod world;
 
 pub(crate) use self::connection::{Connection, IRS, ISS, from_client, rst_to, syn};

@@ -56,6 +56,7 @@ fn promote<A: Family>(
     original.set(flag::PROMOTED);
     reply.set(flag::PROMOTED);
     maps::count_connection(original.backend);
+    maps::tell(original, reply);
     Ok(())
 }
 

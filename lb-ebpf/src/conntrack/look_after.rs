@@ -1,7 +1,7 @@
 //! Whether a flow in use still finds its way: at most once a second in each direction, and only if
 //! something says that it may not.
 
-use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::conntrack::{FlowHalf, Segment, flag};
 use lb_common::flow::FlowKey;
 use lb_common::nat::Kind;
 
@@ -90,4 +90,32 @@ pub(super) fn look_after_way<A: Family>(half: &mut FlowHalf<A>) -> bool {
         half.next_hop = *next_hop;
     }
     changed
+}
+
+/// A client's first segment since a peer told of its flow.
+#[inline(always)]
+pub(super) fn resume_request<A: Family>(
+    key: &FlowKey<A>,
+    map: FlowMap,
+    half: &mut FlowHalf<A>,
+    packet: &Packet<A>,
+    now: Now,
+) {
+    half.resume(&packet.segment);
+    half.checked = now.ticks;
+    if half.is_alone() {
+        half.next_hop = packet.came_from(maps::link_id(packet.ingress));
+    } else {
+        look_after_reply(key, map, half, packet, now);
+    }
+}
+
+/// Likewise a backend's. As long as there is no way to the client each of its segments is looked at:
+/// the client's next one tells.
+#[inline(always)]
+pub(super) fn resume_reply<A: Family>(half: &mut FlowHalf<A>, segment: &Segment) {
+    look_after_way(half);
+    if half.next_hop.is_known() {
+        half.resume(segment);
+    }
 }

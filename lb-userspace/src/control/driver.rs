@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use anyhow::{Context as _, bail};
-use lb_common::backend::State;
+use lb_common::backend::{Backend, BackendId, State};
+use lb_common::time::Ticks;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, View};
+use super::disowned::Disowned;
 use super::doubt::Doubts;
 use super::elections::{Elections, Facts};
 use super::give_up::GiveUp;
@@ -26,7 +28,9 @@ use super::standing::{self, Standing};
 use crate::admin::model::{self, Status};
 use crate::config::Config;
 use crate::datapath::Datapath;
+use crate::datapath::replica::SharedPlaces;
 use crate::datapath::stale::{Flow, Search};
+use crate::datapath::sweep::elsewhere::Elsewhere;
 use crate::datapath::sweep::{Census, Sweep};
 use crate::events::Events;
 use crate::health::{BackendKey, HealthMonitor, HealthTable, Target};
@@ -34,9 +38,12 @@ use crate::netlink::Netlink;
 use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::{Resolution, Snapshot};
 use crate::overrides::Overrides;
+use crate::sync::placement::Places;
+use crate::sync::record::FlowId;
 use crate::vips::Vips;
 
 mod adopt;
+mod disown;
 mod doubt;
 mod flows;
 mod idle;
@@ -81,7 +88,14 @@ pub struct Controller {
     sweep: Sweep,
     doubts: Doubts,
     idle: IdleReset<Flow>,
+    disowned: Disowned<FlowId>,
     search: Search,
+    /// What the thread that keeps a peer's flows finds them a place by.
+    pub places: SharedPlaces,
+    elsewhere: Elsewhere,
+    /// VIPs of whose flows a peer tells.
+    told: BTreeSet<IpAddr>,
+    standings_noted: Ticks,
     frames: FrameSocket,
     links: Links,
     census: Census,
@@ -130,7 +144,12 @@ impl Controller {
             sweep: Sweep::default(),
             doubts: Doubts::default(),
             idle: IdleReset::new(RandomState::new().build_hasher().finish()),
+            disowned: Disowned::new(now()),
             search: Search::default(),
+            places: SharedPlaces::default(),
+            elsewhere: Elsewhere::default(),
+            told: BTreeSet::new(),
+            standings_noted: Ticks::default(),
             frames: FrameSocket::open().context("opening a socket for frames")?,
             links,
             before: everything(&installed),
@@ -231,6 +250,10 @@ impl Controller {
         // Flows of a backend that was just selected are in no complete pass: until two have passed since
         // it left its table, they may be there.
         self.census.referenced.extend(self.installed.tables.values().flatten());
+        if self.datapath.maps.removals.is_wanted() {
+            // A peer's flows may have come to any of them since.
+            self.census.referenced.extend(placed(&self.installed));
+        }
         self.installed.referenced =
             self.census.referenced.union(&self.before.referenced).copied().collect();
         self.installed.replying =
@@ -250,6 +273,7 @@ impl Controller {
             self.leased = Some(self.installed.vips.clone());
         }
         self.last_up = desired::last_up_after(&desired, &self.last_up, now());
+        self.places.set(Places::of(&self.installed));
         self.tell_changes(&desired);
         self.note_changes(&desired);
         self.desired = desired;
@@ -332,6 +356,13 @@ impl Controller {
     pub fn configuration_loaded(&mut self, at: String) {
         self.status.configuration.loaded = at;
     }
+}
+
+/// Backends that a peer's flows find a place with.
+fn placed(installed: &Installed) -> impl Iterator<Item = BackendId> {
+    let is_used = |backend: &Backend| State::from_u8(backend.state) != Some(State::Removed);
+    let backends = installed.backends.iter().filter(move |(_, backend)| is_used(backend));
+    backends.map(|(id, _)| *id)
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver: the clock of what it remembers")]

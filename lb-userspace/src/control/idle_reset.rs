@@ -25,7 +25,7 @@ pub const ROUND: usize = 8192;
 const BURST: u32 = 100;
 /// Between two slices of a search, and between two lots of clients.
 const SEARCH_INTERVAL: Duration = Duration::from_millis(2);
-const TELL_INTERVAL: Duration = Duration::from_millis(10);
+pub(super) const TELL_INTERVAL: Duration = Duration::from_millis(10);
 
 /// What happens to the machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -165,7 +165,7 @@ impl<F> IdleReset<F> {
 }
 
 /// How many clients may be told since `last`, which goes on by as much.
-fn due(last: &mut Instant, now: Instant) -> usize {
+pub(super) fn due(last: &mut Instant, now: Instant) -> usize {
     let each = Duration::from_secs(1) / RATE;
     let elapsed = now.saturating_duration_since(*last);
     let due = u32::try_from(elapsed.as_nanos() / each.as_nanos()).unwrap_or(u32::MAX);

@@ -12,6 +12,7 @@
 //! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
 
 pub mod desired;
+pub mod disowned;
 pub mod doubt;
 pub mod driver;
 pub mod elections;

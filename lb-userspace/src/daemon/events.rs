@@ -126,6 +126,10 @@ impl Loop<'_> {
                     let told = self.controller.tell_idle(Instant::now().into_std(), monotonic());
                     report("telling idle clients", told);
                 }
+                () = until(self.controller.disowned_deadline()) => {
+                    let ended = self.controller.end_disowned(Instant::now().into_std(), monotonic());
+                    report("ending flows that another node ended", ended);
+                }
                 _ = status.tick() => self.each_second(),
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
             }

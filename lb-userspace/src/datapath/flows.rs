@@ -4,8 +4,7 @@
 //! slices of a few thousand halves; whoever comes or goes meanwhile may be missed.
 
 use std::io;
-use std::marker::PhantomData;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Pod;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
@@ -13,15 +12,17 @@ use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 
 use super::maps::{FlowMaps, Maps};
-use super::now;
+use super::removals::Removals;
 use super::stale::{Flow, Found};
 use super::sweep::{Family, rules};
-use super::sys::{self, Progress, Walk};
 use crate::control::flows::Facts;
 use crate::control::trace::FlowMap;
+use crate::sync::placement;
+use crate::sync::record::FlowId;
 
-/// Halves read at a time.
-const SLICE: usize = 4096;
+mod reader;
+
+pub(super) use reader::{Reader, Seen, Visit};
 
 /// A flow, and what to remove it by.
 #[derive(Clone, Copy, Debug)]
@@ -45,100 +46,54 @@ pub struct FlowReader {
     v4: Reader<Ipv4Be>,
     v6: Reader<Ipv6Be>,
     second: bool,
-}
-
-struct Reader<A> {
-    established: OwnedFd,
-    half_open: OwnedFd,
-    walk: Walk,
-    in_half_open: bool,
-    family: PhantomData<A>,
+    removals: Removals,
 }
 
 impl FlowReader {
     /// Goes on working after `maps` are gone.
     pub fn new(maps: &Maps) -> io::Result<Self> {
-        Ok(Self { v4: Reader::new(maps)?, v6: Reader::new(maps)?, second: false })
+        let removals = maps.removals.clone();
+        Ok(Self { v4: Reader::new(maps)?, v6: Reader::new(maps)?, second: false, removals })
     }
 }
 
 impl FlowSource for FlowReader {
     fn slice(&mut self, records: &mut Vec<Record>) -> io::Result<bool> {
         if self.second {
-            return self.v6.slice(|facts, found| {
-                records.push(Record { facts, flow: Flow::V6(found) });
-            });
+            return self.v6.slice(records);
         }
-        self.second =
-            self.v4.slice(|facts, found| records.push(Record { facts, flow: Flow::V4(found) }))?;
+        self.second = self.v4.slice(records)?;
         Ok(false)
     }
 
     fn remove(&self, flow: &Flow, unused: bool) -> io::Result<bool> {
-        match flow {
+        let removed = match flow {
             Flow::V4(found) => self.v4.maps().remove(found, unused),
             Flow::V6(found) => self.v6.maps().remove(found, unused),
-        }
+        };
+        self.removals.push(|| flow.id());
+        removed
     }
 }
 
-impl<A: Family> Reader<A>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
-    fn new(maps: &Maps) -> io::Result<Self> {
-        let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
-        Ok(Self {
-            established: established.fd().as_fd().try_clone_to_owned()?,
-            half_open: half_open.fd().as_fd().try_clone_to_owned()?,
-            walk: Walk::new(size_of::<FlowKey<A>>(), size_of::<FlowHalf<A>>(), SLICE),
-            in_half_open: false,
-            family: PhantomData,
-        })
+impl Visit<Ipv4Be> for Vec<Record> {
+    fn wants(&mut self, _: &FlowKey<Ipv4Be>, _: &FlowHalf<Ipv4Be>) -> bool {
+        true
     }
 
-    fn maps(&self) -> Halves<'_> {
-        Halves { established: self.established.as_fd(), half_open: self.half_open.as_fd() }
-    }
-
-    fn slice(&mut self, mut each: impl FnMut(Facts, Found<A>)) -> io::Result<bool> {
-        let now = now::ticks();
-        let half_open = self.in_half_open;
-        let map = if half_open { self.half_open.as_fd() } else { self.established.as_fd() };
-        let progress = self.walk.slice(map, |key, half| {
-            if let (Some(key), Some(half)) =
-                (sys::from_bytes::<FlowKey<A>>(key), sys::from_bytes::<FlowHalf<A>>(half))
-                && half.is_original()
-                && !half.has(flag::PROMOTED)
-            {
-                let reply = reply_of(map, &key, &half)?;
-                let facts = Facts::of(&key, &half, reply.as_ref(), half_open, now);
-                each(facts, Found { key, half });
-            }
-            Ok(())
-        })?;
-        if progress == Progress::Complete {
-            self.in_half_open = !half_open;
-        }
-        Ok(progress == Progress::Complete && half_open)
+    fn see(&mut self, seen: Seen<Ipv4Be>) {
+        self.push(Record { facts: seen.facts(), flow: Flow::V4(seen.found) });
     }
 }
 
-fn reply_of<A: Family>(
-    map: BorrowedFd<'_>,
-    key: &FlowKey<A>,
-    half: &FlowHalf<A>,
-) -> io::Result<Option<FlowHalf<A>>>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
-    if half.is_alone() {
-        return Ok(None);
+impl Visit<Ipv6Be> for Vec<Record> {
+    fn wants(&mut self, _: &FlowKey<Ipv6Be>, _: &FlowHalf<Ipv6Be>) -> bool {
+        true
     }
-    let reply: Option<FlowHalf<A>> = rules::find(map, &half.translation.peer_key())?;
-    Ok(reply.filter(|reply| reply.translation.answers(key)))
+
+    fn see(&mut self, seen: Seen<Ipv6Be>) {
+        self.push(Record { facts: seen.facts(), flow: Flow::V6(seen.found) });
+    }
 }
 
 /// The maps of a family.
@@ -177,8 +132,9 @@ impl Halves<'_> {
 /// The same flow, which may have gone on. A later one with its addresses and ports has none of the
 /// flags that its end had.
 fn is_it<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>, unused: bool) -> bool {
-    // What a segment after a RST clears, and what is left of a guess that was right.
-    let stay = half.flags & !(flag::RST | flag::PEER_RST | flag::MID_STREAM);
+    // What a segment after a RST clears, the first one after a take-over, and what is left of a guess
+    // that was right.
+    let stay = half.flags & !(flag::RST | flag::PEER_RST | flag::MID_STREAM | flag::REPLICA);
     found.translation == half.translation
         && (found.backend, found.epoch) == (half.backend, half.epoch)
         && found.flags & stay == stay
@@ -192,10 +148,30 @@ pub fn remove(maps: &Maps, flow: &Flow) -> io::Result<bool> {
         let FlowMaps { established, half_open } = &maps.flows[index];
         Halves { established: established.fd().as_fd(), half_open: half_open.fd().as_fd() }
     };
-    match flow {
+    let removed = match flow {
         Flow::V4(found) => of(Ipv4Be::INDEX).remove(found, false),
         Flow::V6(found) => of(Ipv6Be::INDEX).remove(found, false),
+    };
+    maps.removals.push(|| flow.id());
+    removed
+}
+
+/// A confirmed flow by its name, as it is now.
+pub fn confirmed(maps: &Maps, id: &FlowId) -> io::Result<Option<Flow>> {
+    if id.client.is_ipv4() {
+        Ok(found(maps, id)?.map(Flow::V4))
+    } else {
+        Ok(found(maps, id)?.map(Flow::V6))
     }
+}
+
+fn found<A: Family>(maps: &Maps, id: &FlowId) -> io::Result<Option<Found<A>>>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    let key = placement::key(id.client, id.vip);
+    Ok(half(maps, FlowMap::Established, &key)?.map(|half| Found { key, half }))
 }
 
 /// The flow as it is now; `None`: it is gone, or another has taken its place, or with `unused` it was

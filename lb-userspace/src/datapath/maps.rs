@@ -21,6 +21,7 @@ use lb_common::map;
 use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 
+use super::removals::Removals;
 use super::sys::{self, Walk};
 use crate::config::Cidr;
 use crate::control::plan::{Capacity, Installed, MapOp};
@@ -40,6 +41,8 @@ type Table = Array<MapData, u32>;
 pub struct Maps {
     /// By family, IPv4 first.
     pub flows: [FlowMaps; 2],
+    /// Of flows that were removed here.
+    pub removals: Removals,
     services: HashMap<MapData, ServiceKey, Service>,
     backends: Array<MapData, Backend>,
     allowed: LpmTrie<MapData, AllowKey, u8>,
@@ -89,6 +92,7 @@ impl Maps {
                 flows(map::ESTABLISHED, map::HALF_OPEN)?,
                 flows(map::ESTABLISHED6, map::HALF_OPEN6)?,
             ],
+            removals: Removals::default(),
             services: take(map::SERVICES)?.try_into()?,
             backends: take(map::BACKENDS)?.try_into()?,
             allowed: take(map::ALLOWED)?.try_into()?,
@@ -214,6 +218,18 @@ impl Maps {
     /// The leases, for the thread that renews those of VRRP.
     pub fn leases(&self) -> std::io::Result<OwnedFd> {
         self.leases.map().fd().as_fd().try_clone_to_owned()
+    }
+
+    /// The established flows of each family, for a reader of its own.
+    pub fn established(&self) -> std::io::Result<[OwnedFd; 2]> {
+        let [v4, v6] = &self.flows;
+        let own = |flows: &FlowMaps| flows.established.fd().as_fd().try_clone_to_owned();
+        Ok([own(v4)?, own(v6)?])
+    }
+
+    /// The backends, for a reader of its own.
+    pub fn backends(&self) -> std::io::Result<OwnedFd> {
+        self.backends.map().fd().as_fd().try_clone_to_owned()
     }
 
     /// How long this node may act for a VIP.

@@ -13,19 +13,25 @@ use crate::config::XdpMode;
 
 pub mod attach;
 pub mod clock;
+pub mod events;
 pub mod flows;
 pub mod maps;
 mod migrate;
 pub mod now;
 pub mod object;
 pub mod pins;
+pub mod records;
+pub mod removals;
+pub mod replica;
 pub mod report;
+pub mod served;
 pub mod signals;
 pub mod stale;
 pub mod sweep;
 pub mod sys;
 
 pub use attach::{Attachment, Interface, Mode};
+pub use events::FlowEvents;
 pub use maps::Maps;
 pub use object::{OBJECT, Sizes};
 pub use pins::Pins;
@@ -124,6 +130,11 @@ impl Datapath {
     /// The ring of signals, once. Must be called within a tokio runtime.
     pub fn take_signals(&mut self) -> anyhow::Result<SignalRing> {
         SignalRing::take(&mut self.ebpf)
+    }
+
+    /// The events of flows, once; from then on the program tells them.
+    pub fn take_flow_events(&mut self) -> anyhow::Result<FlowEvents> {
+        FlowEvents::take(&mut self.ebpf, &self.maps)
     }
 
     /// Forgets an interface that is gone, or that the configuration no longer has.

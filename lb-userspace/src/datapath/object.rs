@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use aya::maps::{MapData, MapInfo};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
+use lb_common::event::{FLOW_RING, FLOW_RING_UNUSED};
 use lb_common::{PROGRAM, map};
 
 use super::clock::Clock;
@@ -85,6 +86,8 @@ fn load_object(
         loader.map_max_entries(name, sizes.layout(name).2);
         loader.map_pin_path(name, dir.join(name));
     }
+    let ring = if sizes.sync { FLOW_RING } else { FLOW_RING_UNUSED };
+    loader.map_max_entries(map::FLOW_EVENTS, ring);
     let mut ebpf = loader.load(object).context("creating the BPF maps")?;
     program(&mut ebpf)?.load().context(
         "loading the XDP program: the kernel's verifier refused it; Linux 5.15 or newer is needed",

@@ -18,6 +18,8 @@ use super::maps::{FlowMaps, Maps};
 use super::sweep::{Family, rules};
 use super::sys::{self, Progress, Walk};
 use crate::control::reset_frame::Reset;
+use crate::sync::placement;
+use crate::sync::record::FlowId;
 
 /// Halves read at a time.
 const SLICE: usize = 4096;
@@ -41,8 +43,6 @@ pub enum Flow {
 pub struct Message {
     pub reset: Reset,
     pub next_hop: NextHop,
-    /// Index of the VIP's lease.
-    pub vip: u32,
 }
 
 /// A search through the established flows of both families.
@@ -120,6 +120,30 @@ impl Flow {
         }
     }
 
+    /// Index of its VIP's lease.
+    pub fn vip(&self) -> u32 {
+        match self {
+            Self::V4(found) => found.half.vip.into(),
+            Self::V6(found) => found.half.vip.into(),
+        }
+    }
+
+    /// Its client's segments came by here: this node is not only told of it by another.
+    pub const fn is_own(&self) -> bool {
+        match self {
+            Self::V4(found) => !found.half.has(flag::REPLICA),
+            Self::V6(found) => !found.half.has(flag::REPLICA),
+        }
+    }
+
+    /// Its addresses and ports.
+    pub fn id(&self) -> FlowId {
+        match self {
+            Self::V4(found) => placement::id(&found.key),
+            Self::V6(found) => placement::id(&found.key),
+        }
+    }
+
     /// What to tell the client. `None`: the flow has changed since it was found, or nothing leads to
     /// the client.
     pub fn message(&self, maps: &Maps) -> io::Result<Option<Message>> {
@@ -166,7 +190,6 @@ where
             seq: half.ack,
         },
         next_hop,
-        vip: half.vip.into(),
     }))
 }
 
@@ -180,7 +203,9 @@ where
     // The client may have made another flow meanwhile, with the same port.
     let is_its_own =
         |reply: &FlowHalf<A>| (reply.backend, reply.epoch) == (half.backend, half.epoch);
-    rules::remove(established::<A>(maps), half_open.fd().as_fd(), key, half, is_its_own)
+    rules::remove(established::<A>(maps), half_open.fd().as_fd(), key, half, is_its_own)?;
+    maps.removals.push(|| placement::id(key));
+    Ok(())
 }
 
 fn established<A: Family>(maps: &Maps) -> BorrowedFd<'_> {

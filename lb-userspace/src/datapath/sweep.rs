@@ -19,8 +19,10 @@ use lb_common::time::Ticks;
 use super::maps::{FlowMaps, Maps};
 use super::sys::{Progress, Walk};
 
+use elsewhere::Elsewhere;
 use rules::Rules;
 
+pub mod elsewhere;
 pub(super) mod rules;
 
 /// Halves read at a time.
@@ -98,20 +100,20 @@ impl<A: Family> Default for Pass<A> {
     }
 }
 
+/// What flows are judged by.
+#[derive(Clone, Copy)]
+pub struct Facts<'a> {
+    pub timeouts: &'a BTreeMap<u32, Timeouts>,
+    pub backends: &'a BTreeMap<BackendId, Backend>,
+    pub elsewhere: &'a Elsewhere,
+    pub now: Ticks,
+}
+
 impl Sweep {
     /// Sweeps one slice. `Some`: a pass is complete.
-    pub fn slice(
-        &mut self,
-        maps: &Maps,
-        timeouts: &BTreeMap<u32, Timeouts>,
-        backends: &BTreeMap<BackendId, Backend>,
-        now: Ticks,
-    ) -> anyhow::Result<Option<Census>> {
-        let done = if self.second {
-            self.v6.slice(maps, timeouts, backends, now)?
-        } else {
-            self.v4.slice(maps, timeouts, backends, now)?
-        };
+    pub fn slice(&mut self, maps: &Maps, facts: &Facts<'_>) -> anyhow::Result<Option<Census>> {
+        let done =
+            if self.second { self.v6.slice(maps, facts)? } else { self.v4.slice(maps, facts)? };
         let Some(census) = done else { return Ok(None) };
         self.census += census;
         self.second = !self.second;
@@ -138,22 +140,15 @@ where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
 {
-    fn slice(
-        &mut self,
-        maps: &Maps,
-        timeouts: &BTreeMap<u32, Timeouts>,
-        backends: &BTreeMap<BackendId, Backend>,
-        now: Ticks,
-    ) -> anyhow::Result<Option<Census>> {
+    fn slice(&mut self, maps: &Maps, facts: &Facts<'_>) -> anyhow::Result<Option<Census>> {
         let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
         let capacity = u64::from(established.info()?.max_entries()) / 2;
         let rules = Rules {
             established: established.fd().as_fd(),
             half_open: half_open.fd().as_fd(),
-            timeouts,
-            backends,
+            facts: *facts,
+            removals: &maps.removals,
             squeeze: squeeze(self.established, capacity),
-            now,
             family: PhantomData,
         };
         let (established, half_open) = (rules.established, rules.half_open);

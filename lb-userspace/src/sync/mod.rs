@@ -8,4 +8,5 @@
 //!
 //! What travels names addresses and ports only: identifiers, epochs, interfaces and MACs are each node's own.
 
+pub mod placement;
 pub mod record;

@@ -2,7 +2,12 @@
 
 use std::net::SocketAddr;
 
+use lb_common::addr::{IpBe, PortBe};
+use lb_common::conntrack::flag;
+use lb_common::event::FlowEvent;
 use lb_common::nat::Kind;
+
+pub use lb_common::event::Progress;
 
 /// A flow's original five-tuple; the protocol is TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -10,17 +15,6 @@ pub struct FlowId {
     pub client: SocketAddr,
     /// A service's VIP and port.
     pub vip: SocketAddr,
-}
-
-/// What one direction has sent and acknowledged: where a RST to it has to be, and where its FIN is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Progress {
-    pub seq_end: u32,
-    pub ack: u32,
-    /// Valid if it has sent a FIN.
-    pub fin_end: u32,
-    /// Bits of [`lb_common::conntrack::flag`] that say what it has sent: SYN, FIN, FIN_FIRST, RST.
-    pub flags: u32,
 }
 
 /// A confirmed flow.
@@ -43,4 +37,34 @@ pub enum Change {
     Put(FlowRecord),
     /// It is over.
     Removed(FlowId),
+}
+
+impl FlowRecord {
+    /// Both ends have sent their FIN, or one a RST: it goes within a minute, and comparing it is in vain. In
+    /// `dsr` the client's FIN is all that is seen.
+    pub fn is_over(&self) -> bool {
+        let replied = self.reply.map_or(self.original.flags, |reply| reply.flags);
+        (self.original.flags | replied) & flag::RST != 0
+            || self.original.flags & replied & flag::FIN != 0
+    }
+
+    /// What the datapath told; `None`: of a kind that this version does not know.
+    pub fn told(event: &FlowEvent) -> Option<Self> {
+        let kind = Kind::from_u8(u8::try_from(event.kind).ok()?)?;
+        Some(Self {
+            id: FlowId {
+                client: socket(event.client, event.client_port),
+                vip: socket(event.vip, event.vip_port),
+            },
+            kind,
+            source: socket(event.source, event.source_port),
+            backend: socket(event.backend, event.backend_port),
+            original: event.original,
+            reply: (kind != Kind::Dsr).then_some(event.reply),
+        })
+    }
+}
+
+pub(super) const fn socket(address: IpBe, port: PortBe) -> SocketAddr {
+    SocketAddr::new(address.get(), port.get())
 }

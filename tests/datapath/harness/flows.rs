@@ -147,6 +147,12 @@ impl Harness {
         }
     }
 
+    pub(crate) fn forget_all(&mut self, map: FlowMap) {
+        for (id, _) in self.all(map) {
+            self.forget(map, &id);
+        }
+    }
+
     fn forget_as<A: Address>(&mut self, map: FlowMap, id: &FlowId)
     where
         FlowKey<A>: Pod,

@@ -4,13 +4,14 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, HashMap, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::Xdp;
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::datapath::clock::Clock;
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters};
 use lb_common::conntrack::FlowHalf;
+use lb_common::event::FlowReport;
 use lb_common::filter::Filters;
 use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
@@ -93,6 +94,9 @@ fn empty(ebpf: &mut Ebpf) {
         ebpf.map_mut(map::WAYS_CHANGED).unwrap().try_into().unwrap();
     changed.set(0, WaysChanged::default(), 0).unwrap();
     zero_each(ebpf, TIME_EXCEEDED, 0, 0u64);
+    zero_each(ebpf, map::FLOW_REPORT, 0, FlowReport::default());
+    let mut events: RingBuf<_> = ebpf.map_mut(map::FLOW_EVENTS).unwrap().try_into().unwrap();
+    while events.next().is_some() {}
 }
 
 fn clear<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) {

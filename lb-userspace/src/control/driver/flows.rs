@@ -1,7 +1,7 @@
 //! The controller's dealings with flows: resets those of backends that are lost, forgets what is over.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 
 use lb_common::backend::BackendId;
@@ -12,7 +12,13 @@ use super::Controller;
 use crate::control::desired::DesiredBackend;
 use crate::control::idle_reset::Event;
 use crate::control::plan::MapOp;
+use crate::datapath::now::monotonic;
+use crate::datapath::sweep::Facts;
+use crate::datapath::sweep::elsewhere::Standing;
 use crate::health::BackendKey;
+
+/// Between two looks at who serves which VIP.
+const NOTE_INTERVAL: u32 = Ticks::in_ns(100_000_000);
 
 impl Controller {
     /// Resets the clients of backends that are dead or whose drain is over: flows of an older epoch are
@@ -69,14 +75,43 @@ impl Controller {
 
     /// Sweeps one slice of the flow maps; `true`: a pass is complete.
     pub fn sweep(&mut self, now: Ticks, instant: Instant) -> anyhow::Result<bool> {
-        let timeouts = self.timeouts();
-        let (maps, backends) = (&self.datapath.maps, &self.installed.backends);
-        let Some(mut census) = self.sweep.slice(maps, &timeouts, backends, now)? else {
+        self.note_standings(now)?;
+        let (timeouts, elsewhere) = (&self.timeouts(), &self.elsewhere);
+        let facts = Facts { timeouts, backends: &self.installed.backends, elsewhere, now };
+        let Some(mut census) = self.sweep.slice(&self.datapath.maps, &facts)? else {
             return Ok(false);
         };
         self.find_idle(std::mem::take(&mut census.stale), instant);
         self.before = std::mem::replace(&mut self.census, census);
         Ok(true)
+    }
+
+    /// Which VIPs are served here, and of which a peer tells, as far as somebody asks.
+    fn note_standings(&mut self, now: Ticks) -> anyhow::Result<()> {
+        if !self.datapath.maps.removals.is_wanted()
+            || now.since(self.standings_noted) < NOTE_INTERVAL
+        {
+            return Ok(());
+        }
+        self.standings_noted = now;
+        let moment = monotonic();
+        for (vip, index) in &self.installed.vips {
+            let Ok(lease) = u16::try_from(*index) else { continue };
+            let standing = if self.datapath.maps.may_forward(*index, moment)? {
+                Standing::Here
+            } else if self.told.contains(vip) {
+                Standing::Told
+            } else {
+                Standing::Silent
+            };
+            self.elsewhere.note(lease, standing, now);
+        }
+        Ok(())
+    }
+
+    /// The VIPs of whose flows a peer tells.
+    pub fn told_of(&mut self, vips: BTreeSet<IpAddr>) {
+        self.told = vips;
     }
 
     pub(super) fn timeouts(&self) -> BTreeMap<u32, Timeouts> {

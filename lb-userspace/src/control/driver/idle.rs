@@ -70,17 +70,21 @@ impl Controller {
     /// Resets a flow's client and forgets the flow. `false`: it is not for us, or not to be reached.
     pub(super) fn reset(&self, flow: &Flow, now_ns: u64) -> anyhow::Result<bool> {
         let maps = &self.datapath.maps;
-        let Some(message) = flow.message(maps).context("reading a flow")? else {
-            return Ok(false);
-        };
-        let link = self.links.wanted().get(&message.next_hop.link);
-        let Some(link) = link.filter(|link| link.ifindex != 0) else { return Ok(false) };
-        if !maps.may_forward(message.vip, now_ns)? {
+        if !maps.may_forward(flow.vip(), now_ns)? || !self.tell_end(flow)? {
             return Ok(false);
         }
+        flow.forget(maps).context("forgetting a flow")?;
+        Ok(true)
+    }
+
+    /// Sends a flow's client a RST. `false`: it has changed since, or its client is not to be reached.
+    pub(super) fn tell_end(&self, flow: &Flow) -> anyhow::Result<bool> {
+        let message = flow.message(&self.datapath.maps).context("reading a flow")?;
+        let Some(message) = message else { return Ok(false) };
+        let link = self.links.wanted().get(&message.next_hop.link);
+        let Some(link) = link.filter(|link| link.ifindex != 0) else { return Ok(false) };
         let frame = message.reset.frame(link.mac, &message.next_hop);
         self.frames.send(link.ifindex, &frame).context("resetting an idle client")?;
-        flow.forget(maps).context("forgetting a flow")?;
         Ok(true)
     }
 

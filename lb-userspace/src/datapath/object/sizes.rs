@@ -34,6 +34,8 @@ pub struct Sizes {
     pub allowed: u32,
     /// Clients whose rate is remembered.
     pub sources: u32,
+    /// Somebody reads the ring of flow events.
+    pub sync: bool,
 }
 
 /// Fewest elements: room to grow by reloads where there is little yet.
@@ -58,6 +60,7 @@ impl Sizes {
             vips: twice(config.vips().len(), MAX_VIPS),
             allowed: twice(allowed, u32::MAX >> 1),
             sources: if is_limited { MAX_SOURCES } else { UNUSED },
+            sync: true,
         }
     }
 

@@ -1,18 +1,18 @@
 //! Which halves are over, and their removal.
 
-use std::collections::BTreeMap;
 use std::io;
 use std::marker::PhantomData;
 use std::os::fd::BorrowedFd;
 
 use aya::Pod;
-use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::{FlowHalf, Timeouts, flag};
 use lb_common::flow::FlowKey;
 use lb_common::time::Ticks;
 
-use super::{Census, Family, SILENCE};
+use super::{Census, Facts, Family, SILENCE};
+use crate::datapath::removals::Removals;
 use crate::datapath::sys;
+use crate::sync::placement;
 
 /// A reply half without an original half is kept for so long: it may be about to get one.
 const ORPHAN: u32 = Ticks::in_ns(5_000_000_000);
@@ -22,10 +22,9 @@ const REPLY_IDLE: u32 = Ticks::in_ns(60_000_000_000);
 pub(super) struct Rules<'a, A> {
     pub(super) established: BorrowedFd<'a>,
     pub(super) half_open: BorrowedFd<'a>,
-    pub(super) timeouts: &'a BTreeMap<u32, Timeouts>,
-    pub(super) backends: &'a BTreeMap<BackendId, Backend>,
+    pub(super) facts: Facts<'a>,
+    pub(super) removals: &'a Removals,
     pub(super) squeeze: u32,
-    pub(super) now: Ticks,
     pub(super) family: PhantomData<A>,
 }
 
@@ -35,19 +34,21 @@ where
     FlowHalf<A>: Pod,
 {
     fn timeouts(&self, service: u32) -> Timeouts {
-        let mut timeouts = self.timeouts.get(&service).copied().unwrap_or_default();
+        let mut timeouts = self.facts.timeouts.get(&service).copied().unwrap_or_default();
         timeouts.closing = timeouts.closing.min(self.squeeze);
         timeouts.closed = timeouts.closed.min(self.squeeze);
         timeouts
     }
 
-    /// Its backend was given up since.
+    /// Its backend was given up since. What another node serves is that one's to give up.
     fn is_stale(&self, half: &FlowHalf<A>) -> bool {
-        self.backends.get(&half.backend).is_some_and(|backend| backend.epoch != half.epoch)
+        let Facts { backends, elsewhere, .. } = self.facts;
+        !elsewhere.is_elsewhere(half.vip)
+            && backends.get(&half.backend).is_some_and(|backend| backend.epoch != half.epoch)
     }
 
     fn idle(&self, half: &FlowHalf<A>) -> u32 {
-        self.now.since(half.last_seen)
+        self.facts.now.since(half.last_seen)
     }
 
     pub(super) fn established(
@@ -58,9 +59,13 @@ where
     ) -> io::Result<()> {
         if self.is_over(key, half)? && self.is_still(key, half)? {
             census.removed += u64::from(half.is_original());
-            return remove(self.established, self.half_open, key, half, |reply| {
+            remove(self.established, self.half_open, key, half, |reply| {
                 reply.has(flag::CLOSING) || self.idle(reply) >= SILENCE
-            });
+            })?;
+            if half.is_original() && !self.facts.elsewhere.is_elsewhere(half.vip) {
+                self.removals.push(|| placement::id(key));
+            }
+            return Ok(());
         }
         census.note(half);
         if half.is_original() {
@@ -95,16 +100,18 @@ where
 
     /// By this half, and where that is not enough by the other one.
     fn is_over(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> io::Result<bool> {
+        let Facts { elsewhere, now, .. } = self.facts;
+        let half = &elsewhere.seen(half, now);
         let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
         let closing = half.has(flag::CLOSING);
         let peer_key = half.translation.peer_key();
         if half.is_alone() {
-            return Ok(half.is_expired_alone(&timeouts, self.now));
+            return Ok(half.is_expired_alone(&timeouts, now));
         }
         if half.is_original() {
             return Ok((closing || idle >= timeouts.established)
                 && match self.find(&peer_key)? {
-                    Some(reply) => half.is_expired(&reply, &timeouts, self.now),
+                    Some(reply) => half.is_expired(&reply, &timeouts, now),
                     None => idle >= ORPHAN,
                 });
         }

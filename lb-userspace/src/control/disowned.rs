@@ -1,0 +1,87 @@
+//! Flows that another node's word ends, and when: a few at a time, as idle clients are told. Pure.
+//!
+//! After a partition in which two nodes served a VIP, one of them serves it on. The flows that only the other
+//! one made end: their clients get a RST, and connect anew.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant};
+
+use super::idle_reset::{TELL_INTERVAL, due};
+
+/// Flows that wait. What finds no room is found again by the next comparison of both nodes' flows.
+const MOST: usize = 65_536;
+
+/// The queue. `F` names a flow.
+#[derive(Clone, Debug)]
+pub struct Disowned<F> {
+    queue: VecDeque<F>,
+    last: Instant,
+}
+
+impl<F> Disowned<F> {
+    pub const fn new(now: Instant) -> Self {
+        Self { queue: VecDeque::new(), last: now }
+    }
+
+    pub fn extend(&mut self, flows: impl IntoIterator<Item = F>, now: Instant) {
+        if self.queue.is_empty() {
+            self.last = now;
+        }
+        let room = MOST - self.queue.len();
+        self.queue.extend(flows.into_iter().take(room));
+    }
+
+    /// When to call [`Self::take`].
+    pub fn deadline(&self) -> Option<Instant> {
+        (!self.queue.is_empty()).then(|| self.last + TELL_INTERVAL)
+    }
+
+    /// Those whose turn it is.
+    pub fn take(&mut self, now: Instant) -> Vec<F> {
+        if self.deadline().is_none_or(|deadline| now < deadline) {
+            return Vec::new();
+        }
+        let due = due(&mut self.last, now).min(self.queue.len());
+        self.queue.drain(..due).collect()
+    }
+}
+
+const _: () = assert!(TELL_INTERVAL.as_nanos() < Duration::from_millis(50).as_nanos());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::idle_reset::RATE;
+
+    #[test]
+    fn they_end_in_order_at_the_rate() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let mut disowned = Disowned::new(start);
+        assert_eq!(disowned.deadline(), None);
+        let mut now = start + Duration::from_secs(60);
+        disowned.extend(0..RATE, now);
+        assert_eq!(disowned.take(now), []);
+        let mut ended = Vec::new();
+        while let Some(deadline) = disowned.deadline() {
+            now = deadline;
+            ended.extend(disowned.take(now));
+        }
+        assert_eq!(ended, (0..RATE).collect::<Vec<_>>());
+        let took = now - start - Duration::from_secs(60);
+        assert!(
+            took > Duration::from_millis(950) && took < Duration::from_millis(1050),
+            "{took:?}"
+        );
+    }
+
+    #[test]
+    fn no_more_wait_than_there_is_room_for() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do")]
+        let start = Instant::now();
+        let mut disowned = Disowned::new(start);
+        disowned.extend(0..2 * MOST, start);
+        disowned.extend(0..10, start);
+        assert_eq!(disowned.queue.len(), MOST);
+    }
+}

@@ -1,0 +1,178 @@
+//! How long flows are kept of VIPs that another node serves. Pure.
+//!
+//! ```text
+//!  a peer tells of them        the peer is gone, or the VIP comes here
+//!  ──── kept, whatever they do ────┬──── idle from here on ────►
+//! ```
+//! Their segments do not come by here: how long they are idle only the node that serves them knows, and it
+//! says when they are over. Once it is silent nobody does, and they are as if they had been seen then. What is
+//! closed goes by the usual timeouts: so is a flow whose end was lost on the way.
+
+use std::collections::BTreeMap;
+
+use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::time::Ticks;
+
+/// The longest that a moment is remembered: no timeout is longer.
+const MEMORY: u32 = Ticks::in_ns(Ticks::MAX_TIMEOUT_NS);
+
+/// Who serves a VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    Here,
+    /// Another node does, which tells of its flows.
+    Told,
+    /// Not this node; if another one does, it says nothing.
+    Silent,
+}
+
+/// What is known of VIPs, by the index of each one's lease.
+#[derive(Clone, Debug, Default)]
+pub struct Elsewhere {
+    vips: BTreeMap<u16, Vip>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Vip {
+    standing: Standing,
+    /// When a peer last told of its flows.
+    told: Option<Ticks>,
+}
+
+impl Elsewhere {
+    /// How a VIP stands now. To be said for every VIP a few times a second.
+    pub fn note(&mut self, vip: u16, standing: Standing, now: Ticks) {
+        let before = self.vips.get(&vip).and_then(|vip| vip.told);
+        let told = match standing {
+            Standing::Told => Some(now),
+            Standing::Here | Standing::Silent => before.filter(|told| now.since(*told) < MEMORY),
+        };
+        self.vips.insert(vip, Vip { standing, told });
+    }
+
+    /// Another node may serve the VIP, this one does not.
+    pub fn is_elsewhere(&self, vip: u16) -> bool {
+        self.vips.get(&vip).is_some_and(|vip| match vip.standing {
+            Standing::Here => false,
+            Standing::Told | Standing::Silent => true,
+        })
+    }
+
+    /// An original half with the moment from which it counts as idle.
+    pub fn seen<A: Copy>(&self, half: &FlowHalf<A>, now: Ticks) -> FlowHalf<A> {
+        let vip = self.vips.get(&half.vip).filter(|_| !is_over(half));
+        let told = vip.and_then(|vip| match vip.standing {
+            Standing::Told => Some(now),
+            Standing::Here | Standing::Silent => vip.told,
+        });
+        let last_seen = told.map_or(half.last_seen, |told| half.last_seen.max(told));
+        FlowHalf { last_seen, ..*half }
+    }
+}
+
+/// Both ends have closed, or one has reset, as far as its original half knows.
+fn is_over<A>(half: &FlowHalf<A>) -> bool {
+    let ends = if half.is_alone() { flag::FIN } else { flag::FIN | flag::PEER_FIN };
+    half.has(flag::RST | flag::PEER_RST) || half.flags & ends == ends
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_common::addr::{Ipv4Be, PortBe, Ports};
+    use lb_common::flow::FlowKey;
+    use lb_common::link::NextHop;
+    use lb_common::nat::{Kind, Translation};
+
+    use super::*;
+
+    const VIP: u16 = 3;
+    const HOUR: u32 = Ticks::in_ns(3_600_000_000_000);
+    const START: Ticks = Ticks(u32::MAX - 5);
+
+    fn half(kind: Kind, flags: u32) -> FlowHalf<Ipv4Be> {
+        let key = FlowKey::new(
+            Ipv4Be::UNSPECIFIED,
+            Ipv4Be::UNSPECIFIED,
+            Ports::new(PortBe::new(1), PortBe::new(2)),
+        );
+        FlowHalf {
+            translation: Translation::new(&key, &key),
+            flags: flag::ORIGINAL | flag::CONFIRMED | flags,
+            seq_end: 0,
+            ack: 0,
+            fin_end: 0,
+            backend: 1,
+            epoch: 0,
+            vip: VIP,
+            service: 1,
+            kind: kind as u8,
+            attempts: 0,
+            last_seen: START,
+            checked: START,
+            next_hop: NextHop::UNKNOWN,
+            #[cfg(feature = "second-layout")]
+            later: 0,
+        }
+    }
+
+    fn after(ticks: u32) -> Ticks {
+        Ticks(START.0.wrapping_add(ticks))
+    }
+
+    /// How long a flow without FIN is idle at a moment.
+    fn idle(elsewhere: &Elsewhere, now: Ticks) -> u32 {
+        now.since(elsewhere.seen(&half(Kind::Nat, 0), now).last_seen)
+    }
+
+    #[test]
+    fn a_peers_flow_is_idle_from_the_moment_that_the_peer_is_gone() {
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.note(VIP, Standing::Told, after(30 * HOUR));
+        assert!(elsewhere.is_elsewhere(VIP));
+        assert_eq!(idle(&elsewhere, after(30 * HOUR + 100)), 0);
+        elsewhere.note(VIP, Standing::Silent, after(30 * HOUR + 100));
+        assert_eq!(idle(&elsewhere, after(31 * HOUR)), HOUR);
+    }
+
+    #[test]
+    fn a_peers_flow_is_idle_from_the_moment_that_it_comes_here() {
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.note(VIP, Standing::Told, after(30 * HOUR));
+        elsewhere.note(VIP, Standing::Here, after(30 * HOUR));
+        assert!(!elsewhere.is_elsewhere(VIP));
+        assert_eq!(idle(&elsewhere, after(31 * HOUR)), HOUR);
+    }
+
+    #[test]
+    fn without_a_peer_flows_are_idle_since_they_were_seen() {
+        let mut elsewhere = Elsewhere::default();
+        assert_eq!(idle(&elsewhere, after(HOUR)), HOUR);
+        elsewhere.note(VIP, Standing::Silent, after(0));
+        assert_eq!(idle(&elsewhere, after(HOUR)), HOUR);
+        assert!(elsewhere.is_elsewhere(VIP));
+    }
+
+    #[test]
+    fn what_is_closed_goes_by_the_usual_timeouts() {
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.note(VIP, Standing::Told, after(HOUR));
+        let over = [
+            half(Kind::Nat, flag::FIN | flag::PEER_FIN),
+            half(Kind::Nat, flag::PEER_RST),
+            half(Kind::Dsr, flag::FIN),
+        ];
+        for half in over {
+            assert_eq!(elsewhere.seen(&half, after(HOUR)), half);
+        }
+        let half_closed = half(Kind::Nat, flag::FIN);
+        assert_eq!(elsewhere.seen(&half_closed, after(HOUR)).last_seen, after(HOUR));
+    }
+
+    #[test]
+    fn what_was_told_long_ago_is_forgotten_before_the_clock_wraps() {
+        let mut elsewhere = Elsewhere::default();
+        elsewhere.note(VIP, Standing::Told, after(0));
+        elsewhere.note(VIP, Standing::Here, after(MEMORY));
+        assert_eq!(idle(&elsewhere, after(MEMORY)), MEMORY);
+    }
+}
