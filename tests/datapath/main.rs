@@ -26,6 +26,7 @@ mod random;
 mod refused;
 mod replica;
 mod reset;
+mod scale;
 mod select;
 mod snat;
 mod states;

@@ -12,7 +12,7 @@ use lb_tests::packet::{ACK, FIN, PSH, RST, SYN};
 use rstest::rstest;
 
 use crate::harness::{
-    BACKENDS, CLIENT, CLIENT_MAC, Connection, FlowMap, Harness, LINK, OTHER_CLIENT, SERVICE, local,
+    BACKENDS, CLIENT, CLIENT_MAC, Connection, FlowMap, Harness, LINK, OTHER_CLIENT, Sizes, local,
 };
 
 /// How far the streams went after the peer told of the flow.

@@ -43,6 +43,7 @@ use crate::sync::record::FlowId;
 use crate::vips::Vips;
 
 mod adopt;
+mod clients;
 mod disown;
 mod doubt;
 mod flows;
@@ -55,6 +56,7 @@ mod tell;
 mod trace;
 
 use adopt::{adopted_last_up, everything};
+use clients::Clients;
 use past::Anchor;
 
 /// Names of a service and one of its backends.
@@ -96,6 +98,7 @@ pub struct Controller {
     /// VIPs of whose flows a peer tells.
     told: BTreeSet<IpAddr>,
     standings_noted: Ticks,
+    clients: Clients,
     frames: FrameSocket,
     links: Links,
     census: Census,
@@ -150,6 +153,7 @@ impl Controller {
             elsewhere: Elsewhere::default(),
             told: BTreeSet::new(),
             standings_noted: Ticks::default(),
+            clients: Clients::default(),
             frames: FrameSocket::open().context("opening a socket for frames")?,
             links,
             before: everything(&installed),
@@ -167,6 +171,7 @@ impl Controller {
         // What the program needs on its first packet is there before it is attached.
         self.number_links()?;
         self.resolve_backends().await;
+        self.resolve_clients(now()).await;
         self.follow_clients()?;
         let attached = self.attach_all();
         if self.datapath.attachments().is_empty() {

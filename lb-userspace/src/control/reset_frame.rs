@@ -8,7 +8,9 @@
 //! +------------+----------+--------------+--------------+---------------------------------+
 //! ```
 //! Without ACK, with the sequence number that the client expects next: the only one that it
-//! believes at once (RFC 5961 section 3.2).
+//! believes at once (RFC 5961 section 3.2). Where this node does not know that number, because only another
+//! one has seen the connection, an acknowledgement with an old one asks for it: whoever gets it answers with
+//! where it is (RFC 9293 section 3.10.7.4), and is told then.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -32,6 +34,8 @@ pub struct Reset {
     pub from: SocketAddr,
     pub to: SocketAddr,
     pub seq: u32,
+    /// Asks where the client is instead: what it sent last, as far as is known.
+    pub ask: Option<u32>,
 }
 
 impl Reset {
@@ -74,8 +78,9 @@ impl Reset {
         tcp[0..2].copy_from_slice(&self.from.port().to_be_bytes());
         tcp[2..4].copy_from_slice(&self.to.port().to_be_bytes());
         tcp[4..8].copy_from_slice(&self.seq.to_be_bytes());
+        tcp[8..12].copy_from_slice(&self.ask.unwrap_or(0).to_be_bytes());
         tcp[12] = (TCP_LEN / 4) << 4;
-        tcp[13] = tcp::RST;
+        tcp[13] = if self.ask.is_some() { tcp::ACK } else { tcp::RST };
         // The pseudo-header: both addresses, protocol, length (RFC 9293 section 3.1).
         let sum = u32::from(IPPROTO_TCP) + u32::from(TCP_LEN);
         let sum = checksum::add_bytes(checksum::add_bytes(sum, from), to);
@@ -152,8 +157,17 @@ mod tests {
         assert_eq!(two[22..], plain[14..]);
     }
 
+    #[test]
+    fn a_question_is_an_acknowledgement() {
+        let reset = reset("10.0.0.100:6443", "10.0.0.2:40000");
+        let frame = Reset { ask: Some(0x0102_0304), ..reset }.frame(OWN, &via(0, 0));
+        assert_eq!(frame[38..50], [0xde, 0xad, 0xbe, 0xef, 1, 2, 3, 4, 0x50, 0x10, 0, 0]);
+        assert_eq!(sum(&[&frame[26..], &[0, 6, 0, 20]].concat()), 0xffff);
+    }
+
     fn reset(from: &str, to: &str) -> Reset {
-        Reset { from: from.parse().unwrap(), to: to.parse().unwrap(), seq: 0xdead_beef }
+        let (from, to) = (from.parse().unwrap(), to.parse().unwrap());
+        Reset { from, to, seq: 0xdead_beef, ask: None }
     }
 
     fn via(outer: u16, inner: u16) -> NextHop {

@@ -119,17 +119,11 @@ impl Loop<'_> {
                     if self.sweep() {
                         next_slice = next_slice.max(pass_started + PASS_INTERVAL);
                         pass_started = next_slice;
+                        refresh_at = refresh_at.or_else(|| self.look_for_clients());
                     }
                 }
                 () = until(self.give_up_at) => self.give_up(),
-                () = until(self.controller.idle_deadline()) => {
-                    let told = self.controller.tell_idle(Instant::now().into_std(), monotonic());
-                    report("telling idle clients", told);
-                }
-                () = until(self.controller.disowned_deadline()) => {
-                    let ended = self.controller.end_disowned(Instant::now().into_std(), monotonic());
-                    report("ending flows that another node ended", ended);
-                }
+                () = until(self.controller.telling_deadline()) => self.tell(),
                 _ = status.tick() => self.each_second(),
                 _ = resync.tick() => report("at the resync", self.controller.resync().await),
             }
@@ -166,6 +160,19 @@ impl Loop<'_> {
                 false
             }
         }
+    }
+
+    /// When to look at the network again, if there are clients whose way has to be found.
+    fn look_for_clients(&self) -> Option<Instant> {
+        let now = Instant::now();
+        self.controller.has_unresolved_clients(now.into_std()).then(|| now + COALESCE)
+    }
+
+    /// Tells clients that their connections are lost, those whose turn it is.
+    fn tell(&mut self) {
+        let (now, now_ns) = (Instant::now().into_std(), monotonic());
+        report("telling idle clients", self.controller.tell_idle(now, now_ns));
+        report("ending what another node ended", self.controller.end_disowned(now, now_ns));
     }
 
     /// An end with release gives the VIPs up without a gap first; asked again, at once. `Some`: now.

@@ -74,7 +74,7 @@ impl Replica {
     }
 
     fn is_served(&mut self, lease: Option<u16>) -> bool {
-        lease.is_some_and(|lease| self.served.may_forward(lease.into(), now::monotonic()))
+        lease.is_some_and(|lease| self.served.may_answer(lease.into(), now::monotonic()))
     }
 
     fn put_as<A: Family>(&mut self, record: &FlowRecord) -> io::Result<Result<(), Refusal>>
@@ -170,18 +170,21 @@ impl Map<'_> {
         FlowHalf<A>: Pod,
     {
         let (key, _) = &halves.original;
+        let mut reply = *reply;
         if let Some(found) = rules::find::<_, FlowHalf<A>>(self.map, reply_key)? {
             if found.translation.answers(key) {
                 if self.is_own(&found) {
                     return Ok(Err(Refusal::Own));
                 }
+                // Where what still comes here is to go.
+                reply.next_hop = found.next_hop;
             } else if self.is_own(&found) && holds_its_port(&found, reply.last_seen) {
                 return Ok(Err(Refusal::PortTaken));
             } else {
                 self.evict(reply_key, &found)?;
             }
         }
-        Ok(match self.store(reply_key, reply, 0)? {
+        Ok(match self.store(reply_key, &reply, 0)? {
             Stored::New | Stored::Taken => Ok(()),
             Stored::Full => Err(Refusal::NoRoom),
         })
@@ -207,15 +210,17 @@ impl Map<'_> {
         FlowKey<A>: Pod,
         FlowHalf<A>: Pod,
     {
+        let mut original = *original;
         if let Some(found) = rules::find::<_, FlowHalf<A>>(self.map, key)? {
             if self.is_own(&found) {
                 return Ok(Err(Refusal::Own));
             }
+            original.next_hop = found.next_hop;
             if found.translation != original.translation {
                 self.remove_reply(key, &found)?;
             }
         }
-        Ok(match self.store(key, original, 0)? {
+        Ok(match self.store(key, &original, 0)? {
             Stored::New | Stored::Taken => Ok(()),
             Stored::Full => Err(Refusal::NoRoom),
         })

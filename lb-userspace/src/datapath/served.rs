@@ -24,9 +24,10 @@ impl Served {
         Self { map, known: BTreeMap::new(), read: 0 }
     }
 
-    /// Whether this node may forward for the VIP of a lease. `now`: CLOCK_MONOTONIC.
-    pub fn may_forward(&mut self, index: u32, now: u64) -> bool {
-        self.lease(index, now).may_forward(now)
+    /// Whether this node answers for the VIP of a lease: while it only forwards, another one serves it. `now`:
+    /// CLOCK_MONOTONIC.
+    pub fn may_answer(&mut self, index: u32, now: u64) -> bool {
+        self.lease(index, now).may_answer(now)
     }
 
     fn lease(&mut self, index: u32, now: u64) -> Lease {

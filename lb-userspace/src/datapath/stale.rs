@@ -183,11 +183,15 @@ where
         .filter(|reply| reply.translation.answers(&found.key) && reply.next_hop.is_known())
         .map_or(half.next_hop, |reply| reply.next_hop);
     let FlowKey { src, dst, ports, .. } = found.key;
-    Ok(next_hop.is_known().then(|| Message {
+    // Of a peer's flow no way is known before the client has sent something here, nor where it is.
+    let next_hop = if next_hop.is_known() { Some(next_hop) } else { maps.next_hop(src.ip())? };
+    let is_told = half.has(flag::REPLICA);
+    Ok(next_hop.map(|next_hop| Message {
         reset: Reset {
             from: SocketAddr::new(dst.ip().get(), ports.dst().get()),
             to: SocketAddr::new(src.ip().get(), ports.src().get()),
-            seq: half.ack,
+            seq: if is_told { half.ack.wrapping_sub(1) } else { half.ack },
+            ask: is_told.then_some(half.seq_end),
         },
         next_hop,
     }))

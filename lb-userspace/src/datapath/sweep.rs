@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
+use std::net::IpAddr;
 use std::ops::AddAssign;
 use std::os::fd::AsFd as _;
 
@@ -16,7 +17,7 @@ use lb_common::flow::FlowKey;
 use lb_common::nat::Kind;
 use lb_common::time::Ticks;
 
-use super::maps::{FlowMaps, Maps};
+use super::maps::{FlowMaps, MAX_NEIGHBOURS, Maps};
 use super::sys::{Progress, Walk};
 
 use elsewhere::Elsewhere;
@@ -57,9 +58,15 @@ pub struct Census {
     pub replying: BTreeSet<BackendId>,
     /// Backends that were given up and have established flows from before.
     pub stale: BTreeSet<BackendId>,
+    /// Clients of flows whose VIP another node serves, [`CLIENTS`] at most: this node is to know its way to
+    /// them before it does.
+    pub clients: BTreeSet<IpAddr>,
     /// Flows that this pass forgot.
     pub removed: u64,
 }
+
+/// As many as the datapath has room for neighbours.
+const CLIENTS: usize = MAX_NEIGHBOURS as usize;
 
 /// Which map a pass is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -131,6 +138,8 @@ impl AddAssign for Census {
         self.referenced.extend(other.referenced);
         self.replying.extend(other.replying);
         self.stale.extend(other.stale);
+        let room = CLIENTS.saturating_sub(self.clients.len());
+        self.clients.extend(other.clients.into_iter().take(room));
         self.removed += other.removed;
     }
 }
@@ -190,6 +199,12 @@ const fn squeeze(established: u64, capacity: u64) -> u32 {
 }
 
 impl Census {
+    fn note_client(&mut self, client: IpAddr) {
+        if self.clients.len() < CLIENTS {
+            self.clients.insert(client);
+        }
+    }
+
     fn note<A>(&mut self, half: &FlowHalf<A>) {
         self.referenced.insert(half.backend);
         if half.kind == Kind::Dnat as u8 {

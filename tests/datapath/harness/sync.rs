@@ -16,7 +16,7 @@ use fairlead::sync::placement::Places;
 use fairlead::sync::record::{Change, FlowId, FlowRecord};
 use lb_common::map;
 
-use super::{BACKENDS, Connection, FlowMap, Harness, SERVICE, local};
+use super::{Connection, FlowMap, Harness, SERVICE, local};
 
 /// The reader of flow events, of which a program has one at a time.
 pub(crate) struct Told(FlowEvents);
@@ -92,9 +92,12 @@ impl Harness {
 
     /// Another descriptor of a map.
     fn another(&self, name: &str) -> MapData {
-        let found = match self.map(name) {
-            Map::Array(map) | Map::HashMap(map) | Map::PerCpuArray(map) | Map::RingBuf(map) => map,
-            other => panic!("{other:?}"),
+        let (Map::Array(found)
+        | Map::HashMap(found)
+        | Map::PerCpuArray(found)
+        | Map::RingBuf(found)) = self.map(name)
+        else {
+            panic!("{name} is of another type");
         };
         MapData::from_id(found.info().unwrap().id()).unwrap()
     }
@@ -103,9 +106,8 @@ impl Harness {
         let mut installed = Installed::default();
         installed.vips.insert(self.ip(*SERVICE.ip()).get(), 0);
         installed.services.insert(self.endpoint(SERVICE), self.service);
-        for id in (1..).take(BACKENDS.len()) {
-            installed.backends.insert(id, self.backend(id));
-        }
+        let backends = (1..).map(|id| (id, self.backend(id)));
+        installed.backends = backends.take_while(|(_, it)| it.endpoint.protocol != 0).collect();
         installed
     }
 

@@ -16,11 +16,6 @@ impl Controller {
         self.disowned.extend(flows, now);
     }
 
-    /// When to call [`Self::end_disowned`].
-    pub fn disowned_deadline(&self) -> Option<Instant> {
-        self.disowned.deadline()
-    }
-
     /// Ends those whose turn it is.
     pub fn end_disowned(&mut self, now: Instant, now_ns: u64) -> anyhow::Result<()> {
         for id in self.disowned.take(now) {

@@ -9,7 +9,7 @@ use lb_common::conntrack::Timeouts;
 use lb_common::time::Ticks;
 
 use super::Controller;
-use crate::control::desired::DesiredBackend;
+use crate::control::desired::{DesiredBackend, DesiredService};
 use crate::control::idle_reset::Event;
 use crate::control::plan::MapOp;
 use crate::datapath::now::monotonic;
@@ -30,6 +30,10 @@ impl Controller {
             let Some(config) = self.config.services.iter().find(|c| c.name == service.name) else {
                 continue;
             };
+            // Its connections are another node's to give up; here the delay begins when they come here.
+            if self.is_elsewhere(service) {
+                continue;
+            }
             let is_hard = |backend: &DesiredBackend| {
                 let key = BackendKey {
                     service: service.name.clone(),
@@ -50,6 +54,15 @@ impl Controller {
             self.idle.handle(Event::Stale(stale), now);
         }
         Ok(())
+    }
+
+    /// A peer tells of its flows, and this node serves none of its VIPs.
+    fn is_elsewhere(&self, service: &DesiredService) -> bool {
+        let is_elsewhere = |vip: &IpAddr| {
+            let lease = self.installed.vips.get(vip).and_then(|index| u16::try_from(*index).ok());
+            self.told.contains(vip) && lease.is_some_and(|lease| self.elsewhere.is_elsewhere(lease))
+        };
+        service.vips.iter().all(is_elsewhere)
     }
 
     /// When the next backend is to be given up.
@@ -82,6 +95,7 @@ impl Controller {
             return Ok(false);
         };
         self.find_idle(std::mem::take(&mut census.stale), instant);
+        self.clients.note(std::mem::take(&mut census.clients));
         self.before = std::mem::replace(&mut self.census, census);
         Ok(true)
     }

@@ -13,9 +13,9 @@ use crate::control::idle_reset::{Action, Event};
 use crate::datapath::stale::Flow;
 
 impl Controller {
-    /// When to call [`Self::tell_idle`].
-    pub fn idle_deadline(&self) -> Option<Instant> {
-        self.idle.deadline()
+    /// When to call [`Self::tell_idle`] and [`Self::end_disowned`].
+    pub fn telling_deadline(&self) -> Option<Instant> {
+        [self.idle.deadline(), self.disowned.deadline()].into_iter().flatten().min()
     }
 
     /// A pass of the sweep came by flows of these backends, from before they were given up.
@@ -67,7 +67,8 @@ impl Controller {
         Ok(())
     }
 
-    /// Resets a flow's client and forgets the flow. `false`: it is not for us, or not to be reached.
+    /// Resets a flow's client and forgets the flow. `false`: it is not for us, or not to be reached, or it has
+    /// to say first where it is.
     pub(super) fn reset(&self, flow: &Flow, now_ns: u64) -> anyhow::Result<bool> {
         let maps = &self.datapath.maps;
         if !maps.may_forward(flow.vip(), now_ns)? || !self.tell_end(flow)? {
@@ -77,7 +78,8 @@ impl Controller {
         Ok(true)
     }
 
-    /// Sends a flow's client a RST. `false`: it has changed since, or its client is not to be reached.
+    /// Sends a flow's client a RST. `false`: it has changed since, or its client is not to be reached, or was
+    /// asked where it is: its answer gets the RST.
     pub(super) fn tell_end(&self, flow: &Flow) -> anyhow::Result<bool> {
         let message = flow.message(&self.datapath.maps).context("reading a flow")?;
         let Some(message) = message else { return Ok(false) };
@@ -85,7 +87,7 @@ impl Controller {
         let Some(link) = link.filter(|link| link.ifindex != 0) else { return Ok(false) };
         let frame = message.reset.frame(link.mac, &message.next_hop);
         self.frames.send(link.ifindex, &frame).context("resetting an idle client")?;
-        Ok(true)
+        Ok(message.reset.ask.is_none())
     }
 
     /// The installed services that a client finds a backend of, by their numbers.

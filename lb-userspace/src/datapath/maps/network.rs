@@ -1,10 +1,12 @@
 //! Interfaces, routes and neighbours, written as sets.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
 use anyhow::Context as _;
+use aya::maps::MapError;
 use aya::maps::lpm_trie::Key;
 use lb_common::addr::IpBe;
 use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route, WaysChanged};
@@ -93,6 +95,15 @@ impl Maps {
         Ok(())
     }
 
+    /// The next hop towards an address, by the program's rule: the longest prefix, then the neighbour.
+    pub fn next_hop(&self, address: IpBe) -> io::Result<Option<NextHop>> {
+        let route = found(self.routes.get(&Key::new(128, address.trie_data()), 0))?;
+        let Some(route) = route else { return Ok(None) };
+        let neighbour = if route.gateway.is_unspecified() { address } else { route.gateway };
+        let next_hop = found(self.neighbours.get(&neighbour, 0))?;
+        Ok(next_hop.filter(|next_hop: &NextHop| u32::from(next_hop.link) == route.link))
+    }
+
     /// Makes `wanted` the neighbours of clients.
     pub fn set_neighbours(&mut self, wanted: &BTreeMap<IpAddr, NextHop>) -> anyhow::Result<()> {
         for old in self.neighbours.keys().collect::<Result<Vec<_>, _>>()? {
@@ -118,5 +129,14 @@ impl Maps {
             self.has_changed_ways = false;
         }
         Ok(())
+    }
+}
+
+/// Nothing under the key is no error.
+fn found<T>(value: Result<T, MapError>) -> io::Result<Option<T>> {
+    match value {
+        Ok(value) => Ok(Some(value)),
+        Err(MapError::KeyNotFound) => Ok(None),
+        Err(error) => Err(io::Error::other(error)),
     }
 }

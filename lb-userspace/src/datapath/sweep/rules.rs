@@ -72,6 +72,9 @@ where
             if self.is_stale(half) {
                 census.stale.insert(half.backend);
             }
+            if self.removals.is_wanted() && self.facts.elsewhere.is_elsewhere(half.vip) {
+                census.note_client(key.src.ip().get());
+            }
             census.established += 1;
             *census.connections.entry(half.backend).or_default() += 1;
         }
