@@ -98,7 +98,7 @@ impl Shells {
         writeln!(keys, "{setup}; PS1='rea''dy> '")?;
         until(&mut screen, "ready> ", "")?;
         // To the start of the line, what prints it, and to its end.
-        write!(keys, "{line}\t\u{1}printf '[%s]\\n' '\u{5}'\n")?;
+        writeln!(keys, "{line}\t\u{1}printf '[%s]\\n' '\u{5}'")?;
         let seen = until(&mut screen, "[fairlead", "]")?;
         writeln!(keys, "exit")?;
         drop(keys);
