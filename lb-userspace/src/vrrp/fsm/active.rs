@@ -9,8 +9,8 @@ use super::{
     Reason, State, skew,
 };
 
-/// An answer to a lower Active is not sent sooner after our last advertisement than this part of the
-/// interval: a flood of such packets must not make another.
+/// An answer to a lower Active, or to priority 0, is not sent sooner after our last advertisement than
+/// this part of the interval: a flood of such packets must not make another.
 const ANSWER_PART: u32 = 8;
 
 /// Lower peers that advertise while this node does.
@@ -72,7 +72,7 @@ impl Instance {
         let ranks_above =
             theirs > ours || (theirs == ours && self.own.is_none_or(|own| source > own));
         if theirs == PRIORITY_GIVE_UP {
-            self.advertise_now(now, todo);
+            self.answer(now, todo);
         } else if ranks_above {
             if self.settings.last_advert {
                 todo.push(Action::SendAdvert { priority: ours });
@@ -122,15 +122,20 @@ impl Instance {
             }
             self.conflict.last = Some(now);
         }
-        let soonest = self.sent.after(interval / ANSWER_PART);
+        self.answer(now, todo);
+        if self.conflict.announced.is_none_or(|last| now.since(last) >= interval) {
+            self.conflict.announced = Some(now);
+            todo.push(Action::StartAnnouncing);
+        }
+    }
+
+    /// At once, or as soon after our last advertisement as it may be.
+    fn answer(&mut self, now: Nanos, todo: &mut Actions) {
+        let soonest = self.sent.after(self.settings.advert_interval / ANSWER_PART);
         if now >= soonest {
             self.advertise_now(now, todo);
         } else {
             self.due = self.due.min(soonest);
-        }
-        if self.conflict.announced.is_none_or(|last| now.since(last) >= interval) {
-            self.conflict.announced = Some(now);
-            todo.push(Action::StartAnnouncing);
         }
     }
 

@@ -85,6 +85,24 @@ fn a_conflict_is_insisted_on_at_a_bounded_rate() {
     assert_eq!(reaffirmed, 1, "one conflict");
 }
 
+/// RFC 9568 6.4.3 answers priority 0 at once; whoever can send one can send thousands.
+#[test]
+fn priority_0_is_answered_at_a_bounded_rate() {
+    let (mut instance, since) = active(&settings());
+    let first = hear(&mut instance, 0, LOWER_PEER, later(since, 500));
+    assert_eq!(shown(&first), "advert 128, lease", "at once");
+    let mut adverts = 0;
+    for n in 501..=10_500 {
+        let now = later(since, n);
+        let mut actions = hear(&mut instance, 0, LOWER_PEER, now);
+        if instance.deadline().is_some_and(|due| due <= now) {
+            actions.extend(instance.handle(Event::Timer, now));
+        }
+        adverts += shown(&actions).matches("advert").count();
+    }
+    assert!((70..=90).contains(&adverts), "{adverts} in 10 s: eight in an interval");
+}
+
 /// Of the queue of a node that was stopped, one packet is answered.
 #[test]
 fn a_stalled_node_with_preemption_insists_once() {
