@@ -234,6 +234,8 @@ pub struct Vrrp {
     pub vips: Vec<IpAddr>,
     /// `init`, `backup`, `active` or `fault`.
     pub state: String,
+    /// It gives the VIPs up, and waits for somebody to take them.
+    pub draining: bool,
     /// What it advertises, or would.
     pub priority: u8,
     /// When `state` last changed.

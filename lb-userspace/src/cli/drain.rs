@@ -13,6 +13,8 @@ use super::{SocketOption, ask, print, print_json};
 const TIMEOUT: Duration = Duration::from_secs(180);
 
 const POLL: Duration = Duration::from_millis(50);
+/// The status may be of a moment ago: that nobody came is believed when it was said so often.
+const BELIEVED: u32 = 30;
 
 /// Give the VIPs to the other node without a gap and keep running. Waits until no VIP of VRRP is held.
 #[derive(Debug, Args)]
@@ -37,16 +39,19 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
             return say(arguments, "takes part in elections again\n");
         }
         let drained = async {
+            let mut nobody = 0;
             loop {
                 let status = client.status().await?;
                 match progress(&status) {
-                    Progress::Draining => sleep(POLL).await,
+                    Progress::Draining => nobody = 0,
                     Progress::Drained => return say(arguments, "the VIPs are given up\n"),
-                    Progress::Nobody(names) => bail!(
+                    Progress::Nobody(names) if nobody == BELIEVED => bail!(
                         "there is nobody to take over {}: the VIPs stay here",
                         names.join(", ")
                     ),
+                    Progress::Nobody(_) => nobody += 1,
                 }
+                sleep(POLL).await;
             }
         };
         match timeout(TIMEOUT, drained).await {
@@ -67,7 +72,7 @@ fn say(arguments: &Arguments, text: &str) -> Result<()> {
 enum Progress {
     Draining,
     Drained,
-    /// These instances are active still, and have heard of nobody else.
+    /// These instances are active still, and nobody came in their time.
     Nobody(Vec<String>),
 }
 
@@ -78,8 +83,8 @@ fn progress(status: &Value) -> Progress {
     if active.is_empty() {
         return Progress::Drained;
     }
-    let is_alone = |instance: &&Value| instance["peers"].as_array().is_none_or(Vec::is_empty);
-    if !active.iter().all(is_alone) {
+    // A backup is silent until it takes over: that none was ever heard says nothing.
+    if active.iter().any(|instance| instance["draining"] == true) {
         return Progress::Draining;
     }
     let name = |instance: &Value| instance["name"].as_str().unwrap_or_default().to_owned();
@@ -91,13 +96,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_waits_for_whoever_has_a_peer() {
-        let status = |state: &str, peers: Value| json!({"vrrp": [{"name": "api", "state": state, "peers": peers}]});
-        let peer = json!([{"address": "10.0.0.3"}]);
-        assert_eq!(progress(&status("active", peer.clone())), Progress::Draining);
-        assert_eq!(progress(&status("backup", peer)), Progress::Drained);
+    fn it_waits_as_long_as_the_controller_does() {
+        let status = |state: &str, draining: bool| json!({"vrrp": [{"name": "api", "state": state, "draining": draining, "peers": []}]});
+        assert_eq!(progress(&status("active", true)), Progress::Draining);
+        assert_eq!(progress(&status("backup", false)), Progress::Drained);
         let alone = Progress::Nobody(vec!["api".to_owned()]);
-        assert_eq!(progress(&status("active", json!([]))), alone);
+        assert_eq!(progress(&status("active", false)), alone);
         assert_eq!(progress(&json!({"vrrp": []})), Progress::Drained);
     }
 }

@@ -105,6 +105,11 @@ impl Elections {
         self.command(Command::Resume);
     }
 
+    /// The instances that wait for somebody to take over.
+    pub const fn draining(&self) -> &BTreeSet<Arc<str>> {
+        &self.draining
+    }
+
     /// Nobody has to be awaited any more.
     pub fn is_drained(&self) -> bool {
         self.draining.is_empty()

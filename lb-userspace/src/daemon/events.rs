@@ -201,6 +201,7 @@ impl Loop<'_> {
         } else {
             elections.drain()
         }
+        self.publish();
         Ok(())
     }
 
@@ -212,6 +213,9 @@ impl Loop<'_> {
         if let Some((instance, term)) = self.controller.elections.note(notice) {
             let recorded = self.controller.vips.record_terms([(instance, term)].into());
             report("writing down a term", recorded);
+            self.publish();
+        }
+        if matches!(notice, Notice::Drained { .. }) {
             self.publish();
         }
         let is_drained = self.controller.elections.is_drained();

@@ -33,7 +33,8 @@ impl Controller {
         let (views, now) = (self.elections.views(), clock::now());
         self.status.vips =
             status::vips(&self.desired, |vip| owned.contains(&vip), &self.elections.held(), now);
-        self.status.vrrp = elections::statuses(&views, now, SystemTime::now());
+        let draining = self.elections.draining();
+        self.status.vrrp = elections::statuses(&views, draining, now, SystemTime::now());
         self.status.xdp = self
             .datapath
             .attachments()

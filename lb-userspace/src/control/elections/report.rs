@@ -1,5 +1,7 @@
 //! What operators are told of VRRP: lines of the log, and its part of `status`.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use crate::admin::model;
@@ -126,15 +128,24 @@ fn describe(alarm: &Alarm) -> String {
     }
 }
 
-/// VRRP's part of `status`, at `now` and `wall` at once.
-pub fn statuses(views: &[View], now: Nanos, wall: SystemTime) -> Vec<model::Vrrp> {
-    views.iter().map(|view| status(view, now, wall)).collect()
+/// VRRP's part of `status`, at `now` and `wall` at once; `draining`: who waits to be relieved.
+pub fn statuses(
+    views: &[View],
+    draining: &BTreeSet<Arc<str>>,
+    now: Nanos,
+    wall: SystemTime,
+) -> Vec<model::Vrrp> {
+    let status = |view: &View| {
+        let draining = draining.contains(&view.name);
+        model::Vrrp { draining, ..status(view, now, wall) }
+    };
+    views.iter().map(status).collect()
 }
 
 fn status(view: &View, now: Nanos, wall: SystemTime) -> model::Vrrp {
     let ago = |at: Nanos| wall.checked_sub(now.since(at)).unwrap_or(wall);
     let counters = &view.counters;
-    let mut counted: std::collections::BTreeMap<String, u64> = [
+    let mut counted: BTreeMap<String, u64> = [
         ("master_transitions", counters.active_transitions),
         ("advertisements_sent", counters.sent),
         ("advertisements_received", counters.received),
@@ -154,6 +165,7 @@ fn status(view: &View, now: Nanos, wall: SystemTime) -> model::Vrrp {
         version: view.version.number(),
         vips: view.vips.to_vec(),
         state: view.state.as_str().to_owned(),
+        draining: false,
         priority: view.priority,
         since: model::rfc3339(ago(view.since)),
         reason: view.transition.map(|transition| because(&transition.reason)).unwrap_or_default(),
