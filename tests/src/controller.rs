@@ -30,6 +30,7 @@ pub struct Controller<'lab> {
     socket: PathBuf,
     log: PathBuf,
     process: Option<Process>,
+    log_elsewhere: Option<PathBuf>,
     /// In place of the machine's, if any.
     resolv_conf: Option<PathBuf>,
 }
@@ -62,6 +63,7 @@ impl<'lab> Controller<'lab> {
             socket: file("sock"),
             log: file("log"),
             process: None,
+            log_elsewhere: None,
             resolv_conf: None,
         }
     }
@@ -72,6 +74,11 @@ impl<'lab> Controller<'lab> {
         fs::write(&path, text).with_context(|| format!("writing {}", path.display()))?;
         self.resolv_conf = Some(path);
         Ok(())
+    }
+
+    /// Its next run is of another build.
+    pub fn set_binary(&mut self, binary: &Path) {
+        self.binary = binary.to_owned();
     }
 
     /// Where the configuration must put the admin socket.
@@ -91,6 +98,11 @@ impl<'lab> Controller<'lab> {
     /// What every run of it wrote to stderr.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Has every run write its log there, where nobody reads it.
+    pub fn log_to(&mut self, path: &Path) {
+        self.log_elsewhere = Some(path.to_owned());
     }
 
     /// Writes the configuration; a running controller sees it at [`Self::reload`].
@@ -120,7 +132,8 @@ impl<'lab> Controller<'lab> {
     }
 
     fn run_command(&self) -> Result<Command> {
-        let log = File::options().create(true).append(true).open(&self.log)?;
+        let log = self.log_elsewhere.as_ref().unwrap_or(&self.log);
+        let log = File::options().create(true).append(true).open(log)?;
         let mut command = self.lb.host.netns.command(&self.binary);
         self.lb.bpffs.show_to(&mut command);
         if let Some(path) = &self.resolv_conf {
@@ -212,6 +225,11 @@ impl<'lab> Controller<'lab> {
         let status = self.process_mut()?.wait(timeout)?;
         self.process = None;
         Ok(status)
+    }
+
+    /// Whether it has not ended by itself.
+    pub fn is_running(&mut self) -> Result<bool> {
+        Ok(self.process_mut()?.exited()?.is_none())
     }
 
     fn process_mut(&mut self) -> Result<&mut Process> {

@@ -13,11 +13,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, anyhow};
-use nix::net::if_::if_nametoindex;
 use nix::time::{ClockId, clock_gettime};
-use socket2::{Domain, SockAddr, SockAddrStorage, Socket, Type};
+use socket2::Socket;
 
 use crate::family::Family;
+use crate::link::{self, Hears};
 use crate::netns::NetnsHandle;
 use crate::packet::Mac;
 use crate::xdp_pass::NOBODY;
@@ -79,7 +79,8 @@ impl Flood {
         let thread = thread::Builder::new().name("flood".to_owned()).spawn(move || {
             // The thread ends inside: there is nothing to come back for.
             nix::sched::setns(&*netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
-            let socket = open(&interface).with_context(|| format!("opening {interface}"))?;
+            let opened = link::open(&interface, Hears::Nothing);
+            let socket = opened.with_context(|| format!("opening {interface}"))?;
             flood.send(&socket, &thread_sent, &thread_stop)
         })?;
         Ok(Running { sent, stop, thread: Some(thread) })
@@ -141,20 +142,6 @@ impl Drop for Running {
         // Whoever wants to know how it went calls `stop`.
         let _ = self.end();
     }
-}
-
-/// A socket that sends whole frames out of an interface, and receives nothing.
-fn open(interface: &str) -> Result<Socket> {
-    let socket = Socket::new(Domain::PACKET, Type::RAW, None)?;
-    let mut storage = SockAddrStorage::zeroed();
-    // SAFETY: sockaddr_ll is one of the address types that the storage is for, integers only.
-    let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    link.sll_family = u16::try_from(libc::AF_PACKET)?;
-    link.sll_ifindex = i32::try_from(if_nametoindex(interface)?)?;
-    let length = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>())?;
-    // SAFETY: the storage holds a sockaddr_ll with its family set, of this length.
-    socket.bind(&unsafe { SockAddr::new(storage, length) })?;
-    Ok(socket)
 }
 
 /// How many of the frames, a batch at most, all of one length, the link took.

@@ -46,14 +46,10 @@ impl Settings {
         }
     }
 
-    /// As keepalived.conf(5) has it.
-    fn text(&self) -> String {
-        let version = self.version;
-        let mut text =
-            format!("global_defs {{\n vrrp_version {version}\n vrrp_garp_master_delay 1\n}}\n");
-        let _ = write!(
-            text,
-            "vrrp_instance api {{\n state BACKUP\n interface eth0\n virtual_router_id {}\n \
+    /// Its instance, as keepalived.conf(5) has it.
+    fn text(&self, name: &str) -> String {
+        let mut text = format!(
+            "vrrp_instance {name} {{\n state BACKUP\n interface eth0\n virtual_router_id {}\n \
              priority {}\n advert_int {}\n",
             self.vrid, self.priority, self.interval
         );
@@ -80,6 +76,19 @@ impl Settings {
     }
 }
 
+/// A whole configuration. Several instances are in one sync group.
+fn text(instances: &[Settings]) -> String {
+    let version = instances.first().map_or(3, |first| first.version);
+    let mut text =
+        format!("global_defs {{\n vrrp_version {version}\n vrrp_garp_master_delay 1\n}}\n");
+    let names: Vec<String> = (0..instances.len()).map(|index| format!("api{index}")).collect();
+    if names.len() > 1 {
+        let _ =
+            write!(text, "vrrp_sync_group edge {{\n group {{\n {}\n }}\n}}\n", names.join("\n "));
+    }
+    instances.iter().zip(&names).fold(text, |text, (instance, name)| text + &instance.text(name))
+}
+
 /// A running keepalived; killed on drop, its child too.
 #[derive(Debug)]
 pub struct Keepalived {
@@ -92,9 +101,14 @@ pub struct Keepalived {
 impl Keepalived {
     /// Starts it in `netns`; its files go to `directory`.
     pub fn start(netns: &Netns, directory: &Path, settings: &Settings) -> Result<Self> {
+        Self::start_group(netns, directory, std::slice::from_ref(settings))
+    }
+
+    /// The same with several instances, which become master together.
+    pub fn start_group(netns: &Netns, directory: &Path, instances: &[Settings]) -> Result<Self> {
         let file = |suffix: &str| directory.join(format!("{}-keepalived.{suffix}", netns.name()));
         let (config, log, child_file) = (file("conf"), file("log"), file("vrrp.pid"));
-        fs::write(&config, settings.text())?;
+        fs::write(&config, text(instances))?;
         // Of one that was killed.
         let _ = fs::remove_file(&child_file);
         let _ = fs::remove_file(file("pid"));
@@ -109,7 +123,7 @@ impl Keepalived {
 
     /// Another configuration, taken at once.
     pub fn reload(&mut self, settings: &Settings) -> Result<()> {
-        fs::write(&self.config, settings.text())?;
+        fs::write(&self.config, text(std::slice::from_ref(settings)))?;
         self.process.signal(Signal::SIGHUP)
     }
 

@@ -5,6 +5,7 @@
 
 #![expect(clippy::disallowed_methods, reason = "fixtures are drivers: they read the clock")]
 
+pub mod advert;
 pub mod apiserver;
 pub mod bpf;
 pub mod bpffs;
@@ -20,6 +21,7 @@ pub mod family;
 pub mod flood;
 pub mod http;
 pub mod keepalived;
+pub mod link;
 pub mod live;
 pub mod load;
 pub mod netns;

@@ -1,5 +1,5 @@
-//! What is said on a bridge about VIPs: VRRP advertisements and announcements, with the times at which
-//! the kernel saw them.
+//! What is said on a bridge about VIPs: VRRP advertisements, announcements, and answers to who asked, with
+//! the times at which the kernel saw them.
 
 use std::io::IoSliceMut;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,14 +13,16 @@ use anyhow::{Context, Result};
 use nix::cmsg_space;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
 use nix::sys::time::TimeSpec;
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::Socket;
 
 use crate::eventually::{Seen, eventually};
+use crate::link::{self, Hears};
 use crate::netns::Netns;
 
-const ETH_P_ALL: u16 = 3;
 const VRRP: u8 = 112;
 const ICMPV6: u8 = 58;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+const SOLICITED: u8 = 0x40;
 
 /// Something that was said.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +52,11 @@ pub enum What {
         mac: [u8; 6],
         flags: u8,
     },
+    /// An answer to a question, by ARP or a neighbour advertisement.
+    Answer {
+        address: IpAddr,
+        mac: [u8; 6],
+    },
 }
 
 impl Said {
@@ -59,7 +66,10 @@ impl Said {
             What::Advert { source: from, message, .. } if *from == source => {
                 message.get(2).copied()
             }
-            What::Advert { .. } | What::Garp { .. } | What::Advertisement { .. } => None,
+            What::Advert { .. }
+            | What::Garp { .. }
+            | What::Advertisement { .. }
+            | What::Answer { .. } => None,
         }
     }
 
@@ -68,7 +78,18 @@ impl Said {
         match &self.what {
             What::Garp { vip: of, .. } => IpAddr::V4(*of) == vip,
             What::Advertisement { vip: of, .. } => IpAddr::V6(*of) == vip,
-            What::Advert { .. } => false,
+            What::Advert { .. } | What::Answer { .. } => false,
+        }
+    }
+
+    /// Who answers for `vip`.
+    pub fn answers(&self, vip: IpAddr) -> Option<[u8; 6]> {
+        match &self.what {
+            What::Answer { address, mac } if *address == vip => Some(*mac),
+            What::Advert { .. }
+            | What::Garp { .. }
+            | What::Advertisement { .. }
+            | What::Answer { .. } => None,
         }
     }
 }
@@ -85,11 +106,16 @@ impl Wire {
     /// Listens on a bridge in `netns`.
     pub fn listen(netns: &Netns, bridge: &str) -> Result<Self> {
         netns.ip(&format!("link set {bridge} promisc on"))?;
-        let socket = netns.on_thread(|| {
-            let protocol = Protocol::from(i32::from(ETH_P_ALL.to_be()));
-            Socket::new(Domain::PACKET, Type::RAW, Some(protocol)).context("a packet socket")
-        })?;
-        bind(&socket, netns, bridge)?;
+        Self::start(netns, bridge, Hears::All)
+    }
+
+    /// Listens on a bridge's port, to what the host behind it sends.
+    pub fn of_port(netns: &Netns, port: &str) -> Result<Self> {
+        Self::start(netns, port, Hears::Arriving)
+    }
+
+    fn start(netns: &Netns, interface: &str, hears: Hears) -> Result<Self> {
+        let socket = netns.on_thread(|| link::open(interface, hears).context("a packet socket"))?;
         socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         socket.set_recv_buffer_size(4 << 20)?;
         setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
@@ -141,6 +167,14 @@ impl Wire {
     }
 }
 
+impl Wire {
+    /// When `mac` answered for `vip`.
+    pub fn answers(&self, vip: IpAddr, mac: [u8; 6]) -> Vec<Duration> {
+        let said = lock(&self.said);
+        said.iter().filter(|said| said.answers(vip) == Some(mac)).map(|said| said.at).collect()
+    }
+}
+
 impl Drop for Wire {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
@@ -153,21 +187,6 @@ impl Drop for Wire {
 
 fn lock(said: &Mutex<Vec<Said>>) -> MutexGuard<'_, Vec<Said>> {
     said.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn bind(socket: &Socket, netns: &Netns, bridge: &str) -> std::io::Result<()> {
-    let text = netns.ip(&format!("-o link show {bridge}")).map_err(std::io::Error::other)?;
-    let index = text.split(':').next().and_then(|index| index.trim().parse::<i32>().ok());
-    let mut storage = socket2::SockAddrStorage::zeroed();
-    // SAFETY: sockaddr_ll is one of the address types that the storage is for, integers only.
-    let link = unsafe { storage.view_as::<libc::sockaddr_ll>() };
-    link.sll_family = libc::AF_PACKET.try_into().unwrap_or_default();
-    link.sll_protocol = ETH_P_ALL.to_be();
-    link.sll_ifindex = index.unwrap_or_default();
-    let length = size_of::<libc::sockaddr_ll>().try_into().unwrap_or_default();
-    // SAFETY: the storage holds a sockaddr_ll with its family set, of this length.
-    let address = unsafe { socket2::SockAddr::new(storage, length) };
-    socket.bind(&address)
 }
 
 fn receive(socket: &Socket) -> Option<Said> {
@@ -192,7 +211,10 @@ fn what(frame: &[u8]) -> Option<What> {
         [0x08, 0x06] => {
             let sender = <[u8; 4]>::try_from(rest.get(14..18)?).ok()?;
             let target = <[u8; 4]>::try_from(rest.get(24..28)?).ok()?;
-            (sender == target).then(|| What::Garp { vip: sender.into(), mac })
+            let is_reply = rest.get(6..8) == Some(&[0, 2]);
+            let answer = || What::Answer { address: IpAddr::from(sender), mac };
+            let garp = (sender == target).then(|| What::Garp { vip: sender.into(), mac });
+            garp.or_else(|| is_reply.then(answer))
         }
         [0x08, 0x00] if rest.get(9) == Some(&VRRP) => {
             let header = usize::from(rest[0] & 0xf) * 4;
@@ -220,13 +242,14 @@ fn of_ipv6(packet: &[u8], mac: [u8; 6]) -> Option<What> {
         let message = payload.to_vec();
         return Some(What::Advert { source, destination, ttl: header[7], message });
     }
-    // Neighbour advertisement, not solicited.
-    let is_announcement =
-        header[6] == ICMPV6 && payload.first() == Some(&136) && payload.get(4)? & 0x40 == 0;
+    let (kind, flags) = (*payload.first()?, *payload.get(4)?);
+    if header[6] != ICMPV6 || kind != NEIGHBOUR_ADVERTISEMENT {
+        return None;
+    }
     let target = <[u8; 16]>::try_from(payload.get(8..24)?).ok()?;
-    is_announcement.then(|| What::Advertisement {
-        vip: target.into(),
-        mac,
-        flags: payload.get(4).copied().unwrap_or_default(),
+    Some(if flags & SOLICITED == 0 {
+        What::Advertisement { vip: target.into(), mac, flags }
+    } else {
+        What::Answer { address: IpAddr::from(target), mac }
     })
 }

@@ -1,0 +1,96 @@
+//! VRRP advertisements over IPv4 that may be wrong in any way, put together from scratch: no line is
+//! shared with what the project builds and reads them by. Pure.
+
+use std::net::Ipv4Addr;
+
+use crate::packet::checksum::{checksum, l4_checksum};
+use crate::packet::{Frame, Mac};
+
+const VRRP: u8 = 112;
+pub const GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+const GROUP_MAC: Mac = [1, 0, 0x5e, 0, 0, 18];
+/// Of the shortest Ethernet frame, without its checksum.
+const SHORTEST: usize = 60;
+
+/// A version 3 advertisement; sound until something is changed.
+#[derive(Clone, Debug)]
+pub struct Advert {
+    pub source: Ipv4Addr,
+    pub ttl: u8,
+    /// Version and type.
+    pub first: u8,
+    pub vrid: u8,
+    pub priority: u8,
+    /// `None`: what fits.
+    pub count: Option<u8>,
+    /// In centiseconds, and the four reserved bits.
+    pub interval: u16,
+    pub vips: Vec<Ipv4Addr>,
+    /// Bytes that are missing at its end.
+    pub missing: usize,
+    pub is_sum_wrong: bool,
+}
+
+impl Advert {
+    pub fn new(source: Ipv4Addr, vrid: u8, priority: u8, vip: Ipv4Addr) -> Self {
+        Self {
+            source,
+            ttl: 255,
+            first: 0x31,
+            vrid,
+            priority,
+            count: None,
+            interval: 10,
+            vips: vec![vip],
+            missing: 0,
+            is_sum_wrong: false,
+        }
+    }
+
+    /// The VRRP message.
+    pub fn message(&self) -> Vec<u8> {
+        let count = u8::try_from(self.vips.len()).unwrap_or(u8::MAX);
+        let [high, low] = self.interval.to_be_bytes();
+        let count = self.count.unwrap_or(count);
+        let mut message = vec![self.first, self.vrid, self.priority, count, high, low, 0, 0];
+        message.extend(self.vips.iter().flat_map(Ipv4Addr::octets));
+        message.truncate(message.len().saturating_sub(self.missing));
+        seal(self.source, &mut message);
+        if self.is_sum_wrong {
+            message[6] ^= 0x55;
+        }
+        message
+    }
+
+    /// In a frame of at least Ethernet's shortest.
+    pub fn frame(&self) -> Vec<u8> {
+        frame(self.source, self.ttl, &self.message())
+    }
+}
+
+/// Makes a message's checksum right, that with the pseudo-header of a multicast.
+pub fn seal(source: Ipv4Addr, message: &mut [u8]) {
+    if let Some(sum) = message.get_mut(6..8) {
+        sum.fill(0);
+        let sum = l4_checksum(source.into(), GROUP.into(), VRRP, message);
+        message[6..8].copy_from_slice(&sum.to_be_bytes());
+    }
+}
+
+/// Whether a message's checksum is right, with the pseudo-header of these addresses.
+pub fn is_sealed(source: std::net::IpAddr, destination: std::net::IpAddr, message: &[u8]) -> bool {
+    l4_checksum(source, destination, VRRP, message) == 0
+}
+
+/// Whether it is right without a pseudo-header, as version 2 has it.
+pub fn is_sealed_alone(message: &[u8]) -> bool {
+    checksum(&[message]) == 0
+}
+
+/// A multicast frame with a message.
+pub fn frame(source: Ipv4Addr, ttl: u8, message: &[u8]) -> Vec<u8> {
+    let frame = Frame::raw(source, GROUP, VRRP, message).ttl(ttl).tos(0xc0);
+    let mut bytes = frame.macs([2, 0, 0, 0, 0, 0x77], GROUP_MAC).bytes();
+    bytes.resize(bytes.len().max(SHORTEST), 0);
+    bytes
+}
