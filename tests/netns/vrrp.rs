@@ -1,33 +1,47 @@
 //! VRRP against a real keepalived: who holds the VIP, and how soon.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::controller::Controller;
 use lb_tests::echo;
 use lb_tests::eventually::eventually_is;
+use lb_tests::family::Family;
 use lb_tests::keepalived::{self, Keepalived};
+use lb_tests::link::mac_of;
 use lb_tests::server_thread::ServerThread;
-use lb_tests::topology::{API_PORT, LbNode, Plan, Topology};
+use lb_tests::topology::{API_PORT, Host, LbNode, Plan, Topology};
 use lb_tests::wire::{Said, Wire};
 
 use super::scene::{PATIENCE, binary};
 
+mod clients;
 mod drain;
 mod election;
 mod failure;
+mod flapping;
 mod forms;
+mod groups;
+mod hostile;
+mod ipv6;
+mod lease;
+mod many;
+mod neighbours;
+mod pressure;
+mod reboot;
 mod reload;
+mod side_by_side;
 
 /// Of most tests: a failover is short, and a busy machine not too busy for it.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// Two LB nodes: ours, and one for a keepalived.
+/// LB nodes: ours, and one for a keepalived.
 struct Pair {
     wire: Wire,
     lab: Topology,
-    _server: ServerThread,
+    _servers: Vec<ServerThread>,
 }
 
 /// What our instance is configured as.
@@ -36,17 +50,29 @@ struct Ours {
     priority: u8,
     interval: Duration,
     vips: Vec<IpAddr>,
-    /// Further lines of the instance.
+    /// Of a second instance, if any.
+    vips6: Vec<IpAddr>,
+    /// Further lines of each instance.
     more: &'static str,
 }
 
 impl Pair {
     fn build() -> Result<Self> {
-        let lab = Topology::build(&Plan { lb_nodes: 2, backends: 1, ..Plan::default() })?;
-        let host = &lab.backends[0];
-        let server = echo::start(&host.netns, &host.name, &host.listens(API_PORT)[..])?;
+        Self::build_with(2, 1)
+    }
+
+    fn build_with(lb_nodes: usize, backends: usize) -> Result<Self> {
+        // Those that are side by side are made one after the other.
+        static BUILDING: Mutex<()> = Mutex::new(());
+        let _one = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
+        let lab = Topology::build(&Plan { lb_nodes, backends, ..Plan::default() })?;
+        let server = |host: &Host| {
+            let listens: Vec<SocketAddr> = host.listens(API_PORT);
+            echo::start(&host.netns, &host.name, &listens[..])
+        };
+        let servers = lab.backends.iter().map(server).collect::<Result<_>>()?;
         let wire = Wire::listen(&lab.fabric, "br-front")?;
-        Ok(Self { wire, lab, _server: server })
+        Ok(Self { wire, lab, _servers: servers })
     }
 
     fn node(&self) -> &LbNode {
@@ -72,44 +98,54 @@ impl Pair {
     }
 
     fn settings(&self, priority: u8) -> Ours {
-        Ours { priority, interval: INTERVAL, vips: vec![self.vip()], more: "" }
+        let vips = vec![self.vip()];
+        Ours { priority, interval: INTERVAL, vips, vips6: Vec::new(), more: "" }
     }
 
     fn yaml(&self, controller: &Controller<'_>, ours: &Ours) -> String {
-        let Ours { priority, interval, vips, more } = ours;
-        let backend = self.lab.backends[0].address;
-        let vips: Vec<String> = vips.iter().map(ToString::to_string).collect();
+        let families: &[Family] = if ours.vips6.is_empty() { &[Family::V4] } else { &Family::ALL };
+        let of = |host: &Host, family: Family| {
+            let (name, address) = (&host.name, host.address_of(family));
+            format!("{{ name: {name}{}, address: \"{address}\" }}", family.pick("", "-v6"))
+        };
+        let hosts = self.lab.backends.iter();
+        let backends: Vec<String> =
+            hosts.flat_map(|host| families.iter().map(move |family| of(host, *family))).collect();
+        let vips: Vec<IpAddr> = families.iter().map(|family| self.lab.vip_of(*family)).collect();
+        let second =
+            if ours.vips6.is_empty() { String::new() } else { instance("api6", ours, &ours.vips6) };
         format!(
             "version: 1
 interfaces: [eth0]
 limits: {{ flows: 16384, half_open: 8192 }}
 services:
   - name: api
-    vips: [{vip}]
+    vips: [{vips}]
     port: {API_PORT}
-    backends: [{{ name: cp1, address: {backend} }}]
+    backends: [{backends}]
     health: {{ type: tcp, interval: 500ms, timeout: 1s }}
 vrrp:
-  - name: api
-    interface: eth0
-    vrid: 77
-    priority: {priority}
-    advert_interval: {interval}ms
-    vips: [{vips}]
-{more}
-admin:
+{first}{second}admin:
   socket: {socket}
 ",
-            vip = self.vip(),
-            vips = vips.join(", "),
-            interval = interval.as_millis(),
+            vips = list(&vips),
+            backends = backends.join(", "),
+            first = instance("api", ours, &ours.vips),
             socket = controller.socket().display(),
         )
     }
 
     /// Our controller, which does not run.
     fn controller(&self, ours: &Ours) -> Result<Controller<'_>> {
-        let controller = Controller::new(self.node(), &binary(), self.lab.directory());
+        self.controller_on(self.node(), ours)
+    }
+
+    fn controller_on<'lab>(
+        &'lab self,
+        node: &'lab LbNode,
+        ours: &Ours,
+    ) -> Result<Controller<'lab>> {
+        let controller = Controller::new(node, &binary(), self.lab.directory());
         controller.write_config(&self.yaml(&controller, ours))?;
         Ok(controller)
     }
@@ -121,9 +157,33 @@ admin:
         Ok(controller)
     }
 
+    fn start_on<'lab>(&'lab self, node: &'lab LbNode, ours: &Ours) -> Result<Controller<'lab>> {
+        let mut controller = self.controller_on(node, ours)?;
+        controller.start()?;
+        Ok(controller)
+    }
+
     /// The other's settings, of the same interval and VIP.
     fn theirs_with(&self, priority: u8) -> keepalived::Settings {
         keepalived::Settings::new(priority, INTERVAL.as_secs_f64(), &[self.vip()])
+    }
+
+    /// IPv6's: the link-local one that each advertisement begins with, and the one that clients use.
+    fn vips6(&self) -> Vec<IpAddr> {
+        let link_local = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0x77, 0x100);
+        vec![link_local.into(), self.lab.vip_of(Family::V6)]
+    }
+
+    /// A keepalived with both families, once it holds the VIPs.
+    fn dual_keepalived(&self, priority: u8) -> Result<Keepalived> {
+        let first = self.theirs_with(priority);
+        let second = keepalived::Settings { vips: self.vips6(), ..first.clone() };
+        let (netns, directory) = (&self.other().host.netns, self.lab.directory());
+        let keepalived = Keepalived::start_group(netns, directory, &[first, second])?;
+        for family in Family::ALL {
+            self.wait_vip(self.other(), self.lab.vip_of(family), true)?;
+        }
+        Ok(keepalived)
     }
 
     fn keepalived(&self, settings: &keepalived::Settings) -> Result<Keepalived> {
@@ -170,11 +230,7 @@ admin:
 
     /// A node's own MAC.
     fn mac(&self, node: &LbNode) -> Result<[u8; 6]> {
-        let said = node.host.netns.ip("-o link show eth0")?;
-        let text = said.split_whitespace().skip_while(|word| *word != "link/ether").nth(1);
-        let bytes = text.context("no MAC")?.split(':').map(|byte| u8::from_str_radix(byte, 16));
-        let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
-        <[u8; 6]>::try_from(bytes.as_slice()).context("a MAC of another length")
+        mac_of(&node.host.netns, "eth0")
     }
 
     /// What clients connect to.
@@ -183,9 +239,67 @@ admin:
     }
 }
 
+/// An instance as the configuration has it; with a second one both are in a sync group.
+fn instance(name: &str, ours: &Ours, vips: &[IpAddr]) -> String {
+    let Ours { priority, interval, more, .. } = ours;
+    let group = if ours.vips6.is_empty() { "" } else { "    sync_group: edge\n" };
+    format!(
+        "  - name: {name}
+    interface: eth0
+    vrid: 77
+    priority: {priority}
+    advert_interval: {interval}ms
+    vips: [{vips}]
+{group}{more}
+",
+        interval = interval.as_millis(),
+        vips = list(vips),
+    )
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    let shown: Vec<String> = addresses.iter().map(|address| format!("\"{address}\"")).collect();
+    shown.join(", ")
+}
+
+/// Waits for the state of both instances of a sync group.
+fn wait_both(controller: &Controller<'_>, state: &str) -> Result<()> {
+    let states = || {
+        let status = controller.status()?;
+        Ok([0, 1].map(|index| status["vrrp"][index]["state"].to_string()))
+    };
+    let (what, wanted) = (format!("both to be {state}"), format!("\"{state}\""));
+    eventually_is(&what, PATIENCE, states, |states| states.iter().all(|it| *it == wanted)).map(drop)
+}
+
+/// Runs what waits for most of its time side by side; each has a lab of its own.
+fn together(jobs: &[(&str, &(dyn Fn() -> Result<()> + Sync))]) -> Result<()> {
+    let outcomes: Vec<Result<()>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = jobs.iter().map(|(_, job)| scope.spawn(job)).collect();
+        let join = |thread: std::thread::ScopedJoinHandle<'_, Result<()>>| {
+            thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))
+        };
+        threads.into_iter().map(join).collect()
+    });
+    let failed: Vec<String> = jobs
+        .iter()
+        .zip(outcomes)
+        .filter_map(|((name, _), outcome)| Some(format!("{name}: {:#}", outcome.err()?)))
+        .collect();
+    ensure!(failed.is_empty(), "{}", failed.join("\n"));
+    Ok(())
+}
+
 /// Whether a node has an address.
 fn has(node: &LbNode, vip: IpAddr) -> Result<bool> {
     Ok(node.host.netns.ip("-o addr show dev eth0")?.contains(&format!(" {vip}/")))
+}
+
+/// A node's link-local address, which is no VIP.
+fn link_local(node: &LbNode) -> Result<IpAddr> {
+    let said = node.host.netns.ip("-6 -o addr show dev eth0 scope link")?;
+    let own = said.split_whitespace().find_map(|word| word.strip_suffix("/64"));
+    Ok(own.context("no link-local address")?.parse()?)
 }
 
 /// It is as long as that, with so much more because the machine may be busy.

@@ -8,7 +8,7 @@ use lb_tests::eventually::eventually_is;
 use lb_tests::keepalived;
 use lb_tests::wire::{Said, What};
 
-use super::{INTERVAL, Ours, Pair, down_interval, ensure_between, skew};
+use super::{INTERVAL, Ours, Pair, down_interval, ensure_between, skew, together};
 use crate::scene::PATIENCE;
 
 /// What a busy machine adds.
@@ -173,7 +173,11 @@ fn of_two_actives_we_stay_and_announce_again_if_we_rank_higher() -> Result<()> {
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
-fn a_preempt_delay_is_waited_for() -> Result<()> {
+fn a_preempt_delay_is_waited_for_and_ends_with_its_reason() -> Result<()> {
+    together(&[("waited for", &preempts_after_its_delay), ("cancelled", &cancelled_by_a_priority)])
+}
+
+fn preempts_after_its_delay() -> Result<()> {
     let pair = Pair::build()?;
     let _keepalived = pair.active_keepalived(100)?;
     let mark = pair.wire.mark();
@@ -184,4 +188,29 @@ fn a_preempt_delay_is_waited_for() -> Result<()> {
     let first = pair.advertised(mark)?;
     let (least, most) = (Duration::from_millis(1500), Duration::from_millis(2600));
     ensure_between("preempted", first.at - seen, least, most)
+}
+
+fn cancelled_by_a_priority() -> Result<()> {
+    let pair = Pair::build()?;
+    let mut keepalived = pair.active_keepalived(100)?;
+    let mark = pair.wire.mark();
+    let delayed = Ours { more: "    preempt_delay: 2s", ..pair.settings(200) };
+    let controller = pair.start(&delayed)?;
+    pair.wait_state(&controller, "backup")?;
+    std::thread::sleep(Duration::from_secs(1));
+    keepalived.reload(&pair.theirs_with(250))?;
+    let theirs = pair.theirs();
+    let raised = |said: &Said| said.priority_of(theirs) == Some(250);
+    pair.wire.wait("the higher priority", mark, PATIENCE, raised)?;
+    std::thread::sleep(Duration::from_millis(2500));
+    // Back below ours: the delay starts again.
+    let mark_lower = pair.wire.mark();
+    keepalived.reload(&pair.theirs_with(100))?;
+    let lowered = |said: &Said| said.priority_of(theirs) == Some(100);
+    let lower = pair.wire.wait("the lower priority", mark_lower, PATIENCE, lowered)?;
+    let ours = pair.wire.adverts(pair.ours(), mark);
+    ensure!(ours.is_empty(), "we took over: {ours:?}");
+    let first = pair.advertised(mark)?;
+    let (least, most) = (Duration::from_millis(1990), Duration::from_millis(2600));
+    ensure_between("preempted", first.at - lower.at, least, most)
 }

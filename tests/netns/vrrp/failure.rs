@@ -1,14 +1,15 @@
 //! What is killed, cut off or taken away.
 
 use std::net::TcpStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::command::Signal;
 use lb_tests::eventually::{Seen, eventually};
 
-use super::{INTERVAL, Pair, down_interval, ensure_between, has};
-use crate::scene::PATIENCE;
+use super::{INTERVAL, Pair, down_interval, ensure_between, has, together};
+use crate::scene::{PATIENCE, binary, second_layout_binary};
 
 const LATE: Duration = Duration::from_millis(40);
 
@@ -68,6 +69,15 @@ fn keepalived_takes_over_from_a_killed_controller_and_from_one_that_hangs() -> R
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
 fn a_handover_keeps_the_vip_and_goes_on_with_the_term() -> Result<()> {
+    let same = binary();
+    let other = second_layout_binary();
+    together(&[
+        ("the same binary", &|| hands_over_to(&same)),
+        ("one of another layout", &|| hands_over_to(&other)),
+    ])
+}
+
+fn hands_over_to(successor: &Path) -> Result<()> {
     let pair = Pair::build()?;
     let mut theirs = pair.theirs_with(100);
     theirs.interval = 1.0;
@@ -76,6 +86,8 @@ fn a_handover_keeps_the_vip_and_goes_on_with_the_term() -> Result<()> {
     ours.interval = Duration::from_secs(1);
     let mut controller = pair.start(&ours)?;
     pair.wait_state(&controller, "active")?;
+    pair.wait_vip(pair.other(), pair.vip(), false)?;
+    controller.set_binary(successor);
     let term = controller.status()?["vrrp"][0]["term"].clone();
     for kill in [false, true] {
         let mark = pair.wire.mark();
@@ -90,11 +102,16 @@ fn a_handover_keeps_the_vip_and_goes_on_with_the_term() -> Result<()> {
         ensure!(has(pair.node(), pair.vip())?, "the VIP is gone");
         let taken = pair.wire.adverts(pair.theirs(), mark);
         ensure!(taken.is_empty(), "keepalived took over: {taken:?}");
+        std::thread::sleep(ours.interval);
         let given = pair.wire.adverts(pair.ours(), mark);
         ensure!(given.iter().all(|(_, priority)| *priority == 200), "{given:?}");
+        let gap = given.windows(2).map(|two| two[1].0 - two[0].0).max().unwrap_or_default();
         let status = controller.status()?;
         ensure!(status["vrrp"][0]["reason"].to_string().contains("predecessor"), "{status}");
-        super::super::measured(&format!("term {term} became {}", status["vrrp"][0]["term"]));
+        super::super::measured(&format!(
+            "term {term} became {}, {gap:?} between advertisements",
+            status["vrrp"][0]["term"]
+        ));
     }
     Ok(())
 }

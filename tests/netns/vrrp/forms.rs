@@ -1,32 +1,50 @@
-//! Version 2, unicast and IPv6.
+//! Version 2 and unicast.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
+use lb_tests::advert::{is_sealed, is_sealed_alone};
+use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
-use lb_tests::keepalived;
+use lb_tests::keepalived::{self, Keepalived};
 use lb_tests::wire::What;
 
-use super::{Ours, Pair};
+use super::{INTERVAL, Ours, Pair, together};
 use crate::scene::PATIENCE;
 
 const SECOND: Duration = Duration::from_secs(1);
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
-fn version_2_with_a_password_is_understood() -> Result<()> {
+fn version_2_is_understood_with_a_password_and_without() -> Result<()> {
+    together(&[
+        ("none", &|| version_2(None, "    version: 2")),
+        ("pass", &|| {
+            let more = "    version: 2\n    authentication: { type: pass, password: secret }";
+            version_2(Some("secret"), more)
+        }),
+    ])
+}
+
+fn version_2(password: Option<&'static str>, more: &'static str) -> Result<()> {
     let pair = Pair::build()?;
-    let theirs = old(&pair, Some("secret"));
-    let _keepalived = pair.keepalived(&theirs)?;
+    let _keepalived = pair.keepalived(&old(&pair, password))?;
     let source = pair.theirs();
-    let more = "    version: 2\n    authentication: { type: pass, password: secret }";
     let ours = Ours { interval: SECOND, more, ..pair.settings(250) };
     let controller = pair.start(&ours)?;
     pair.wire.wait("keepalived", 0, PATIENCE, |said| said.priority_of(source).is_some())?;
     pair.wait_state(&controller, "active")?;
     pair.wait_vip(pair.other(), pair.vip(), false)?;
-    ensure!(controller.status()?["vrrp"][0]["counters"]["auth_failures"] == 0);
+    let counters = controller.status()?["vrrp"][0]["counters"].clone();
+    let errors = ["auth_failures", "auth_type_mismatches", "version_errors", "checksum_errors"];
+    ensure!(errors.iter().all(|error| counters[error] == 0), "{counters}");
+    let said = pair.wire.said();
+    let wrong = said.iter().find(|said| match &said.what {
+        What::Advert { message, .. } => message.len() != 20 || !is_sealed_alone(message),
+        What::Garp { .. } | What::Advertisement { .. } | What::Answer { .. } => false,
+    });
+    ensure!(wrong.is_none(), "{wrong:?}");
     Ok(())
 }
 
@@ -53,81 +71,75 @@ fn another_password_makes_two_actives_and_an_alarm() -> Result<()> {
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
 fn unicast_is_between_those_who_are_listed() -> Result<()> {
-    let pair = Pair::build()?;
+    let pair = Pair::build_with(3, 1)?;
     let (ours, theirs) = (pair.ours(), pair.theirs());
+    let third = IpAddr::from(pair.lab.lbs[2].host.address);
     let settings = keepalived::Settings {
-        unicast: Some((theirs, vec![ours, pair.lab.client.address.into()])),
+        unicast: Some((theirs, vec![ours, third])),
         ..pair.theirs_with(100)
     };
     let mut keepalived = pair.keepalived(&settings)?;
     pair.wire.wait("keepalived", 0, PATIENCE, |said| said.priority_of(theirs).is_some())?;
-    // The client's host is a peer that says nothing.
-    let more = "    unicast_peers: [10.77.0.3, 10.77.0.2]";
-    let controller = pair.start(&Ours { more, ..pair.settings(200) })?;
+    let more = "    unicast_peers: [10.77.0.3, 10.77.0.5]";
+    let mut controller = pair.start(&Ours { more, ..pair.settings(200) })?;
     pair.wait_state(&controller, "active")?;
+    let more = "    unicast_peers: [10.77.0.3, 10.77.0.1]";
+    let second = pair.start_on(&pair.lab.lbs[2], &Ours { more, ..pair.settings(150) })?;
     pair.wait_vip(pair.other(), pair.vip(), false)?;
-    for peer in [theirs, pair.lab.client.address.into()] {
-        pair.wire.wait("an advertisement for each peer", 0, PATIENCE, |said| {
-            matches!(&said.what, What::Advert { source, destination, .. }
-                if *source == ours && *destination == peer)
-        })?;
-    }
-    // One that is in nobody's list.
-    let stranger = pair.lab.backends[0].address;
-    keepalived.stop()?;
-    let settings = keepalived::Settings {
-        unicast: Some((stranger.into(), vec![ours])),
-        ..pair.theirs_with(254)
-    };
-    let host = &pair.lab.backends[0].netns;
-    let _stranger = keepalived::Keepalived::start(host, pair.lab.directory(), &settings)?;
-    let counted = || Ok(controller.status()?["vrrp"][0]["counters"]["stranger_packets"].as_u64());
-    eventually_is("a stranger", PATIENCE, counted, |count| *count > Some(0))?;
-    ensure!(controller.status()?["vrrp"][0]["state"] == "active");
+    pair.wait_state(&second, "backup")?;
+    std::thread::sleep(INTERVAL * 10);
+    pair.wait_state(&controller, "active")?;
+    pair.wait_state(&second, "backup")?;
+    ensure_sealed_for(&pair, ours, &[theirs, third])?;
+    stranger_is_ignored(&pair, &controller)?;
+
+    // Of the two that are left, ours ranks higher, and keepalived takes what it says.
+    let mark = pair.wire.mark();
+    controller.kill9()?;
+    pair.wait_state(&second, "active")?;
+    std::thread::sleep(INTERVAL * 10);
+    let heard = pair.wire.adverts(theirs, mark);
+    ensure!(heard.is_empty(), "keepalived took over: {heard:?}");
+    ensure_sealed_for(&pair, third, &[theirs, ours])?;
     let multicast = |what: &What| matches!(what, What::Advert { destination, .. } if destination.is_multicast());
     let said = pair.wire.said();
     ensure!(!said.iter().any(|said| multicast(&said.what)), "multicast was sent");
+    keepalived.stop()
+}
+
+/// Each peer got advertisements whose checksum is right for its address and no other's.
+fn ensure_sealed_for(pair: &Pair, from: IpAddr, peers: &[IpAddr]) -> Result<()> {
+    let said = pair.wire.said();
+    for peer in peers {
+        let mut messages = said.iter().filter_map(|said| match &said.what {
+            What::Advert { source, destination, message, .. }
+                if (source, destination) == (&from, peer) =>
+            {
+                Some(message)
+            }
+            What::Advert { .. }
+            | What::Garp { .. }
+            | What::Advertisement { .. }
+            | What::Answer { .. } => None,
+        });
+        let first = messages.next().with_context(|| format!("nothing from {from} to {peer}"))?;
+        ensure!(is_sealed(from, *peer, first), "to {peer}: {first:02x?}");
+        ensure!(messages.all(|message| is_sealed(from, *peer, message)), "to {peer}");
+    }
     Ok(())
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test netns"]
-fn ipv6_moves_to_and_from_keepalived() -> Result<()> {
-    let pair = Pair::build()?;
-    let vips: Vec<IpAddr> = vec!["fe80::77:100".parse()?, "fd77::100".parse()?];
-    let theirs = keepalived::Settings { vips: vips.clone(), ..pair.theirs_with(100) };
-    let mut keepalived = pair.keepalived(&theirs)?;
-    pair.wait_vip(pair.other(), vips[1], true)?;
-    let controller = pair.controller(&pair.settings(200))?;
-    let second = "    vips: [10.77.0.100]
-  - name: api6
-    interface: eth0
-    vrid: 77
-    priority: 200
-    advert_interval: 100ms
-    vips: [fe80::77:100, fd77::100]";
-    let yaml = pair.yaml(&controller, &pair.settings(200));
-    controller
-        .write_config(&yaml.replace("    vips: [10.77.0.100]\n\n", &format!("{second}\n")))?;
-    let mut controller = controller;
-    let mark = pair.wire.mark();
-    controller.start()?;
-    for vip in &vips {
-        let said =
-            pair.wire.wait("an announcement", mark, PATIENCE, |said| said.announces(*vip))?;
-        let What::Advertisement { flags, .. } = said.what else { continue };
-        ensure!(flags == 0x20, "flags {flags:#x}: override alone");
-    }
-    let status = || Ok(controller.status()?["vrrp"].to_string());
-    let both = |status: &String| status.matches("\"state\":\"active\"").count() == 2;
-    eventually_is("both to be active", PATIENCE, status, both)?;
-    for vip in &vips {
-        pair.wait_vip(pair.node(), *vip, true)?;
-        pair.wait_vip(pair.other(), *vip, false)?;
-    }
-    let addresses = pair.node().host.netns.ip("-6 -o addr show dev eth0")?;
-    ensure!(!addresses.contains("tentative"), "{addresses}");
-    keepalived.stop()?;
+/// One that is in nobody's list, and would be Active.
+fn stranger_is_ignored(pair: &Pair, controller: &Controller<'_>) -> Result<()> {
+    let stranger = &pair.lab.backends[0];
+    let settings = keepalived::Settings {
+        unicast: Some((stranger.address.into(), vec![pair.ours()])),
+        ..pair.theirs_with(254)
+    };
+    let _stranger = Keepalived::start(&stranger.netns, pair.lab.directory(), &settings)?;
+    let counted = || Ok(controller.status()?["vrrp"][0]["counters"]["stranger_packets"].as_u64());
+    eventually_is("a stranger", PATIENCE, counted, |count| *count > Some(5))?;
+    ensure!(controller.status()?["vrrp"][0]["state"] == "active");
     Ok(())
 }
 

@@ -1,10 +1,12 @@
 //! Another configuration for an Active instance.
 
+use std::fs::File;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Result, ensure};
-use lb_tests::command::Signal;
+use lb_tests::command::{Process, Signal};
 use lb_tests::eventually::eventually_is;
 
 use super::{INTERVAL, Ours, Pair, has};
@@ -23,6 +25,7 @@ fn a_reload_costs_no_advertisement_and_touches_no_address() -> Result<()> {
     // Until the last announcement of its first second.
     std::thread::sleep(Duration::from_millis(1100));
     let begin = pair.wire.mark();
+    let (events, _monitor) = address_events(&pair)?;
     let yaml = pair.yaml(&controller, &pair.settings(200));
 
     // Something else.
@@ -46,6 +49,8 @@ fn a_reload_costs_no_advertisement_and_touches_no_address() -> Result<()> {
     controller.write_config(&yaml.replace("priority: 200", "priority: 300"))?;
     let refused = controller.reload().expect_err("a broken file was taken").to_string();
     ensure!(refused.contains("vrrp[0].priority"), "{refused}");
+    let touched = std::fs::read_to_string(&events)?;
+    ensure!(touched.is_empty(), "addresses changed: {touched}");
 
     // Another VIP.
     let second: IpAddr = "10.77.0.101".parse()?;
@@ -65,6 +70,9 @@ fn a_reload_costs_no_advertisement_and_touches_no_address() -> Result<()> {
     ensure!(has(pair.node(), pair.vip())?, "the first VIP is gone too");
 
     std::thread::sleep(INTERVAL * 5);
+    let touched = std::fs::read_to_string(&events)?;
+    let other = touched.lines().find(|line| line.contains(" 10.77.0.100/"));
+    ensure!(other.is_none() && touched.contains(" 10.77.0.101/"), "addresses changed: {touched}");
     ensure!(status_of(&controller, "since")? == since, "its state changed");
     let adverts = pair.wire.adverts(ours, begin);
     ensure!(adverts.iter().all(|(_, priority)| *priority >= 180), "{adverts:?}");
@@ -73,6 +81,14 @@ fn a_reload_costs_no_advertisement_and_touches_no_address() -> Result<()> {
     super::super::measured(&format!("longest gap {longest:?} in {}", adverts.len()));
     ensure!(longest <= INTERVAL * 12 / 10 + LATE, "a gap of {longest:?}");
     Ok(())
+}
+
+/// Where what the kernel says about addresses of our node is written.
+fn address_events(pair: &Pair) -> Result<(PathBuf, Process)> {
+    let path = pair.lab.directory().join("addresses");
+    let mut command = pair.node().host.netns.command("ip");
+    command.args(["monitor", "address"]).stdout(File::create(&path)?);
+    Ok((path, Process::spawn(&mut command)?))
 }
 
 fn status_of(controller: &lb_tests::controller::Controller<'_>, key: &str) -> Result<String> {
