@@ -33,7 +33,12 @@ enum Task {
     Check,
     /// Check that the files marked pure are
     Purity,
-    /// Measure how fast it is; needs root
+    /// Compare Fairlead with HAProxy, nftables and nothing on the same work; needs root
+    ///
+    /// All peers take turns in every round (A B C D, A B C D, …); printed are medians, and what differs too much
+    /// between the rounds is marked. Loaded latency is measured by an open loop at one rate of requests for
+    /// every peer, 60 % of what HAProxy can: a request's latency counts from when it was due. All run on this
+    /// machine's CPUs; what a balancer needs is what they were busy longer than without one, for the same work.
     Bench(bench::BenchArgs),
     /// Build a lab of namespaces, or run the demonstration in it
     Lab(lab::LabArgs),

@@ -14,9 +14,11 @@ pub(crate) fn check(json: &Value) -> Result<()> {
     for key in ["machine", "versions"] {
         ensure!(json[key].as_object().is_some_and(|object| !object.is_empty()), "no {key}");
     }
-    for key in ["ns_per_packet", "comparisons", "packets", "failover", "notes"] {
+    for key in ["ns_per_packet", "comparisons", "packets", "failover"] {
         ensure!(json[key].is_array(), "{key} is no list");
     }
+    let notes = json["notes"].as_array().context("notes is no list")?;
+    ensure!(notes.is_empty(), "something was not measured: {notes:?}");
     let peers = json["peers"].as_array().context("peers is no list")?;
     let names: Vec<_> = peers.iter().filter_map(|peer| peer["name"].as_str()).collect();
     ensure!(names == Peer::ALL.map(Peer::name), "peers are {names:?}");
@@ -56,6 +58,8 @@ mod tests {
         let mut findings = example();
         assert_eq!(check(&findings.json()).unwrap_err().to_string(), "no versions");
         findings.versions.insert("nginx", "1".to_owned());
+        assert!(check(&findings.json()).unwrap_err().to_string().contains("a & b"));
+        findings.notes.clear();
         let error = format!("{:#}", check(&findings.json()).unwrap_err());
         assert!(error.contains("peers are"), "{error}");
         findings.peers = Peer::ALL.into();

@@ -62,10 +62,7 @@ enum Alone {
     Ns(ns::NsArgs),
 }
 
-/// Compares all peers on the same work, in rounds (A B C D, A B C D, …): medians, and how far the rounds lie
-/// apart. Loaded latency is measured by an open loop at the same rate of requests for every peer, 60 % of what
-/// HAProxy can: a request's latency counts from when it was due. All run on this machine's CPUs; what a
-/// balancer needs is what the machine was busy longer than without one, for the same work.
+/// What to measure, and where the figures go.
 #[derive(Args)]
 struct Options {
     /// Fewer and shorter rounds: two minutes at most in place of ten

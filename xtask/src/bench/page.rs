@@ -56,8 +56,8 @@ fn head(findings: &Findings, page: &mut String) -> Result<()> {
     let kind = if findings.quick { "a quick run" } else { "a run" };
     writeln!(
         page,
-        "<p>Medians of {rounds} rounds, in {kind} of {seconds:.0} s. {:.0} % of the CPUs were busy \
-         before it began. All peers share this machine's cores with their client and backends: what \
+        "<p>{rounds} rounds, in {kind} of {seconds:.0} s. {:.0} % of the CPUs were busy before it \
+         began. All peers share this machine's cores with their client and backends: what \
          counts is how they compare, not how fast they are.</p>",
         findings.machine.busy_before * 100.0
     )?;
