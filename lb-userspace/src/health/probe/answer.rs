@@ -165,7 +165,7 @@ mod tests {
             answer.bytes.extend_from_slice(piece);
             match answer.advance() {
                 Progress::More => {}
-                progress => return Some(progress),
+                progress @ (Progress::Done(_) | Progress::Bad) => return Some(progress),
             }
         }
         answer.end().map(Progress::Done)
