@@ -87,6 +87,7 @@ pub enum Ending {
 pub fn run(options: &RunOptions) -> anyhow::Result<()> {
     let config = options.load()?;
     preflight::check_capabilities()?;
+    preflight::check_kernel();
     let pins = Pins::open()?;
     let _lock = preflight::lock()?;
     let _state_file = overrides::lock::lock(&store::path(&config.admin))?;
@@ -234,7 +235,7 @@ fn lease_in_both(elections: &Elections, pins: &Pins, datapath: &Datapath) -> any
         return Ok(());
     }
     let mut maps = vec![datapath.maps.leases().context("duplicating the leases")?];
-    if let Some(dir) = pins.current()? {
+    if let Some(dir) = pins.current() {
         maps.push(leases_in(&dir.path)?);
     }
     elections.lease_in(maps, &datapath.maps.installed()?.vips);

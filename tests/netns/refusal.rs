@@ -22,20 +22,22 @@ fn a_missing_capability_is_named_and_nothing_is_changed() -> Result<()> {
     let controller = scene.controller(&Settings::default())?;
     let before = Traces::of(scene.node())?;
     let bpf = "CAP_BPF (to load the XDP program";
+    let perfmon = "CAP_PERFMON (for the verifier";
     let admin = "CAP_NET_ADMIN (to attach XDP";
     let raw = "CAP_NET_RAW (to announce VIPs";
     for (dropped, named) in [
-        // CAP_SYS_ADMIN implies CAP_BPF.
+        // CAP_SYS_ADMIN implies these two.
         ("-bpf,-sys_admin", &[bpf][..]),
+        ("-perfmon,-sys_admin", &[perfmon]),
         ("-net_admin", &[admin]),
         ("-net_raw", &[raw]),
-        ("-all", &[bpf, admin, raw]),
+        ("-all", &[bpf, perfmon, admin, raw]),
     ] {
         let (bounding, inheritable) =
             (format!("--bounding-set={dropped}"), format!("--inh-caps={dropped}"));
         let refused = start(&scene, &controller, &["setpriv", &bounding, &inheritable])?;
         let words = refused_with(&refused)?;
-        for name in [bpf, admin, raw] {
+        for name in [bpf, perfmon, admin, raw] {
             ensure!(words.contains(name) == named.contains(&name), "without {dropped}: {words}");
         }
         ensure!(words.contains("run as root, or grant"), "{words}");
@@ -55,6 +57,37 @@ fn without_bpffs_the_refusal_says_how_to_mount_it() -> Result<()> {
         refused_with(&start(&scene, &controller, &["unshare", "-m", "sh", "-c", unmount, "sh"])?)?;
     ensure!(words.contains("mount -t bpf bpf /sys/fs/bpf"), "{words}");
     assert_eq!(Traces::of(scene.node())?, before);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_read_only_bpffs_is_named_and_nothing_is_changed() -> Result<()> {
+    let scene = Scene::build()?;
+    let controller = scene.controller(&Settings::default())?;
+    let before = Traces::of(scene.node())?;
+    // Of this mount alone, as a container's volume may be.
+    let remount = "mount -o remount,bind,ro /sys/fs/bpf && exec \"$@\"";
+    let words =
+        refused_with(&start(&scene, &controller, &["unshare", "-m", "sh", "-c", remount, "sh"])?)?;
+    ensure!(words.contains("/sys/fs/bpf is mounted read-only"), "{words}");
+    ensure!(words.contains("mount -o remount,rw /sys/fs/bpf"), "{words}");
+    assert_eq!(Traces::of(scene.node())?, before);
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn an_old_kernel_is_named_and_used_as_far_as_it_goes() -> Result<()> {
+    let scene = Scene::build()?;
+    let mut controller = scene.controller(&Settings::default())?;
+    // The kernel then calls itself 2.6, and does everything all the same.
+    controller.set_wrapper(&["setarch", "--uname-2.6"]);
+    controller.start()?;
+    scene.wait_all_up(&controller)?;
+    let log = controller.log();
+    ensure!(log.contains("this is Linux 2.6") && log.contains("5.15 is the oldest"), "{log}");
+    ensure!(controller.stop(false)?.success());
     Ok(())
 }
 

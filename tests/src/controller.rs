@@ -1,5 +1,6 @@
 //! The controller as a process in an LB node's namespaces.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
@@ -33,6 +34,8 @@ pub struct Controller<'lab> {
     log_elsewhere: Option<PathBuf>,
     /// In place of the machine's, if any.
     resolv_conf: Option<PathBuf>,
+    /// The words of a command that becomes it, if any.
+    wrapper: Vec<String>,
 }
 
 /// The lab's configuration, `lab.yaml`, with this lab's addresses and files.
@@ -65,6 +68,7 @@ impl<'lab> Controller<'lab> {
             process: None,
             log_elsewhere: None,
             resolv_conf: None,
+            wrapper: Vec::new(),
         }
     }
 
@@ -79,6 +83,11 @@ impl<'lab> Controller<'lab> {
     /// Its next run is of another build.
     pub fn set_binary(&mut self, binary: &Path) {
         self.binary = binary.to_owned();
+    }
+
+    /// Has it started by another command, such as `setpriv`, that becomes it.
+    pub fn set_wrapper(&mut self, words: &[&str]) {
+        self.wrapper = words.iter().map(|word| (*word).to_owned()).collect();
     }
 
     /// Where the configuration must put the admin socket.
@@ -134,7 +143,10 @@ impl<'lab> Controller<'lab> {
     fn run_command(&self) -> Result<Command> {
         let log = self.log_elsewhere.as_ref().unwrap_or(&self.log);
         let log = File::options().create(true).append(true).open(log)?;
-        let mut command = self.lb.host.netns.command(&self.binary);
+        let mut words = self.wrapper.iter().map(OsStr::new).chain([self.binary.as_os_str()]);
+        let program = words.next().context("no program")?;
+        let mut command = self.lb.host.netns.command(program);
+        command.args(words);
         self.lb.bpffs.show_to(&mut command);
         if let Some(path) = &self.resolv_conf {
             bpffs::replace_for(&mut command, path, "/etc/resolv.conf");

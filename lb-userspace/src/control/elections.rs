@@ -199,7 +199,7 @@ impl Elections {
 
 /// The leases of the maps that the attached program uses.
 fn pinned_table(pins: &Pins) -> Result<Option<Table>> {
-    let Some(dir) = pins.current()? else { return Ok(None) };
+    let Some(dir) = pins.current() else { return Ok(None) };
     let vips = object::pinned(&dir.path, map::VIPS)?;
     let leases = object::pinned(&dir.path, map::LEASES)?;
     Ok(Some(Table::new(descriptor(&leases)?, indices(&vips)?)))

@@ -21,6 +21,7 @@ use lb_common::map;
 use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 
+use super::pins::MapDir;
 use super::removals::Removals;
 use super::sys::{self, Walk};
 use crate::config::Cidr;
@@ -64,6 +65,7 @@ pub struct Maps {
     has_changed_ways: bool,
     tables: ArrayOfMaps<MapData, Table>,
     tables_fd: MapData,
+    dir: MapDir,
     capacity: Capacity,
 }
 
@@ -75,11 +77,11 @@ pub struct FlowMaps {
 
 impl Maps {
     /// Takes the maps of `ebpf`, which are pinned in `dir`.
-    pub fn take(ebpf: &mut Ebpf, dir: &std::path::Path) -> anyhow::Result<Self> {
+    pub fn take(ebpf: &mut Ebpf, dir: &MapDir) -> anyhow::Result<Self> {
         let mut take = |name: &str| {
             ebpf.take_map(name).with_context(|| format!("the object has no map {name}"))
         };
-        let pinned = |name: &str| super::object::pinned(dir, name);
+        let pinned = |name: &str| super::object::pinned(&dir.path, name);
         let entries = |name: &str| anyhow::Ok(pinned(name)?.info()?.max_entries());
         let flows = |established, half_open| {
             anyhow::Ok(FlowMaps {
@@ -113,6 +115,7 @@ impl Maps {
             has_changed_ways: true,
             tables: tables(take(map::TABLES)?)?,
             tables_fd: pinned(map::TABLES)?,
+            dir: dir.clone(),
             capacity: Capacity {
                 backends: entries(map::BACKENDS)?,
                 services: entries(map::TABLES)?,
@@ -140,7 +143,7 @@ impl Maps {
         }
         let mut tables = BTreeMap::new();
         for id in services.values().map(|service| service.id).collect::<BTreeSet<_>>() {
-            if let Ok(table) = self.tables.get(&id, 0) {
+            if let Some(table) = self.table(id)? {
                 tables.insert(id, read_table(&table)?);
             }
         }
@@ -169,6 +172,20 @@ impl Maps {
         })
     }
 
+    /// The table that the program uses for a service. None as well if another was pinned: it is written
+    /// again.
+    fn table(&self, service: u32) -> anyhow::Result<Option<MapData>> {
+        let mut id = [0; 4];
+        let found = sys::lookup(self.tables_fd.fd().as_fd(), &service.to_ne_bytes(), &mut id)
+            .context("reading which table a service has")?;
+        if !found {
+            return Ok(None);
+        }
+        let Some(table) = self.dir.table(service) else { return Ok(None) };
+        let is_same = table.info()?.id() == u32::from_ne_bytes(id);
+        Ok(is_same.then_some(table))
+    }
+
     fn read_backends(&self) -> anyhow::Result<BTreeMap<BackendId, Backend>> {
         let mut backends = BTreeMap::new();
         for (id, backend) in (0..).zip(self.backends.iter()) {
@@ -192,7 +209,9 @@ impl Maps {
             MapOp::ClearCounters(id) => self.clear_counters(*id)?,
             MapOp::SetBackend { id, backend } => self.backends.set(*id, backend, 0)?,
             MapOp::SetTable { service, slots } => {
-                self.tables.set(*service, &new_table(slots)?, 0)?;
+                let table = new_table(slots)?;
+                self.tables.set(*service, &table, 0)?;
+                self.dir.pin_table(*service, table.map())?;
             }
             MapOp::Allow { service, range } => {
                 self.allowed.insert(&allow_key(*service, range), 1, 0)?;
@@ -204,6 +223,7 @@ impl Maps {
             }
             MapOp::RemoveTable(service) => {
                 sys::delete(self.tables_fd.fd().as_fd(), &service.to_ne_bytes())?;
+                self.dir.forget_table(*service)?;
             }
             MapOp::RemoveBackend(id) => self.backends.set(*id, Backend::default(), 0)?,
             MapOp::RemoveEndpoint(endpoint) => self.endpoints.remove(endpoint)?,
@@ -317,10 +337,10 @@ fn new_table(slots: &[BackendId]) -> anyhow::Result<Table> {
     Ok(table)
 }
 
-fn read_table(table: &Table) -> anyhow::Result<Vec<BackendId>> {
+fn read_table(table: &MapData) -> anyhow::Result<Vec<BackendId>> {
     let mut values = Vec::new();
     Walk::new(4, 4, 4096)
-        .all(table.map().fd().as_fd(), |_, value| {
+        .all(table.fd().as_fd(), |_, value| {
             values.extend(sys::from_bytes::<u32>(value));
             Ok(())
         })

@@ -15,6 +15,7 @@ use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::map;
 
 use super::object::pinned;
+use super::pins::MapDir;
 use super::sys::{self, Walk};
 
 /// Elements copied at a time.
@@ -26,11 +27,12 @@ const STATE: [&str; 6] =
     [map::LINKS, map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::ALLOWED];
 
 /// Copies services, backends, tables and flows. The old program still runs.
-pub(super) fn copy_all(from: &Path, to: &Path) -> anyhow::Result<usize> {
+pub(super) fn copy_all(old: &MapDir, new: &MapDir) -> anyhow::Result<usize> {
+    let (from, to) = (&*old.path, &*new.path);
     for name in STATE {
         copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
     }
-    copy_tables(from, to).context("copying the selection tables")?;
+    copy_tables(old, new).context("copying the selection tables")?;
     for name in [map::SERVICES, map::FILTERS] {
         copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
     }
@@ -130,16 +132,20 @@ fn sizes(map: &MapData) -> anyhow::Result<(usize, usize)> {
 }
 
 /// Tables are maps of their own: the new array gets references to the same ones.
-fn copy_tables(from: &Path, to: &Path) -> anyhow::Result<()> {
-    let (from, to) = (pinned(from, map::TABLES)?, pinned(to, map::TABLES)?);
+fn copy_tables(old: &MapDir, new: &MapDir) -> anyhow::Result<()> {
+    let (from, to) = (pinned(&old.path, map::TABLES)?, pinned(&new.path, map::TABLES)?);
     let mut id = [0; 4];
     for index in 0..from.info()?.max_entries() {
         let key = index.to_ne_bytes();
         if !sys::lookup(from.fd().as_fd(), &key, &mut id)? {
             continue;
         }
-        let table = sys::map_by_id(u32::from_ne_bytes(id))?;
-        sys::update(to.fd().as_fd(), &key, &fd_bytes(&table)?, 0)?;
+        let Some(table) = old.table(index) else {
+            log::warn!("service {index} has no pinned table, and no backend until it gets one");
+            continue;
+        };
+        sys::update(to.fd().as_fd(), &key, &fd_bytes(&table.fd().as_fd())?, 0)?;
+        new.pin_table(index, &table)?;
     }
     Ok(())
 }

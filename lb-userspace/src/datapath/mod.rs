@@ -52,7 +52,7 @@ pub struct Datapath {
 impl Datapath {
     /// Loads the program over adopted, migrated or new maps. Nothing is attached yet.
     pub fn load(pins: Pins, sizes: &Sizes) -> anyhow::Result<Self> {
-        let found = pins.current()?;
+        let found = pins.current();
         let sizes = found.as_ref().map_or(*sizes, |dir| sizes.no_smaller_than(dir));
         let sizes = &sizes;
         pins.create()?;
@@ -72,17 +72,18 @@ impl Datapath {
             }
         }
         let mut ebpf = object::load(&current.path, sizes)?;
+        current.pin_program(object::program(&mut ebpf)?)?;
         if let Some(old) = predecessor.as_ref().filter(|old| !old.is_complete()) {
             log::warn!(
                 "the maps of {} are of a version that cannot be copied from: connections end",
                 old.path.display()
             );
         } else if let Some(old) = &predecessor {
-            let copied = migrate::copy_all(&old.path, &current.path)
+            let copied = migrate::copy_all(old, &current)
                 .with_context(|| format!("migrating from {}", old.path.display()))?;
             log::info!("copied {copied} halves of flows into maps of the new layout");
         }
-        let maps = Maps::take(&mut ebpf, &current.path)?;
+        let maps = Maps::take(&mut ebpf, &current)?;
         Ok(Self {
             maps,
             ebpf,
@@ -124,7 +125,7 @@ impl Datapath {
             }
             old.remove();
         }
-        Ok(())
+        self.current.forget_programs_but(object::program(&mut self.ebpf)?)
     }
 
     /// The ring of signals, once. Must be called within a tokio runtime.

@@ -2,8 +2,12 @@
 //!
 //! ```text
 //! <bpffs>/fairlead/<network namespace>/layout-<version>-<generation>/<MAP>
+//!                                                                   /program-<identifier>
+//!                                                                   /table-<service>
 //!                                     /links/<interface>
 //! ```
+//!
+//! Programs and selection tables could be found by their identifiers too, but only with CAP_SYS_ADMIN.
 //!
 //! The namespace's cookie is part of the path: what is pinned belongs to interfaces of one namespace,
 //! and several may share one bpffs.
@@ -15,8 +19,10 @@ use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, bail};
-use aya::maps::MapInfo;
+use aya::maps::MapData;
+use aya::programs::Xdp;
 use lb_common::{LAYOUT_VERSION, map};
+use nix::sys::statvfs::FsFlags;
 
 use super::sys;
 
@@ -24,6 +30,8 @@ use super::sys;
 pub const BPFFS: &str = "/sys/fs/bpf";
 /// `BPF_FS_MAGIC` of linux/magic.h.
 const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
+/// What a pinned program's name starts with.
+const PROGRAM: &str = "program-";
 
 /// The directory of this network namespace.
 #[derive(Clone, Debug)]
@@ -49,6 +57,13 @@ impl Pins {
             bail!(
                 "no BPF filesystem at {BPFFS}, and without one the datapath could not outlive the \
                  controller; mount it: mount -t bpf bpf {BPFFS}"
+            );
+        }
+        if statfs.flags().contains(FsFlags::ST_RDONLY) {
+            bail!(
+                "the BPF filesystem at {BPFFS} is mounted read-only, so nothing can be pinned, and the \
+                 datapath could not outlive the controller; mount it writable: mount -o remount,rw \
+                 {BPFFS}, or in a container without `readOnly` and `:ro`. Nothing was changed"
             );
         }
         let namespace =
@@ -109,15 +124,13 @@ impl Pins {
     }
 
     /// The set of maps that the attached program uses; without a program the newest complete one.
-    pub fn current(&self) -> anyhow::Result<Option<MapDir>> {
-        let mut used = BTreeSet::new();
-        for interface in self.linked() {
-            used.extend(maps_of_link(&self.link(&interface)).unwrap_or_default());
-        }
+    pub fn current(&self) -> Option<MapDir> {
+        let linked = self.linked();
+        let attached: BTreeSet<u32> =
+            linked.iter().filter_map(|interface| program_of_link(&self.link(interface))).collect();
         let dirs = self.map_dirs();
-        let in_use =
-            dirs.iter().find(|dir| dir.id(map::ESTABLISHED).is_some_and(|id| used.contains(&id)));
-        Ok(in_use.or_else(|| dirs.iter().rev().find(|dir| dir.is_complete())).cloned())
+        let in_use = dirs.iter().find(|dir| !dir.programs().is_disjoint(&attached));
+        in_use.or_else(|| dirs.iter().rev().find(|dir| dir.is_complete())).cloned()
     }
 
     /// Removes every pin of this namespace, and the directory above if it is empty then.
@@ -137,8 +150,60 @@ impl Pins {
 }
 
 impl MapDir {
-    fn id(&self, name: &str) -> Option<u32> {
-        MapInfo::from_pin(self.path.join(name)).ok().map(|info| info.id())
+    /// Pins the program that uses these maps, for [`Pins::current`] of a successor.
+    pub fn pin_program(&self, program: &mut Xdp) -> anyhow::Result<()> {
+        let id = program.info().context("asking which program was loaded")?.id();
+        let path = self.path.join(format!("{PROGRAM}{id}"));
+        program.pin(&path).with_context(|| format!("pinning {}", path.display()))
+    }
+
+    /// Identifiers of the programs that are pinned here; in use is the last one, or its predecessor.
+    fn programs(&self) -> BTreeSet<u32> {
+        let parse = |name: &String| name.strip_prefix(PROGRAM)?.parse().ok();
+        names(&self.path).iter().filter_map(parse).collect()
+    }
+
+    /// Lets go of every program but this one.
+    pub fn forget_programs_but(&self, program: &Xdp) -> anyhow::Result<()> {
+        let id = program.info().context("asking which program was loaded")?.id();
+        for old in self.programs().into_iter().filter(|old| *old != id) {
+            let path = self.path.join(format!("{PROGRAM}{old}"));
+            fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        }
+        Ok(())
+    }
+
+    /// Pins a service's table, in place of the one before it.
+    pub fn pin_table(&self, service: u32, table: &MapData) -> anyhow::Result<()> {
+        let (path, new) = (self.table_path(service), self.path.join("new-table"));
+        match fs::remove_file(&new) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                return Err(error).with_context(|| format!("removing {}", new.display()));
+            }
+            _ => {}
+        }
+        table.pin(&new).with_context(|| format!("pinning {}", new.display()))?;
+        fs::rename(&new, &path).with_context(|| format!("replacing {}", path.display()))
+    }
+
+    /// The table that was last pinned for a service.
+    pub fn table(&self, service: u32) -> Option<MapData> {
+        MapData::from_pin(self.table_path(service)).ok()
+    }
+
+    /// Lets go of a service's table, if it has one.
+    pub fn forget_table(&self, service: u32) -> anyhow::Result<()> {
+        let path = self.table_path(service);
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(error).with_context(|| format!("removing {}", path.display()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn table_path(&self, service: u32) -> PathBuf {
+        self.path.join(format!("table-{service}"))
     }
 
     /// It has every map that there is.
@@ -153,15 +218,9 @@ impl MapDir {
     }
 }
 
-fn maps_of_link(path: &Path) -> anyhow::Result<Vec<u32>> {
-    let link = sys::pinned_object(path)?;
-    let info = sys::xdp_link_info(link.as_fd())?;
-    for program in aya::programs::loaded_programs().flatten() {
-        if program.id() == info.program {
-            return Ok(program.map_ids()?.unwrap_or_default());
-        }
-    }
-    Ok(Vec::new())
+fn program_of_link(path: &Path) -> Option<u32> {
+    let link = sys::pinned_object(path).ok()?;
+    Some(sys::xdp_link_info(link.as_fd()).ok()?.program)
 }
 
 fn names(directory: &Path) -> Vec<String> {

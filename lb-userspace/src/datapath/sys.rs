@@ -23,7 +23,6 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
-const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
@@ -162,13 +161,6 @@ pub fn update_batch(map: BorrowedFd<'_>, keys: &[u8], values: &[u8], count: u32)
     unsafe { bpf(BPF_MAP_UPDATE_BATCH, &mut attr) }.map(drop)
 }
 
-/// A descriptor of the map with this identifier.
-pub fn map_by_id(id: u32) -> io::Result<OwnedFd> {
-    let mut attr = ElementAttr { map_fd: id, ..ElementAttr::default() };
-    // SAFETY: the command reads one identifier, at the place of `map_fd`.
-    unsafe { bpf_fd(BPF_MAP_GET_FD_BY_ID, &mut attr) }
-}
-
 #[repr(C)]
 #[derive(Default)]
 struct ObjectAttr {
@@ -201,6 +193,19 @@ pub fn namespace_cookie() -> io::Result<u64> {
         )
     };
     if result < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
+/// What the kernel calls itself, as `6.1.0-17-amd64`; empty if it does not say.
+pub fn kernel_release() -> String {
+    let mut name = core::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: the kernel writes one structure of strings; zeros are empty ones.
+    let name = unsafe {
+        libc::uname(name.as_mut_ptr());
+        name.assume_init()
+    };
+    let release = name.release.iter().take_while(|byte| **byte != 0);
+    let bytes: Vec<u8> = release.map(|byte| byte.to_ne_bytes()[0]).collect();
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 /// What the kernel says of an XDP link: its program, and its interface (0: that is gone).
