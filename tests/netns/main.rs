@@ -16,6 +16,7 @@ mod import;
 mod modes;
 mod names;
 mod overrides;
+mod packages;
 mod pairs;
 mod pmtu;
 mod probes;

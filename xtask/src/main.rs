@@ -6,6 +6,7 @@ mod bench;
 mod build;
 mod check;
 mod command;
+mod dist;
 mod lab;
 mod purity;
 mod run;
@@ -27,7 +28,9 @@ enum Task {
     Build(build::BuildArgs),
     /// Build all and run the controller as root
     Run(run::RunArgs),
-    /// Run the tests; datapath and netns need root
+    /// Make the manual, completions and the Debian package
+    Dist(dist::DistArgs),
+    /// Run the tests; datapath, netns and packages need root
     Test(test::TestArgs),
     /// Run what CI runs before the tests that need root
     Check,
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Task::Setup => setup::run(),
         Task::Build(args) => build::run(&args),
         Task::Run(args) => run::run(&args),
+        Task::Dist(args) => dist::run(&args),
         Task::Test(args) => test::run(&args),
         Task::Check => check::run(),
         Task::Purity => purity::run(),

@@ -38,6 +38,18 @@ const TOOLS: [(&str, &str); 15] = [
     ("zsh", "zsh"),
 ];
 
+/// Likewise, for making and testing packages.
+const PACKAGING: [(&str, &str); 6] = [
+    ("dpkg-shlibdeps", "dpkg-dev"),
+    ("podman", "podman"),
+    ("runc", "runc"),
+    ("shellcheck", "shellcheck"),
+    ("start-stop-daemon", "dpkg"),
+    ("systemd-analyze", "systemd"),
+];
+
+const CARGO_DEB_VERSION: &str = "3.8.0";
+
 const OTHERWISE: &str = "or, without Debian's packages:
     rustup toolchain install nightly --component rust-src
     cargo install bpf-linker   (see its documentation for the LLVM it needs)";
@@ -54,9 +66,34 @@ pub(crate) fn run() -> Result<()> {
 
 /// What building needs, and what testing does.
 pub(crate) fn everything() -> Result<()> {
-    let missing = TOOLS.iter().filter(|(program, _)| find(program).is_none());
-    install(&missing.map(|(_, package)| (*package).to_owned()).collect::<Vec<_>>())?;
+    programs(&TOOLS)?;
     toolchain()
+}
+
+/// What making and testing packages needs.
+pub(crate) fn packaging() -> Result<()> {
+    programs(&PACKAGING)?;
+    if cargo_has_deb() {
+        return Ok(());
+    }
+    quietly(&mut cargo([
+        "install",
+        "cargo-deb",
+        "--version",
+        CARGO_DEB_VERSION,
+        "--locked",
+        "--quiet",
+    ]))
+}
+
+/// Cargo looks where it installs to, which PATH may not name.
+fn cargo_has_deb() -> bool {
+    cargo(["deb", "--version"]).output().is_ok_and(|output| output.status.success())
+}
+
+fn programs(needed: &[(&str, &str)]) -> Result<()> {
+    let missing = needed.iter().filter(|(program, _)| find(program).is_none());
+    install(&missing.map(|(_, package)| (*package).to_owned()).collect::<Vec<_>>())
 }
 
 /// What building needs: a rustc with `core` for BPF, and bpf-linker.

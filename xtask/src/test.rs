@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 
 use crate::bench::form;
 use crate::command::{capture, cargo, is_root, step, stream};
-use crate::{build, check, setup};
+use crate::{build, check, dist, setup};
 
 #[derive(Args)]
 pub(crate) struct TestArgs {
@@ -30,33 +30,42 @@ enum Suite {
     Datapath,
     /// Real traffic between network namespaces; needs root
     Netns,
+    /// The unit, the Debian package and the image; needs root
+    Packages,
     /// Formatting, lints, documentation, then all of the above
     All,
 }
 
 pub(crate) fn run(args: &TestArgs) -> Result<()> {
+    let filter = args.filter.as_deref();
     let suites: &[&str] = match args.suite {
         Suite::Unit => &[],
         Suite::Datapath => &["datapath"],
         Suite::Netns => &["netns"],
-        Suite::All => &["datapath", "netns"],
+        Suite::Packages => &["packages"],
+        // What a filter leaves of the packages' tests is seldom worth making packages for.
+        Suite::All if filter.is_some() => &["datapath", "netns"],
+        Suite::All => &["datapath", "netns", "packages"],
     };
-    let filter = args.filter.as_deref();
     if suites.is_empty() {
         setup::toolchain()?;
         return check::unit(filter);
     }
     if !is_root() {
         bail!(
-            "datapath and netns tests need root: run this as root, or `cargo xtask test unit`, \
-             or `cargo xtask check`"
+            "datapath, netns and packages tests need root: run this as root, or `cargo xtask test \
+             unit`, or `cargo xtask check`"
         );
     }
     setup::everything()?;
     if args.suite == Suite::All {
         check::steps(filter)?;
     }
-    let binaries = Binaries::build()?;
+    let mut binaries = Binaries::build()?;
+    if suites.contains(&"packages") {
+        setup::packaging()?;
+        binaries.packages = Some(step("dist", || dist::two_versions(&binaries.fairlead))?);
+    }
     if args.suite == Suite::All && filter.is_none() {
         step("demo", || capture(&mut demo(&binaries)?).map(drop))?;
         step("bench", || bench(&binaries))?;
@@ -91,6 +100,8 @@ fn bench(binaries: &Binaries) -> Result<()> {
 struct Binaries {
     fairlead: PathBuf,
     second_layout: PathBuf,
+    /// Where the Debian packages are.
+    packages: Option<PathBuf>,
 }
 
 impl Binaries {
@@ -98,14 +109,20 @@ impl Binaries {
         step("binaries", || {
             // In this order: both are built in one place, and the first is copied away.
             let second_layout = build::second_layout()?;
-            Ok(Self { fairlead: build::release()?, second_layout })
+            Ok(Self { fairlead: build::release()?, second_layout, packages: None })
         })
     }
 }
 
 /// On the terminal as it goes, test by test, since these take their time.
 fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<()> {
-    let test = ["test", "--package", "lb-tests", "--test", suite];
+    // Those of packages are tests between namespaces too, in the same binary.
+    let (target, skip, only): (_, &[&str], _) = match suite {
+        "packages" => ("netns", &[], filter.or(Some("packages::"))),
+        "netns" => ("netns", &["--skip", "packages::"], filter),
+        _ => (suite, &[], filter),
+    };
+    let test = ["test", "--package", "lb-tests", "--test", target];
     // The fixtures test themselves along with what they are mostly for.
     let fixtures: &[&str] = if suite == "netns" { &["--lib"] } else { &[] };
     step("compile", || capture(cargo(test).args(fixtures).arg("--no-run")))?;
@@ -113,7 +130,9 @@ fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<
     command
         .args(fixtures)
         .args(["--", "--include-ignored", "--test-threads=1"])
-        .args(filter)
+        .args(skip)
+        .args(only)
+        .envs(binaries.packages.as_ref().map(|directory| ("FAIRLEAD_DEBS", directory)))
         .env("FAIRLEAD_BIN", &binaries.fairlead)
         .env("FAIRLEAD_SECOND_LAYOUT_BIN", &binaries.second_layout);
     stream(&mut command)

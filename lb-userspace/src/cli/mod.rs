@@ -19,6 +19,8 @@ mod events;
 mod exit;
 mod flows;
 mod import;
+mod man;
+mod manifest;
 mod reload;
 mod run;
 mod status;
@@ -55,7 +57,9 @@ enum Command {
     Stop(stop::Arguments),
     Cleanup(cleanup::Arguments),
     Import(import::Arguments),
+    Manifest(manifest::Arguments),
     Completions(completions::Arguments),
+    Man(man::Arguments),
 }
 
 #[derive(Debug, Args)]
@@ -89,7 +93,9 @@ impl Cli {
             Command::Stop(arguments) => stop::run(&arguments),
             Command::Cleanup(arguments) => cleanup::run(&arguments),
             Command::Import(arguments) => import::run(&arguments),
+            Command::Manifest(arguments) => manifest::run(&arguments),
             Command::Completions(arguments) => completions::run(&arguments),
+            Command::Man(arguments) => man::run(&arguments),
         }
     }
 }

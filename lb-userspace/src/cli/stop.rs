@@ -1,10 +1,13 @@
 //! `fairlead stop`. I/O.
 
 use std::fs;
+use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Args;
+use nix::sys::socket::{getsockopt, sockopt};
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
@@ -36,7 +39,10 @@ pub(super) struct Arguments {
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
     ask(&arguments.socket.socket, async |client| {
-        let pid = client.version().await?.pid;
+        let pid = match listener(&arguments.socket.socket) {
+            Some(pid) => pid,
+            None => client.version().await?.pid,
+        };
         let limit = limit(&client.status().await?);
         let before = start_time(pid);
         client.stop(arguments.handover).await?;
@@ -53,6 +59,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         }
         Ok(())
     })
+}
+
+/// The process that listens there, as it is numbered here: one in a container takes itself for 1.
+fn listener(socket: &Path) -> Option<u32> {
+    let stream = UnixStream::connect(socket).ok()?;
+    let credentials = getsockopt(&stream, sockopt::PeerCredentials).ok()?;
+    // 0: it has no number here.
+    u32::try_from(credentials.pid()).ok().filter(|pid| *pid != 0)
 }
 
 fn limit(status: &Value) -> Duration {
@@ -94,6 +108,15 @@ mod tests {
         assert_eq!(parse_stat(&format!("7 (fairlead) Z {rest}")), None);
         assert_eq!(parse_stat("7 (fairlead) S 1"), None);
         assert_eq!(parse_stat(""), None);
+    }
+
+    #[test]
+    fn who_listens_is_known_by_the_number_it_has_here() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("socket");
+        assert_eq!(listener(&path), None);
+        let _listener = std::os::unix::net::UnixListener::bind(&path).unwrap();
+        assert_eq!(listener(&path), Some(std::process::id()));
     }
 
     #[test]

@@ -44,6 +44,10 @@ fn every_command_of_the_contract_is_known() {
         "fairlead trace 10.0.0.2:1 10.0.0.100:6443 --json --socket /tmp/s",
         "fairlead config show --json",
         "fairlead completions bash",
+        "fairlead manifest static-pod --config f.yaml --image a/b:1 --handover",
+        "fairlead manifest systemd --config f.yaml",
+        "fairlead manifest containerfile",
+        "fairlead man /tmp/pages",
         "fairlead check --json",
         "fairlead backend drain a/b --json",
         "fairlead stop --json",
@@ -77,6 +81,8 @@ fn mistakes_are_usage_errors() {
         "fairlead flows list --limit 0",
         "fairlead trace",
         "fairlead completions tcsh",
+        "fairlead manifest",
+        "fairlead manifest deployment",
     ] {
         assert_eq!(parse(line).unwrap_err().exit_code(), 2, "{line}");
     }
@@ -91,12 +97,12 @@ fn leaves(command: &clap::Command) -> Vec<clap::Command> {
     commands.into_iter().flat_map(leaves).collect()
 }
 
-/// `run` says what it does in its log, `completions` in the shell's language.
+/// `run` says what it does in its log, `completions` in the shell's language, `manifest` and `man` in others' formats.
 #[test]
 fn every_command_that_answers_does_so_in_json_too() {
     for command in leaves(&Cli::command()) {
         let has = command.get_arguments().any(|argument| argument.get_long() == Some("json"));
-        let expected = !["run", "completions"].contains(&command.get_name())
+        let expected = !["run", "completions", "manifest", "man"].contains(&command.get_name())
             || command.get_arguments().any(|argument| argument.get_id() == "name");
         assert_eq!(has, expected, "{}", command.get_name());
     }

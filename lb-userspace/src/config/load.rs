@@ -1,13 +1,14 @@
 //! Reads the configuration file and looks at the files that it refers to. I/O; the commands call
 //! it at start and at each reload.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::Config;
 use super::error::{ConfigError, Problem};
-use super::file::{Content, parse_with_references};
+use super::file::{Content, Reference, parse_with_references};
 
 mod references;
 
@@ -16,6 +17,20 @@ const MAX_BYTES: u64 = 32 * 1024 * 1024;
 
 /// Reads, validates and translates the configuration in `path`.
 pub fn load(path: &Path) -> Result<Config, ConfigError> {
+    load_with_files(path).map(|(config, _)| config)
+}
+
+/// The files that a configuration names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Files {
+    /// Certificates, keys, tokens, passwords.
+    pub read: BTreeSet<PathBuf>,
+    /// Programs of `notify`.
+    pub run: BTreeSet<PathBuf>,
+}
+
+/// The same as [`load`], and what the configuration needs beside it.
+pub fn load_with_files(path: &Path) -> Result<(Config, Files), ConfigError> {
     let text = read(path)?;
     let (mut config, references) = parse_with_references(&text, path)?;
     let mut problems: Vec<Problem> =
@@ -29,10 +44,25 @@ pub fn load(path: &Path) -> Result<Config, ConfigError> {
         }
     }
     if problems.is_empty() {
-        Ok(config)
+        Ok((config, files(references)))
     } else {
         Err(ConfigError::Invalid { problems, omitted: 0 })
     }
+}
+
+fn files(references: Vec<Reference>) -> Files {
+    let mut files = Files::default();
+    for Reference { path, content, .. } in references {
+        match content {
+            Content::Program => files.run.insert(path),
+            Content::Ca
+            | Content::ClientCertificate
+            | Content::ClientKey(_)
+            | Content::Token
+            | Content::Password(_) => files.read.insert(path),
+        };
+    }
+    files
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
