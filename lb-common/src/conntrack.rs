@@ -310,8 +310,8 @@ impl<A> FlowHalf<A> {
 /// How far from the end of what was seen a FIN may be: a full window of reordered segments.
 const FIN_WINDOW: u32 = 1 << 20;
 
-/// How far behind what the client sent a first reply may acknowledge, and how far from what the
-/// client acknowledged it may start.
+/// How far from the end of what the client sent a first reply may acknowledge, and how far from what
+/// the client acknowledged it may start.
 const CONFIRM_WINDOW: u32 = 1 << 18;
 
 /// The client's third segment of a handshake acknowledges what the backend's SYN-ACK sent
@@ -341,11 +341,20 @@ pub const fn refuses_syn<A>(
 
 /// A reply fits the window of the client whose mid-stream segment made the flow: the guess at its
 /// backend and port was right.
+///
+/// It may acknowledge more than was seen here: what a client sends first after a take-over is the first
+/// segment of those that had no answer, and the others arrived by the way of the predecessor.
 #[inline(always)]
 pub const fn confirms_guess<A>(original: &FlowHalf<A>, segment: &Segment) -> bool {
     segment.flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK
-        && original.seq_end.wrapping_sub(segment.ack) <= CONFIRM_WINDOW
-        && segment.seq.wrapping_sub(original.ack).wrapping_add(CONFIRM_WINDOW) <= 2 * CONFIRM_WINDOW
+        && is_near(segment.ack, original.seq_end)
+        && is_near(segment.seq, original.ack)
+}
+
+/// Less than a window apart.
+#[inline(always)]
+const fn is_near(a: u32, b: u32) -> bool {
+    a.wrapping_sub(b).wrapping_add(CONFIRM_WINDOW) <= 2 * CONFIRM_WINDOW
 }
 
 /// In `dsr`, where replies are not seen, a client's segment in order confirms the one that made the

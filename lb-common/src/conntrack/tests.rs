@@ -197,7 +197,8 @@ fn a_handshake_without_synack_does_not_complete() {
 #[rstest]
 #[case::acknowledges_all(tcp::ACK, 5000, 1000, true)]
 #[case::acknowledges_some(tcp::ACK, 5000, 400, true)]
-#[case::acknowledges_the_future(tcp::ACK, 5000, 1001, false)]
+#[case::acknowledges_what_a_predecessor_forwarded(tcp::ACK, 5000, 1000 + 65_535, true)]
+#[case::acknowledges_the_future(tcp::ACK, 5000, 0x0010_0000, false)]
 #[case::another_connection(tcp::ACK, 0x8000_0000, 0x4000_0000, false)]
 #[case::sends_from_elsewhere(tcp::ACK, 0x8000_0000, 1000, false)]
 #[case::reset(tcp::ACK | tcp::RST, 5000, 1000, false)]
@@ -288,4 +289,38 @@ fn ports_are_held(
     let reply = half(flag::SYN | flag::CONFIRMED | flags);
     let now = later(Ticks::in_ns(idle_secs * 1_000_000_000));
     assert_eq!(reply.port_hold(same_client, &Timeouts::default(), now), hold);
+}
+
+#[test]
+fn a_flow_that_a_peer_told_of_starts_where_its_next_segment_is() {
+    let mut half = half(flag::ORIGINAL | flag::SYN | flag::CONFIRMED | flag::REPLICA);
+    half.seq_end = 1000;
+    half.ack = 5000;
+    // Half of the sequence space later, where comparing would be wrong.
+    half.resume(&Segment { seq: 0xc000_0000, ack: 0xe000_0000, payload: 10, flags: tcp::ACK });
+    assert_eq!((half.seq_end, half.ack), (0xc000_0000, 0xe000_0000));
+    assert!(!half.has(flag::REPLICA));
+}
+
+#[rstest]
+#[case::there(flag::REPLICA, 1000, true)]
+#[case::near(flag::REPLICA, 1000 + 500_000, true)]
+#[case::far(flag::REPLICA, 1000 + 3_000_000, false)]
+#[case::near_a_flow_of_ours(0, 1000 + 500_000, false)]
+fn a_reset_of_a_flow_that_a_peer_told_of_fits_nearby(
+    #[case] flags: u32,
+    #[case] seq: u32,
+    #[case] fits: bool,
+) {
+    let mut original = half(flag::ORIGINAL | flag::SYN | flag::CONFIRMED | flags);
+    original.seq_end = 1000;
+    let mut reply = half(flag::SYN | flag::CONFIRMED | flags);
+    reply.ack = 999;
+    let reset = Segment { seq, ack: 0, payload: 0, flags: tcp::RST };
+    original.close(&mut reply, &reset, Ticks(1));
+    assert_eq!(original.has(flag::RST), fits);
+    let mut alone = FlowHalf { kind: Kind::Dsr as u8, ..half(flag::ORIGINAL | flags) };
+    alone.seq_end = 1000;
+    alone.close_alone(&reset, Ticks(1));
+    assert_eq!(alone.has(flag::RST), fits);
 }
