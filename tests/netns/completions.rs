@@ -97,9 +97,9 @@ impl Shells {
         // are the shell's.
         writeln!(keys, "{setup}; PS1='rea''dy> '")?;
         until(&mut screen, "ready> ", "")?;
-        // To the start of the line, what prints it, and to its end.
-        writeln!(keys, "{line}\t\u{1}printf '[%s]\\n' '\u{5}'")?;
-        let seen = until(&mut screen, "[fairlead", "]")?;
+        // The line is cut out, and put back as what is printed.
+        writeln!(keys, "{line}\t\u{1}\u{b}printf '=%s=\\n' '\u{19}'")?;
+        let seen = until(&mut screen, "=fairlead", "=")?;
         writeln!(keys, "exit")?;
         drop(keys);
         child.wait()?;
