@@ -172,15 +172,22 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
     .await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     events.push(What::Stop { handover: ending == Ending::Handover });
-    match ending {
-        Ending::Release => release(controller).await?,
-        Ending::Handover => hand_over(controller).await?,
-    }
+    let handed_over = match ending {
+        Ending::Release => {
+            release(controller).await?;
+            None
+        }
+        Ending::Handover => Some(controller),
+    };
     // The server ends once the answers under way are sent.
     events.close();
     let _ = shutdown.send(());
     let _ = server.await;
     tokio::join!(writer.finish(), notifier.finish());
+    // Last of all: from its last advertisement on a successor's time runs.
+    if let Some(controller) = handed_over {
+        hand_over(controller).await?;
+    }
     record::tidy();
     Ok(())
 }

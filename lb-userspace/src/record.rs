@@ -58,9 +58,6 @@ pub struct Past {
 pub struct Term {
     /// How many times it has become Active.
     pub term: u64,
-    /// When its last advertisement was sent, in nanoseconds of CLOCK_MONOTONIC, if it was Active and
-    /// was handed over.
-    pub advertised: Option<u64>,
 }
 
 /// The file of this network namespace.

@@ -24,6 +24,7 @@ mod failure;
 mod flapping;
 mod forms;
 mod groups;
+mod handover;
 mod hostile;
 mod ipv6;
 mod lease;

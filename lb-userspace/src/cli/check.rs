@@ -13,7 +13,8 @@ use crate::config::{self, Config, ConfigError, Probe, Service, Vrrp};
 use crate::datapath::{Sizes, report};
 use crate::health::removal::{Terms, worst_case};
 use crate::overrides::store;
-use crate::vrrp::Settings;
+use crate::vrrp::timers::silence;
+use crate::vrrp::{Settings, Version};
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -143,18 +144,35 @@ fn describe_instance(instance: &Vrrp) -> String {
         "  takes over {} after one that gives up without a drain\n",
         milliseconds(settings.skew())
     );
-    if *advert_interval < SHORTEST_FOR_HANDOVER {
-        text += "  a restart outlasts the election at this interval: `fairlead drain` before \
-                 `fairlead stop --handover`\n";
-    }
-    if *priority < GOOD_PRIORITY && *advert_interval >= SHORTEST_FOR_HANDOVER {
+    if *priority < GOOD_PRIORITY && *advert_interval >= SLOW_INTERVAL {
         text += "  priorities from 240 on, such as 250 and 249, shorten that wait\n";
+    }
+    text += &describe_restart(&settings);
+    text
+}
+
+/// How long a successor has, and what a failed one costs.
+fn describe_restart(settings: &Settings) -> String {
+    let longest = settings.longest_restart();
+    let mut text = format!(
+        "  keeps its VIPs over `fairlead stop --handover` and a start within {}\n",
+        milliseconds(longest)
+    );
+    if longest > silence(settings.advert_interval, settings.down_timer_adverts) {
+        text += "    as the other nodes are told (restart_grace); if nobody starts, they take over then\n";
+    }
+    if longest < SHORTEST_RESTART {
+        text += "    a restart takes longer: `fairlead drain` first, or raise restart_grace\n";
+    } else if settings.version == Version::V2 {
+        text += "    version 2 has no way to tell the other nodes to wait longer\n";
     }
     text
 }
 
-/// A restarted controller resumes within an Active_Down_Interval of so long advertisement intervals.
-const SHORTEST_FOR_HANDOVER: Duration = Duration::from_secs(1);
+/// What a restart can be relied on to fit into.
+const SHORTEST_RESTART: Duration = Duration::from_secs(1);
+/// From here on the priorities' part of a take-over is felt.
+const SLOW_INTERVAL: Duration = Duration::from_secs(1);
 
 /// From here on Skew_Time is below a sixteenth of the interval.
 const GOOD_PRIORITY: u8 = 240;
@@ -296,6 +314,8 @@ services: [{ name: a, vips: [10.0.0.1], port: 1, backends: [{ name: b, address: 
 vrrp:
   - { name: v, interface: eth0, vrid: 5, vips: [10.0.0.1] }
   - { name: w, interface: eth0, vrid: 6, vips: [10.0.0.2], advert_interval: 100ms, priority: 250 }
+  - { name: x, interface: eth0, vrid: 7, vips: [10.0.0.3], advert_interval: 100ms, restart_grace: 0s }
+  - { name: y, interface: eth0, vrid: 8, vips: [10.0.0.4], version: 2 }
 ";
         let report = report(&config::parse(text, Path::new("f")).unwrap());
         for expected in [
@@ -305,11 +325,14 @@ vrrp:
             "takes over 609.4 ms after one that gives up",
             "such as 250 and 249",
             "takes over 302.3 ms after the last advertisement",
-            "`fairlead drain` before `fairlead stop --handover`",
+            "a start within 300.0 ms\n    a restart takes longer: `fairlead drain` first",
         ] {
             assert!(report.contains(expected), "{expected}\n{report}");
         }
+        assert_eq!(report.matches("a start within 3000.0 ms").count(), 3, "{report}");
+        assert_eq!(report.matches("the other nodes are told").count(), 1, "{report}");
         assert_eq!(report.matches("fairlead drain").count(), 1, "{report}");
+        assert_eq!(report.matches("version 2 has no way").count(), 1, "{report}");
     }
 
     #[test]

@@ -48,6 +48,9 @@ pub struct Vrrp {
     pub checksum: ChecksumForm,
     /// How long established connections are still forwarded after the VIPs are given up.
     pub linger: Duration,
+    /// How long peers leave the VIPs to a successor after a handover, if that is longer than
+    /// `down_timer_adverts` intervals; zero in version 2.
+    pub restart_grace: Duration,
     pub track: Track,
     pub announce: Announce,
     /// Instances of one group become Active and Backup together.

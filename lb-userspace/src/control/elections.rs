@@ -138,7 +138,7 @@ impl Elections {
                 None
             }
             Notice::Transition { instance, transition } => {
-                let term = Term { term: transition.term, ..Term::default() };
+                let term = Term { term: transition.term };
                 Some((instance.to_string(), term))
             }
             Notice::Reaffirmed { .. }
@@ -174,19 +174,11 @@ impl Elections {
         }
     }
 
-    /// Leaves everything to a successor, for which leases are `grace` longer; what that has to know.
-    pub async fn hand_over(&mut self, grace: Duration) -> Result<BTreeMap<String, Term>> {
+    /// Leaves everything to a successor; what that has to know.
+    pub async fn hand_over(&mut self) -> Result<BTreeMap<String, Term>> {
         let Some(handle) = self.handle.take() else { return Ok(BTreeMap::new()) };
-        let grace = u64::try_from(grace.as_nanos()).unwrap_or(u64::MAX);
-        let previous = handle.hand_over(grace).await.context("handing VRRP over")?;
-        let term = |previous: Previous| Term {
-            term: previous.term,
-            advertised: previous.advertised.map(|at| at.0),
-        };
-        Ok(previous
-            .into_iter()
-            .map(|(name, previous)| (name.to_string(), term(previous)))
-            .collect())
+        let terms = handle.hand_over().await.context("handing VRRP over")?;
+        Ok(terms.into_iter().map(|(name, term)| (name.to_string(), Term { term })).collect())
     }
 
     fn command(&self, command: Command) {
@@ -228,8 +220,8 @@ pub fn descriptor(map: &MapData) -> Result<OwnedFd> {
     map.fd().as_fd().try_clone_to_owned().context("duplicating a map's descriptor")
 }
 
-/// Which terms of a predecessor can go on: those it handed over, and those whose lease has not ended, so
-/// that no peer can have taken over.
+/// Which terms of a predecessor can go on: those whose lease has not ended, so that no peer can have taken
+/// over.
 fn previous(
     config: &Config,
     terms: &BTreeMap<String, Term>,
@@ -244,13 +236,9 @@ fn previous(
             .zip(instance.vips.first())
             .and_then(|(table, vip)| table.get(*vip).ok().flatten())
             .filter(|lease| lease.may_answer(now.0) && *lease != Lease::FOREVER);
-        let advertised = known.advertised.map(Nanos).or_else(|| {
-            let silence = timers::silence(instance.advert_interval, instance.down_timer_adverts);
-            lease.map(|lease| lease::answer_until(&lease, tick).before(silence))
-        });
-        let advertised = advertised.filter(|_| lease.is_some());
-        if known.term > 0 || advertised.is_some() {
-            found.insert(instance.name.clone(), Previous { term: known.term, advertised });
+        let until = lease.map(|lease| lease::answer_until(&lease, tick));
+        if known.term > 0 || until.is_some() {
+            found.insert(instance.name.clone(), Previous { term: known.term, until });
         }
     }
     found

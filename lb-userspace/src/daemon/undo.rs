@@ -1,7 +1,5 @@
 //! Gives up or hands over what a controller holds, and removes what one left behind. I/O.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 
 use crate::control::driver::Controller;
@@ -11,9 +9,6 @@ use crate::netlink::snapshot::{Address, Snapshot};
 use crate::preflight;
 use crate::record::{self, Record};
 use crate::vips::Vips;
-
-/// How much longer leases are after a handover.
-const RESTART_GRACE: Duration = Duration::ZERO;
 
 /// Gives up what this node holds: addresses first, so that the kernel answers for none of them when
 /// the program is gone.
@@ -29,8 +24,8 @@ pub(super) async fn release(mut controller: Controller) -> anyhow::Result<()> {
 
 /// Leaves everything to a successor.
 pub(super) async fn hand_over(mut controller: Controller) -> anyhow::Result<()> {
-    let terms = controller.elections.hand_over(RESTART_GRACE).await?;
     controller.record_pasts_at_once(tokio::time::Instant::now().into_std());
+    let terms = controller.elections.hand_over().await?;
     if !terms.is_empty() {
         controller.vips.record_terms(terms)?;
     }

@@ -43,6 +43,8 @@ pub enum Event<'a> {
     Drain,
     /// Take back [`Event::Drain`].
     Resume,
+    /// Tell peers to leave the VIPs to a successor for a while. Nothing is to be told afterwards.
+    HandOver,
     /// Stop at once; an Active instance says so with priority 0.
     Shutdown,
 }
@@ -52,8 +54,8 @@ pub enum Event<'a> {
 pub struct Previous {
     /// Its term, which the next one follows.
     pub term: u64,
-    /// Its last advertisement, if it was Active then and did not give up.
-    pub advertised: Option<Nanos>,
+    /// Until when no peer takes over, if it was Active and did not give up: its lease's `answer_until`.
+    pub until: Option<Nanos>,
 }
 
 /// What an instance wants done, in this order.
@@ -61,7 +63,10 @@ pub struct Previous {
 pub enum Action {
     /// Send an advertisement, to each peer if unicast.
     SendAdvert { priority: u8 },
-    /// Extend the lease of every VIP; not if the advertisement before it could not be sent to anybody.
+    /// Send the last advertisement before a handover, which announces this interval.
+    SendLastAdvert { priority: u8, interval: Duration },
+    /// Extend the lease of every VIP; not if the advertisement before it could not be sent to anybody,
+    /// or the last one not to everybody.
     RenewLease(Lease),
     /// End the lease: answer nothing any more, forward established flows until then.
     EndLease { forward_until: Nanos },

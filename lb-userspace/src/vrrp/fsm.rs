@@ -9,6 +9,7 @@
 //! | lower | let the timer run; as higher with preempt off | advertise at once, announce again |
 //! | other VIPs | as higher | ignore: another cluster's VIPs are not at stake |
 //! | fault | Fault | priority 0 if possible, Fault |
+//! | handover | | a long interval, for which peers wait for the successor |
 //! | shutdown | Init | priority 0, Init |
 //!
 //! `Init` and `Fault` hear nothing. A node that drains is one of priority 1.
@@ -56,6 +57,9 @@ pub struct Instance {
     /// Active_Adver_Interval: the Active one's, else ours.
     active_interval: Duration,
 
+    /// A peer that announced another interval than ours.
+    odd: Option<OddInterval>,
+
     /// In Backup, what the timer counts from, and how long.
     base: Nanos,
     wait: Wait,
@@ -80,6 +84,13 @@ pub struct Peer {
     pub heard: Nanos,
 }
 
+#[derive(Clone, Copy, Debug)]
+struct OddInterval {
+    peer: IpAddr,
+    interval: Duration,
+    first: Nanos,
+}
+
 impl Instance {
     /// An instance in `Init`, which knows of no link and no address yet.
     pub fn new(settings: &Settings, now: Nanos) -> Self {
@@ -98,6 +109,7 @@ impl Instance {
             peer: None,
             has_peers: false,
             active_interval: settings.advert_interval,
+            odd: None,
             base: now,
             wait: Wait::Down,
             lower: None,
@@ -191,6 +203,7 @@ impl Instance {
             Event::Reconfigure(settings) => self.reconfigure(settings, now, todo),
             Event::Drain => self.drain(now, todo),
             Event::Resume => self.resume(now, todo),
+            Event::HandOver => self.hand_over(now, todo),
             Event::Shutdown => self.shutdown(now, todo),
         }
         actions
@@ -209,8 +222,7 @@ impl Instance {
             self.enter(State::Fault, Reason::Fault(cause), todo);
             return;
         }
-        let advertised = previous.and_then(|previous| previous.advertised);
-        if advertised.is_some_and(|at| now.since(at) < self.own_silence()) {
+        if previous.and_then(|previous| previous.until).is_some_and(|until| now < until) {
             // Nobody can have taken over yet: it is the same term.
             self.term = self.term.saturating_sub(1);
             self.promote(Reason::Adopted, now, todo);
@@ -253,7 +265,7 @@ impl Instance {
         self.has_peers = true;
         self.is_receiving = true;
         let is_foreign = self.compare_lists(advert, source, todo);
-        if advert.interval != self.settings.advert_interval {
+        if self.keeps_another_interval(advert.interval, source, at) {
             let theirs = advert.interval;
             todo.push(Action::Alarm(Alarm::Interval { peer: source, theirs }));
         }
@@ -276,6 +288,22 @@ impl Instance {
             todo.push(Action::Alarm(Alarm::AddressList { peer }));
         }
         false
+    }
+
+    /// V11: not one that hands over, which announces a long interval once.
+    fn keeps_another_interval(&mut self, theirs: Duration, peer: IpAddr, at: Nanos) -> bool {
+        let odd = self.odd.filter(|odd| at.since(odd.first) <= odd.interval * 2);
+        if theirs == self.settings.advert_interval {
+            self.odd = odd.filter(|odd| odd.peer != peer);
+            return false;
+        }
+        match self.odd.filter(|odd| (odd.peer, odd.interval) == (peer, theirs)) {
+            Some(known) => at.since(known.first) >= theirs / 2,
+            None => {
+                self.odd = odd.or(Some(OddInterval { peer, interval: theirs, first: at }));
+                false
+            }
+        }
     }
 
     fn refused(&self, discard: Discard, peer: IpAddr, todo: &mut Actions) {

@@ -249,6 +249,14 @@ const fn form(advert: &Advert, family: Family) -> ChecksumForm {
     }
 }
 
+/// The shortest interval that version 3 can announce and that is not below `interval`; if there is none,
+/// the longest.
+pub fn wire_interval(interval: Duration) -> Duration {
+    let centiseconds = interval.as_nanos().div_ceil(10_000_000);
+    let fits = u16::try_from(centiseconds).unwrap_or(u16::MAX).clamp(1, MAX_CENTISECONDS);
+    Duration::from_millis(u64::from(fits) * 10)
+}
+
 /// Rounded, then clamped: what rounds up to 4096 would go out as 0.
 fn centiseconds(interval: Duration) -> u16 {
     let rounded = (interval.as_millis() + 5) / 10;

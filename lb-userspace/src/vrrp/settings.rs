@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::Version;
-use super::packet::{Advert, Auth, ChecksumForm, Discard, Envelope, MAX_ADDRESSES};
-use super::timers::{active_down_interval, skew};
+use super::packet::{Advert, Auth, ChecksumForm, Discard, Envelope, MAX_ADDRESSES, wire_interval};
+use super::timers::{active_down_interval, silence, skew};
 use crate::config::{Family, Vrrp};
 
 /// The settings of one instance: one VRID, one family. Cloning allocates nothing.
@@ -35,6 +35,8 @@ pub struct Settings {
     pub last_advert: bool,
     /// How long established flows are forwarded after the lease ended.
     pub linger: Duration,
+    /// How long peers leave the VIPs to a successor after a handover; zero in version 2.
+    pub restart_grace: Duration,
     /// Whether the instance is a member of a sync group.
     pub grouped: bool,
     /// What is advertised; in this order on all nodes.
@@ -84,6 +86,7 @@ impl From<&Vrrp> for Settings {
             receive_gate: RECEIVE_GATE,
             last_advert: true,
             linger: vrrp.linger,
+            restart_grace: vrrp.restart_grace,
             grouped: vrrp.sync_group.is_some(),
             vips: vrrp.vips.iter().copied().take(advertised).collect(),
             unicast_peers: vrrp.unicast_peers.iter().copied().collect(),
@@ -105,6 +108,24 @@ impl Settings {
             auth: self.password.map_or(Auth::None, |Password(data)| Auth::Simple(data)),
             checksum: self.checksum,
         }
+    }
+
+    /// The interval that the last advertisement before a handover announces: peers learn it (RFC 9568
+    /// 6.4.2), and wait for so many of it that a successor has `restart_grace`.
+    pub fn handover_interval(&self) -> Duration {
+        match self.version {
+            // Peers would drop it.
+            Version::V2 => self.advert_interval,
+            Version::V3 => {
+                let share = self.restart_grace / u32::from(self.down_timer_adverts.max(1));
+                wire_interval(share).max(self.advert_interval)
+            }
+        }
+    }
+
+    /// How long a successor has after a handover.
+    pub fn longest_restart(&self) -> Duration {
+        silence(self.handover_interval(), self.down_timer_adverts)
     }
 
     /// How long the Active one has to be silent before this node takes over, at the configured priority.

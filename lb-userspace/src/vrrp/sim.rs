@@ -8,8 +8,8 @@
 //!    is Active; with preemption everywhere it is one with the highest priority.
 //! 2. At no time is a node Active that an advertisement ranking above its own reached less than
 //!    three of that sender's intervals ago, unless priority 0 reached it since.
-//! 3. A node that takes over from a silent peer whose last advertisement reached it does so after the
-//!    peer's lease has ended.
+//! 3. A node that takes over from a silent peer whose last advertisement was the last to reach it does so
+//!    after the peer's lease has ended, also where that was made longer for a successor.
 //!
 //! A disturbance is also what a drain does by itself when its time is up.
 

@@ -98,11 +98,9 @@ pub enum Command {
     Resume,
     /// Give everything up at once, and end.
     Shutdown(oneshot::Sender<()>),
-    /// End, and leave everything to a successor: the VIPs, and the leases, longer by `grace` nanoseconds.
-    Handover {
-        grace: u64,
-        reply: oneshot::Sender<Vec<(Arc<str>, Previous)>>,
-    },
+    /// End, and leave everything to a successor: the VIPs, and the leases, longer by `restart_grace`. The
+    /// answer: each instance's term.
+    Handover(oneshot::Sender<Vec<(Arc<str>, u64)>>),
 }
 
 /// What the controller is told.
@@ -216,9 +214,12 @@ impl Thread {
                     self.tell_all(Event::Shutdown, now);
                     return Some(Ended::Shutdown(reply));
                 }
-                Ok(Command::Handover { grace, reply }) => {
+                Ok(Command::Handover(reply)) => {
+                    self.tell_all(Event::HandOver, now);
+                    let terms = self.members.iter();
+                    let terms = terms.map(|it| (Arc::clone(&it.name), it.machine.term())).collect();
                     // Whoever asked may have gone.
-                    let _ = reply.send(self.hand_over(grace, now));
+                    let _ = reply.send(terms);
                     return Some(Ended::Handover);
                 }
                 Err(std::sync::mpsc::TryRecvError::Empty) => return None,

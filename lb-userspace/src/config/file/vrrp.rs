@@ -34,6 +34,8 @@ const LONGEST_OLD_INTERVAL: Duration = Duration::from_secs(255);
 const LONGEST_DELAY: Duration = Duration::from_secs(1000);
 const LINGER: Duration = Duration::from_secs(2);
 const LONGEST_LINGER: Duration = Duration::from_secs(60);
+/// A restart takes half of it on a busy machine.
+const RESTART_GRACE: Duration = Duration::from_secs(3);
 const LONGEST_REFRESH: Duration = Duration::from_secs(3600);
 const RATE: RangeInclusive<u32> = 10..=100_000;
 
@@ -57,6 +59,7 @@ pub(super) struct VrrpFile {
     checksum: Field,
     accept: Field,
     linger: Field,
+    restart_grace: Field,
     track: Option<Spanned<track::TrackFile>>,
     announce: Option<Spanned<AnnounceFile>>,
     sync_group: Field,
@@ -92,6 +95,12 @@ impl Reader<'_> {
         let preempt = self.flag(&spot("preempt", &file.preempt), &file.preempt, true);
         let (password, password_file) = self.authentication(index, scope, file, version);
         let vips = self.instance_vips(scope, file, version);
+        let adverts = self.number(
+            &spot("down_timer_adverts", &file.down_timer_adverts),
+            &file.down_timer_adverts,
+            &DOWN_TIMER_ADVERTS,
+            3,
+        );
         self.accept_mode(scope, file);
         Vrrp {
             name: self.instance_name(scope, file),
@@ -105,12 +114,7 @@ impl Reader<'_> {
             ),
             version,
             advert_interval: self.advert_interval(scope, file, version),
-            down_timer_adverts: self.number(
-                &spot("down_timer_adverts", &file.down_timer_adverts),
-                &file.down_timer_adverts,
-                &DOWN_TIMER_ADVERTS,
-                3,
-            ),
+            down_timer_adverts: adverts,
             preempt,
             preempt_delay: self.preempt_delay(scope, file, preempt),
             startup_delay: self.duration(
@@ -131,6 +135,7 @@ impl Reader<'_> {
                 &(Duration::ZERO..=LONGEST_LINGER),
                 LINGER,
             ),
+            restart_grace: self.restart_grace(scope, file, version, adverts),
             track: self.track(scope, file, preempt),
             announce: self.announce(scope, file.announce.as_ref()),
             sync_group: file.sync_group.as_ref().and_then(|group| {
@@ -211,6 +216,31 @@ impl Reader<'_> {
             );
         }
         delay
+    }
+
+    /// What peers can be told to wait is so many of the longest interval.
+    fn restart_grace(
+        &mut self,
+        scope: &Spot,
+        file: &VrrpFile,
+        version: Version,
+        adverts: u8,
+    ) -> Duration {
+        let spot = scope.field("restart_grace", &file.restart_grace);
+        let (longest, default) = match version {
+            Version::V2 => (LONGEST_DELAY, Duration::ZERO),
+            Version::V3 => (LONGEST_INTERVAL * u32::from(adverts), RESTART_GRACE),
+        };
+        let grace =
+            self.duration(&spot, &file.restart_grace, &(Duration::ZERO..=longest), default);
+        if version == Version::V2 && !grace.is_zero() {
+            self.wrong(
+                &spot,
+                "peers of version 2 drop what announces another interval, so they cannot be told to \
+                 wait; remove the key, or write `version: 3` on all nodes",
+            );
+        }
+        grace
     }
 
     fn checksum(&mut self, scope: &Spot, file: &VrrpFile, version: Version) -> ChecksumForm {

@@ -33,6 +33,7 @@ pub(super) struct VrrpFile<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     checksum: Option<&'static str>,
     linger: Time,
+    restart_grace: Time,
     track: TrackFile<'a>,
     announce: AnnounceFile,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -114,6 +115,7 @@ pub(super) fn instance<'a>(
         password_file,
         checksum,
         linger,
+        restart_grace,
         track,
         announce: Announce { refresh, rate },
         sync_group,
@@ -148,6 +150,7 @@ pub(super) fn instance<'a>(
         ),
         checksum: (*version == Version::V3).then(|| ChecksumForm::as_str(*checksum)),
         linger: Time(*linger),
+        restart_grace: Time(*restart_grace),
         track: self::track(track, *preempt),
         announce: AnnounceFile { refresh: Time(*refresh), rate: *rate },
         sync_group: sync_group.as_deref(),

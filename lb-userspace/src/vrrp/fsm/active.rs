@@ -1,12 +1,13 @@
 //! Active (RFC 9568 6.4.3): advertising, and to whom to give way. Pure.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::super::Advert;
 use super::super::timers::next_advert;
 use super::{
     Action, Actions, Alarm, Drained, Instance, Lease, Nanos, PRIORITY_GIVE_UP, PRIORITY_OWNER,
-    Reason, State, skew,
+    Reason, State, silence, skew,
 };
 
 /// An answer to a lower Active, or to priority 0, is not sent sooner after our last advertisement than
@@ -187,16 +188,20 @@ impl Instance {
     }
 
     fn advertise(&mut self, now: Nanos, todo: &mut Actions) {
-        let answer_until = now.after(self.own_silence());
-        let forward_until = answer_until.after(self.settings.linger);
         self.sent = now;
         todo.push(Action::SendAdvert { priority: self.priority() });
-        todo.push(Action::RenewLease(Lease { answer_until, forward_until }));
+        todo.push(Action::RenewLease(self.lease(now, self.settings.advert_interval)));
+    }
+
+    /// How long no peer takes over that an advertisement with this interval reached.
+    pub(super) fn lease(&self, now: Nanos, interval: Duration) -> Lease {
+        let answer_until = now.after(silence(interval, self.settings.down_timer_adverts));
+        Lease { answer_until, forward_until: answer_until.after(self.settings.linger) }
     }
 
     /// How long ago the last advertisement was, if a peer may have taken over since: the one
     /// with the highest priority does first.
-    fn lateness(&self, now: Nanos) -> Option<std::time::Duration> {
+    fn lateness(&self, now: Nanos) -> Option<Duration> {
         let interval = self.settings.advert_interval;
         let soonest = self.own_silence() + skew(self.settings.version, 254, interval);
         Some(now.since(self.sent)).filter(|late| *late > soonest)

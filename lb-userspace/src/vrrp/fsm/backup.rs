@@ -1,11 +1,12 @@
 //! Backup (RFC 9568 6.4.2): watching the Active one, and when to replace it. Pure.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::super::Advert;
 use super::{
-    Action, Actions, Alarm, Instance, Nanos, PRIORITY_DRAIN, PRIORITY_GIVE_UP, Peer, Reason, State,
-    silence,
+    Action, Actions, Alarm, Instance, Nanos, PRIORITY_DRAIN, PRIORITY_GIVE_UP, Peer, Reason, Settings,
+    State, active_down_interval, silence,
 };
 
 /// How long Backup waits.
@@ -22,6 +23,8 @@ pub(super) enum Wait {
 pub(super) struct Lower {
     peer: IpAddr,
     priority: u8,
+    /// What it advertises: it is as patient as its own.
+    interval: Duration,
     first: Nanos,
     last: Nanos,
 }
@@ -52,7 +55,7 @@ impl Instance {
             self.follow(advert, source, at);
             self.rearm(at, todo);
         } else {
-            self.endure(theirs, source, at);
+            self.endure(advert, source, at);
         }
     }
 
@@ -78,11 +81,19 @@ impl Instance {
     }
 
     /// The timer goes on: when it ends, the lower one is relieved.
-    fn endure(&mut self, priority: u8, peer: IpAddr, at: Nanos) {
-        let gap = self.down_interval();
-        let known = self.lower.filter(|lower| at.since(lower.last) <= gap);
+    fn endure(&mut self, advert: &Advert, peer: IpAddr, at: Nanos) {
+        let known = self.lower.filter(|lower| at <= self.silent_at(lower));
         let first = known.map_or(at, |lower| lower.first);
-        self.lower = Some(Lower { peer, priority, first, last: at });
+        let Advert { priority, interval, .. } = *advert;
+        self.lower = Some(Lower { peer, priority, interval, first, last: at });
+    }
+
+    /// When a lower one that says no more is dead.
+    fn silent_at(&self, lower: &Lower) -> Nanos {
+        let Settings { version, down_timer_adverts, .. } = self.settings;
+        let priority = self.priority();
+        let gap = active_down_interval(version, priority, lower.interval, down_timer_adverts);
+        lower.last.after(gap)
     }
 
     /// When this node becomes Active if it hears no more.
@@ -94,7 +105,7 @@ impl Instance {
         });
         // The delay spares an Active one that is alive; one that falls silent is no reason to wait.
         let spared = self.lower.map_or(silent, |lower| {
-            lower.first.after(self.settings.preempt_delay).min(lower.last.after(gap))
+            lower.first.after(self.settings.preempt_delay).min(self.silent_at(&lower))
         });
         // A link that passes nothing yet looks like silence.
         let gate = if self.is_receiving {
@@ -132,10 +143,9 @@ impl Instance {
     }
 
     fn why_promoted(&self, now: Nanos) -> Reason {
-        let gap = self.down_interval();
         match (self.wait, self.lower, self.peer) {
             (Wait::Skew { peer }, _, _) => Reason::PeerGaveUp { peer },
-            (Wait::Down, Some(lower), _) if now.since(lower.last) < gap => {
+            (Wait::Down, Some(lower), _) if now < self.silent_at(&lower) => {
                 Reason::Preempting { peer: lower.peer, priority: lower.priority }
             }
             (Wait::Down, Some(lower), _) => {

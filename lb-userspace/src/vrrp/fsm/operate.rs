@@ -69,6 +69,20 @@ impl Instance {
         }
     }
 
+    /// Peers learn the interval, and take over so much later; a successor that never comes is replaced
+    /// then. They learn the configured one again from the successor's first advertisement.
+    pub(super) fn hand_over(&mut self, now: Nanos, todo: &mut Actions) {
+        if self.state != State::Active || self.is_draining {
+            return;
+        }
+        let interval = self.settings.handover_interval();
+        let priority = self.priority();
+        self.sent = now;
+        self.due = now.after(interval);
+        todo.push(Action::SendLastAdvert { priority, interval });
+        todo.push(Action::RenewLease(self.lease(now, interval)));
+    }
+
     pub(super) fn shutdown(&mut self, now: Nanos, todo: &mut Actions) {
         if !std::mem::take(&mut self.is_started) {
             return;

@@ -8,6 +8,7 @@ use crate::config::Family;
 mod active;
 mod backup;
 mod drain;
+mod handover;
 mod random;
 mod table;
 
@@ -31,6 +32,7 @@ fn settings() -> Settings {
         receive_gate: Duration::from_secs(5),
         last_advert: true,
         linger: Duration::from_secs(2),
+        restart_grace: Duration::from_secs(10),
         grouped: false,
         vips: [VIP].into(),
         unicast_peers: [].into(),
@@ -94,6 +96,7 @@ fn shown(actions: &Actions) -> String {
 fn word(action: &Action) -> String {
     match action {
         Action::SendAdvert { priority } => format!("advert {priority}"),
+        Action::SendLastAdvert { priority, interval } => format!("last {priority} {interval:?}"),
         Action::RenewLease(_) => "lease".to_owned(),
         Action::EndLease { .. } => "end".to_owned(),
         Action::HoldVips => "hold".to_owned(),
@@ -118,6 +121,7 @@ fn reason(actions: &Actions) -> Reason {
     let transition = actions.iter().find_map(|action| match action {
         Action::Notify(transition) => Some(transition.reason),
         Action::SendAdvert { .. }
+        | Action::SendLastAdvert { .. }
         | Action::RenewLease(_)
         | Action::EndLease { .. }
         | Action::HoldVips

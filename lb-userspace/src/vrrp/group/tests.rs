@@ -22,6 +22,7 @@ fn settings(vrid: u8) -> Settings {
         receive_gate: Duration::ZERO,
         last_advert: true,
         linger: Duration::ZERO,
+        restart_grace: Duration::ZERO,
         grouped: true,
         vips: [].into(),
         unicast_peers: [].into(),

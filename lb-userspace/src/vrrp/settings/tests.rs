@@ -72,6 +72,22 @@ fn unicast_and_multicast_do_not_mix() {
     assert_eq!(other.admits(&advert, &stranger), Err(Discard::Stranger));
 }
 
+/// What is announced covers the grace, and the wire can say it.
+#[test]
+fn a_handover_announces_an_interval_that_covers_the_grace() {
+    let announced = |keys: &str| {
+        let settings = settings(keys);
+        (settings.handover_interval().as_millis(), settings.longest_restart().as_millis())
+    };
+    assert_eq!(announced("advert_interval: 100ms"), (1000, 3000));
+    assert_eq!(announced("advert_interval: 100ms, restart_grace: 1s"), (340, 1020));
+    assert_eq!(announced("advert_interval: 100ms, restart_grace: 0s"), (100, 300));
+    assert_eq!(announced("advert_interval: 2s"), (2000, 6000));
+    assert_eq!(announced("restart_grace: 122850ms"), (40_950, 122_850));
+    assert_eq!(announced("down_timer_adverts: 1, restart_grace: 40s"), (40_000, 40_000));
+    assert_eq!(announced("version: 2"), (1000, 3000));
+}
+
 /// V6.
 #[test]
 fn another_vrid_is_another_router() {

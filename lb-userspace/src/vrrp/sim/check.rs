@@ -37,6 +37,13 @@ impl Above {
                 if theirs > ours || (theirs == ours && source > own) {
                     let heard = Heard { at, interval: advert.interval, priority: theirs, source };
                     self.0 = Some(heard);
+                } else if theirs == ours || !instance.settings().preempt {
+                    // It is followed, and so is its interval: another one is Active meanwhile.
+                    let learn = |heard: Heard| {
+                        let interval = heard.interval.min(advert.interval);
+                        Heard { interval, ..heard }
+                    };
+                    self.0 = self.0.map(learn);
                 }
             }
         }

@@ -96,6 +96,7 @@ fn settings(priority: u8, vrid: u8) -> Settings {
         receive_gate: Duration::ZERO,
         last_advert: true,
         linger: Duration::ZERO,
+        restart_grace: Duration::ZERO,
         grouped: true,
         vips: [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 100))].into(),
         unicast_peers: [].into(),

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use super::super::event::Drained;
 use super::super::packet::{self, ChecksumForm, MAX_LEN, MULTICAST_V4, MULTICAST_V6};
 use super::super::timers::active_down_interval;
-use super::super::{Action, Envelope, Event, Instance, Settings, State};
+use super::super::{Action, Advert, Envelope, Event, Instance, Settings, State};
 use super::check::{Above, silent_peer};
 use super::*;
 use crate::config::Family;
@@ -43,7 +43,7 @@ struct Node {
     /// When it last sent, and until when its kernel answers for the VIPs.
     sent: Nanos,
     answer_until: Nanos,
-    /// When what reached it last from each node was sent.
+    /// When what reached it last from each node, in or out of order, was sent.
     heard_from: BTreeMap<usize, Nanos>,
     is_drain_pending: bool,
 }
@@ -105,7 +105,8 @@ impl World {
 
     /// Of the lowest priority there is.
     pub(super) fn longest_down_interval(&self) -> Duration {
-        active_down_interval(self.nodes[0].settings.version, 1, self.longest_interval(), 3)
+        let intervals = self.nodes.iter().map(|node| node.settings.handover_interval());
+        active_down_interval(self.nodes[0].settings.version, 1, intervals.max().unwrap(), 3)
     }
 
     pub(super) fn longest_delay(&self) -> Duration {
@@ -195,8 +196,7 @@ impl World {
         if !node.is_running || !node.has_link {
             return;
         }
-        let latest = node.heard_from.entry(from).or_default();
-        *latest = sent.max(*latest);
+        node.heard_from.insert(from, sent);
         if node.stalled_until.is_some() {
             node.queue.push((at, from, bytes));
         } else {
@@ -236,7 +236,11 @@ impl World {
         let now = self.now;
         let node = &mut self.nodes[index];
         match action {
-            Action::SendAdvert { priority } => self.send(index, priority),
+            Action::SendAdvert { priority } => {
+                let interval = node.settings.advert_interval;
+                self.send(index, priority, interval);
+            }
+            Action::SendLastAdvert { priority, interval } => self.send(index, priority, interval),
             Action::RenewLease(lease) => node.answer_until = lease.answer_until,
             Action::EndLease { .. } => node.answer_until = now,
             Action::Notify(transition) if transition.to == State::Active => {
@@ -273,7 +277,7 @@ impl World {
         }
     }
 
-    fn send(&mut self, from: usize, priority: u8) {
+    fn send(&mut self, from: usize, priority: u8, interval: Duration) {
         let now = self.now;
         let node = &mut self.nodes[from];
         node.sent = now;
@@ -282,7 +286,7 @@ impl World {
         }
         let destination = multicast(node.address);
         let envelope = Envelope { source: node.address, destination, ttl: 255 };
-        let advert = node.settings.advert(priority);
+        let advert = Advert { interval, ..node.settings.advert(priority) };
         let bytes = packet::build(&advert, &envelope, &mut [0; MAX_LEN]).to_vec();
         for to in (0..self.nodes.len()).filter(|to| *to != from) {
             let Some(path) = self.paths.get_mut(&(from, to)) else { continue };

@@ -10,7 +10,7 @@ use super::super::addresses;
 use super::super::lease::Leases;
 use super::super::poller::Poller;
 use super::super::view::View;
-use super::super::{Previous, channel, clock, realtime};
+use super::super::{channel, clock, realtime};
 use super::receive::Buffers;
 use super::{Command, Notice, Plan, Thread};
 use crate::netlink::garp::FrameSocket;
@@ -92,13 +92,13 @@ impl Handle {
         self.join().await
     }
 
-    /// Leaves everything to a successor; what that has to know.
-    pub async fn hand_over(self, grace: u64) -> Result<Vec<(Arc<str>, Previous)>> {
-        let (reply, previous) = oneshot::channel();
-        self.command(Command::Handover { grace, reply })?;
-        let previous = previous.await.context("the VRRP thread ended")?;
+    /// Leaves everything to a successor; each instance's term.
+    pub async fn hand_over(self) -> Result<Vec<(Arc<str>, u64)>> {
+        let (reply, terms) = oneshot::channel();
+        self.command(Command::Handover(reply))?;
+        let terms = terms.await.context("the VRRP thread ended")?;
         self.join().await?;
-        Ok(previous)
+        Ok(terms)
     }
 
     async fn join(self) -> Result<()> {

@@ -10,6 +10,7 @@ use super::super::announcing::Announcer;
 use super::super::packet::Advert;
 use super::super::socket::Socket;
 use super::super::view::{Counters, Kind, View};
+use super::super::event::Lease;
 use super::super::{Event, Instance, Nanos, Previous, Settings, State, clock, lease};
 use super::{Plan, Planned, Thread};
 use crate::config::Family;
@@ -31,7 +32,6 @@ pub(super) struct Member {
     pub(super) view: View,
     /// Until it has started.
     pub(super) previous: Option<Option<Previous>>,
-    pub(super) last_advert: Option<Nanos>,
     /// By [`super::super::Discard::index`]: when a message that was dropped was last told of.
     pub(super) told: [Option<Nanos>; 14],
 }
@@ -54,7 +54,6 @@ impl Member {
             socket: None,
             group,
             previous: Some(previous),
-            last_advert: None,
             told: [None; 14],
         }
     }
@@ -101,7 +100,7 @@ impl Member {
             vips: Arc::clone(&self.vips),
             // One that may be adopted is not taken away first.
             held: self.machine.state() == State::Active
-                || self.previous.flatten().is_some_and(|previous| previous.advertised.is_some()),
+                || self.previous.flatten().is_some_and(|previous| previous.until.is_some()),
         }
     }
 }
@@ -169,7 +168,7 @@ impl Thread {
         for index in 0..self.members.len() {
             let Some(member) = self.members.get_mut(index) else { break };
             let Some(previous) = member.previous else { continue };
-            let adopts = previous.is_some_and(|previous| previous.advertised.is_some());
+            let adopts = previous.is_some_and(|previous| previous.until.is_some());
             if member.facts.ifindex == 0 || !(self.ready || adopts) {
                 continue;
             }
@@ -179,6 +178,8 @@ impl Thread {
             let Some(member) = self.members.get(index) else { break };
             if adopts && member.machine.state() != State::Active {
                 self.orders.send(Order::Release(index));
+                let forward_until = now.after(member.settings.linger);
+                self.renew(index, Lease { answer_until: now, forward_until });
             }
         }
     }
@@ -197,20 +198,6 @@ impl Thread {
                 self.trouble(format!("{}: writing leases: {error}", member.name));
             }
         }
-    }
-
-    /// Everything stays as it is, for a successor.
-    pub(super) fn hand_over(&mut self, grace: u64, now: Nanos) -> Vec<(Arc<str>, Previous)> {
-        let mut left = Vec::new();
-        for index in 0..self.members.len() {
-            self.advertise_once_more(index, grace, now);
-            let Some(member) = self.members.get(index) else { break };
-            let active = member.machine.state() == State::Active && !member.machine.is_draining();
-            let advertised = member.last_advert.filter(|_| active);
-            let previous = Previous { term: member.machine.term(), advertised };
-            left.push((Arc::clone(&member.name), previous));
-        }
-        left
     }
 
     /// What the thread for addresses has to say.

@@ -3,18 +3,22 @@
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use lb_common::link::Mac;
 
 use super::super::addresses::Order;
 use super::super::event::{self, Action};
-use super::super::{Envelope, Nanos, PRIORITY_GIVE_UP, State, announce, lease, packet};
+use super::super::{Envelope, Nanos, PRIORITY_GIVE_UP, announce, lease, packet};
 use super::member::Member;
 use super::receive::Buffers;
 use super::{Notice, Thread, is_transient};
 
 /// Announcements between two looks at the sockets: hundreds of VIPs must not delay an advertisement.
 const FRAMES_AT_ONCE: usize = 32;
+/// How often the last advertisement is said: a peer that it does not reach takes over while this node's
+/// lease lasts.
+const LAST_WORDS: usize = 3;
 
 impl Thread {
     /// each with the place of its instance.
@@ -29,6 +33,9 @@ impl Thread {
             let name = Arc::clone(&member.name);
             match action {
                 Action::SendAdvert { priority } => sent = self.advertise(index, priority, now),
+                Action::SendLastAdvert { priority, interval } => {
+                    sent = self.advertise_last(index, priority, interval, now);
+                }
                 // A peer that has heard nothing takes over.
                 Action::RenewLease(lease) => {
                     if sent {
@@ -68,7 +75,32 @@ impl Thread {
 
     /// Sends an advertisement to the group, or to each peer. `false`: to nobody.
     pub(super) fn advertise(&mut self, index: usize, priority: u8, now: Nanos) -> bool {
+        self.send_to_all(index, priority, now).0
+    }
+
+    /// Sends the last one before a handover, which nobody must miss. `false`: somebody may have.
+    fn advertise_last(
+        &mut self,
+        index: usize,
+        priority: u8,
+        interval: Duration,
+        now: Nanos,
+    ) -> bool {
         let Some(member) = self.members.get_mut(index) else { return false };
+        let usual = std::mem::replace(&mut member.advert.interval, interval);
+        let everybody = (0..LAST_WORDS).fold(true, |all, _| {
+            let (sent, failed) = self.send_to_all(index, priority, now);
+            all && sent && !failed
+        });
+        if let Some(member) = self.members.get_mut(index) {
+            member.advert.interval = usual;
+        }
+        everybody
+    }
+
+    /// Whether it was sent to anybody, and whether to somebody it was not.
+    fn send_to_all(&mut self, index: usize, priority: u8, now: Nanos) -> (bool, bool) {
+        let Some(member) = self.members.get_mut(index) else { return (false, true) };
         member.advert.priority = priority;
         let (mut sent, mut failed) = (false, None);
         if member.settings.unicast_peers.is_empty() {
@@ -81,7 +113,6 @@ impl Thread {
             }
         }
         if sent {
-            member.last_advert = Some(now);
             member.view.counters.sent += 1;
             member.view.priority = priority;
             if priority == PRIORITY_GIVE_UP {
@@ -90,39 +121,21 @@ impl Thread {
         } else {
             member.view.counters.send_errors += 1;
         }
-        let name = Arc::clone(&member.name);
+        let (name, is_partial) = (Arc::clone(&member.name), failed.is_some());
         if let Some(error) = failed {
             self.trouble(format!("{name}: sending an advertisement: {error}"));
         }
         self.publish_by(Nanos(now.0 + super::PUBLISH_INTERVAL));
-        sent
+        (sent, is_partial)
     }
 
-    fn renew(&mut self, index: usize, lease: event::Lease) {
+    pub(super) fn renew(&mut self, index: usize, lease: event::Lease) {
         let Some(member) = self.members.get_mut(index) else { return };
         member.view.lease = Some(lease);
         let written = lease::for_xdp(lease.answer_until, lease.forward_until, self.tick);
         if let Err(error) = self.leases.set(&member.vips, &written) {
             let text = format!("{}: writing leases: {error}", member.name);
             self.trouble(text);
-        }
-    }
-
-    /// An Active instance's last word before a handover: peers wait as long as they can.
-    pub(super) fn advertise_once_more(&mut self, index: usize, grace: u64, now: Nanos) {
-        let Some(member) = self.members.get(index) else { return };
-        if member.machine.state() != State::Active || member.machine.is_draining() {
-            return;
-        }
-        let priority = member.advert.priority;
-        let (interval, adverts) =
-            (member.settings.advert_interval, member.settings.down_timer_adverts);
-        let linger = member.settings.linger;
-        if self.advertise(index, priority, now) {
-            let silence = super::super::timers::silence(interval, adverts);
-            let answer_until = Nanos(now.after(silence).0.saturating_add(grace));
-            let forward_until = answer_until.after(linger);
-            self.renew(index, event::Lease { answer_until, forward_until });
         }
     }
 

@@ -36,6 +36,7 @@ fn default_instance() -> Vrrp {
         password_file: None,
         checksum: ChecksumForm::PseudoHeader,
         linger: Duration::from_secs(2),
+        restart_grace: Duration::from_secs(3),
         track: Track {
             interfaces: Vec::new(),
             files: Vec::new(),
@@ -111,6 +112,7 @@ vrrp:
         unicast_source: Some(ip("10.0.0.2")),
         password: Some(Password(*b"secret\0\0")),
         linger: Duration::ZERO,
+        restart_grace: Duration::ZERO,
         track: Track {
             interfaces: vec![
                 interface("eth1", effect(-30, true)),
@@ -171,6 +173,19 @@ services:
     let standalone: Vec<_> = config.standalone_vips().into_iter().collect();
     assert_eq!(standalone, [ip("10.0.0.101"), ip("10.0.0.102")]);
     assert_eq!(config.vips().len(), 3);
+}
+
+/// 12 bits of centiseconds, so many times over.
+#[rstest]
+#[case("restart_grace: 122850ms", 122_850)]
+#[case("restart_grace: 0s", 0)]
+#[case("down_timer_adverts: 100, restart_grace: 4095s", 4_095_000)]
+#[case("version: 2", 0)]
+#[case("version: 2, restart_grace: 0s", 0)]
+fn a_restart_is_waited_for_as_long_as_can_be_announced(#[case] keys: &str, #[case] millis: u64) {
+    let text = INSTANCE.replace("vrid: 51", &format!("vrid: 51, {keys}"));
+    let instance = &parsed(&format!("{MINIMAL}{text}")).vrrp[0];
+    assert_eq!(instance.restart_grace, Duration::from_millis(millis));
 }
 
 #[rstest]

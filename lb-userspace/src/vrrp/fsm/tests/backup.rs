@@ -36,13 +36,15 @@ fn the_interval_is_the_active_ones() {
     let mut instance = backup(&settings());
     let slow = Advert { interval: Duration::from_secs(2), ..advert(200) };
     let event = Event::Received { advert: &slow, source: HIGHER_PEER, at: ms(1000) };
-    assert_eq!(shown(&instance.handle(event, ms(1000))), "alarm Interval");
+    assert_eq!(shown(&instance.handle(event, ms(1000))), "", "it may be about to hand over");
     assert_eq!(instance.deadline(), Some(ms(1000 + 7000)));
-    hear(&mut instance, 0, HIGHER_PEER, ms(2000));
-    assert_eq!(instance.deadline(), Some(ms(2000 + 1000)), "and so is the skew");
-    let actions = instance.handle(Event::Timer, ms(3000));
+    let event = Event::Received { advert: &slow, source: HIGHER_PEER, at: ms(3000) };
+    assert_eq!(shown(&instance.handle(event, ms(3000))), "alarm Interval");
+    hear(&mut instance, 0, HIGHER_PEER, ms(4000));
+    assert_eq!(instance.deadline(), Some(ms(4000 + 1000)), "and so is the skew");
+    let actions = instance.handle(Event::Timer, ms(5000));
     assert_eq!(reason(&actions), Reason::PeerGaveUp { peer: HIGHER_PEER });
-    assert_eq!(instance.deadline(), Some(ms(4000)), "our own adverts are at our interval");
+    assert_eq!(instance.deadline(), Some(ms(6000)), "our own adverts are at our interval");
 }
 
 /// With three nodes, one that loses a conflict may give up while the winner is Active.
@@ -118,6 +120,15 @@ fn a_lower_active_that_dies_is_not_waited_for() {
     let actions = instance.handle(Event::Timer, ms(4500));
     let expected = Reason::PeerSilent { peer: LOWER_PEER, silent: Duration::from_millis(3500) };
     assert_eq!(reason(&actions), expected);
+}
+
+/// Its interval is what its silence is measured by, as a higher one's.
+#[test]
+fn a_slow_lower_active_is_not_dead_between_two_advertisements() {
+    let mut instance = backup(&Settings { preempt_delay: Duration::from_secs(60), ..settings() });
+    let slow = Advert { interval: Duration::from_secs(10), ..advert(100) };
+    instance.handle(Event::Received { advert: &slow, source: LOWER_PEER, at: ms(1000) }, ms(1000));
+    assert_eq!(instance.deadline(), Some(ms(36_000)));
 }
 
 /// Of a link that passes nothing yet, silence says nothing.

@@ -4,6 +4,8 @@ use proptest::prelude::*;
 
 use super::*;
 
+const SILENCE: Duration = Duration::from_secs(3);
+
 #[derive(Clone, Debug)]
 enum Given {
     Start(Option<u64>),
@@ -19,6 +21,7 @@ enum Given {
     Reconfigure { priority: u8, preempt: bool, interval: u64, grouped: bool },
     Drain,
     Resume,
+    HandOver,
     Shutdown,
 }
 
@@ -54,6 +57,7 @@ fn any_event() -> impl Strategy<Value = Given> {
         1 => reconfigured,
         1 => Just(Given::Drain),
         1 => Just(Given::Resume),
+        1 => Just(Given::HandOver),
         1 => Just(Given::Shutdown),
     ]
 }
@@ -61,8 +65,8 @@ fn any_event() -> impl Strategy<Value = Given> {
 fn feed(instance: &mut Instance, given: &Given, now: Nanos) -> Actions {
     match *given {
         Given::Start(age) => {
-            let advertised = age.map(|age| now.before(Duration::from_millis(age)));
-            let previous = age.map(|term| Previous { term, advertised });
+            let until = age.map(|age| now.before(Duration::from_millis(age)).after(SILENCE));
+            let previous = age.map(|term| Previous { term, until });
             instance.handle(Event::Start { previous }, now)
         }
         Given::Timer => instance.handle(Event::Timer, now),
@@ -93,6 +97,7 @@ fn feed(instance: &mut Instance, given: &Given, now: Nanos) -> Actions {
         }
         Given::Drain => instance.handle(Event::Drain, now),
         Given::Resume => instance.handle(Event::Resume, now),
+        Given::HandOver => instance.handle(Event::HandOver, now),
         Given::Shutdown => instance.handle(Event::Shutdown, now),
     }
 }

@@ -62,6 +62,7 @@ fn all() -> [(Instance, Nanos); 4] {
     "fault: drained NotActive",
 ])]
 #[case::resume(Event::Resume, ["init: ", "backup: ", "active: ", "fault: "])]
+#[case::hand_over(Event::HandOver, ["init: ", "backup: ", "active: last 128 3.34s, lease", "fault: "])]
 #[case::shutdown(Event::Shutdown, [
     "init: ", "init: backup>init Shutdown", "init: advert 0, RELEASE>init Shutdown",
     "init: fault>init Shutdown",
@@ -149,7 +150,7 @@ fn without_link_or_address_a_start_is_a_fault() {
 #[case::too_late(3000, "init>backup Started", 7)]
 fn a_restart_adopts_the_term(#[case] late: u64, #[case] expected: &str, #[case] term: u64) {
     let mut instance = ready(&settings());
-    let previous = Some(Previous { term: 7, advertised: Some(ms(10_000)) });
+    let previous = Some(Previous { term: 7, until: Some(ms(13_000)) });
     let actions = instance.handle(Event::Start { previous }, ms(10_000 + late));
     assert!(shown(&actions).ends_with(expected), "{actions:?}");
     assert_eq!(instance.term(), term);

@@ -7,7 +7,7 @@ impl World {
     pub(in super::super) fn disturb(&mut self) {
         let index = usize::try_from(self.random.below(self.nodes.len() as u64)).unwrap();
         let unit = self.longest_interval();
-        match self.random.below(12) {
+        match self.random.below(13) {
             0 => self.crash(index),
             1 | 2 => {
                 let adopt = self.random.chance(50);
@@ -24,6 +24,10 @@ impl World {
             5 => self.operate(index, Event::Resume),
             6 => {
                 self.operate(index, Event::Shutdown);
+                self.crash(index);
+            }
+            12 => {
+                self.operate(index, Event::HandOver);
                 self.crash(index);
             }
             7 => self.set_link(index, false),
@@ -106,7 +110,7 @@ impl World {
         let was_active = node.instance.state() == State::Active;
         let previous = Previous {
             term: node.instance.term(),
-            advertised: (adopt && was_active).then_some(node.sent),
+            until: (adopt && was_active).then_some(node.answer_until),
         };
         node.instance = Instance::new(&node.settings, now);
         node.is_running = true;
@@ -120,6 +124,11 @@ impl World {
             Event::Start { previous: Some(previous) },
         ] {
             self.feed(index, event);
+        }
+        let node = &mut self.nodes[index];
+        if node.instance.state() != State::Active {
+            // What its predecessor held is removed.
+            node.answer_until = now;
         }
     }
 

@@ -42,6 +42,10 @@ impl Plan {
             receive_gate: Duration::from_millis(millis),
             last_advert: random.chance(80),
             linger: Duration::from_millis(millis),
+            restart_grace: Duration::from_millis(match version {
+                Version::V2 => 0,
+                Version::V3 => millis * random.pick(&[0, 0, 5, 10]),
+            }),
             grouped: false,
             vips: vip(family),
             unicast_peers: [].into(),

@@ -45,6 +45,14 @@ vrrp:
 #[case::delay("preempt_delay: 2000s", "8:16", "preempt_delay", "from 0s to 16m 40s")]
 #[case::startup("startup_delay: soon", "8:16", "startup_delay", "write a number and a unit")]
 #[case::linger("linger: 2h", "8:9", "linger", "from 0s to 1m")]
+#[case::grace("restart_grace: 123s", "8:16", "restart_grace", "from 0s to 2m 2s 850ms")]
+#[case::grace_of_fewer(
+    "down_timer_adverts: 1, restart_grace: 41s",
+    "8:39",
+    "restart_grace",
+    "from 0s to 40s 950ms"
+)]
+#[case::old_grace("version: 2, restart_grace: 3s", "8:28", "restart_grace", "`version: 3`")]
 #[case::checksum("checksum: crc", "8:11", "checksum", "write rfc5798 or rfc9568")]
 #[case::old_checksum("version: 2, checksum: rfc9568", "8:23", "checksum", "remove the key")]
 #[case::accept("accept: false", "8:9", "accept", "close its other ports in the host's firewall")]
