@@ -89,6 +89,8 @@ counters! {
     PassOtherHost = "pass_other_host",
     /// A backend's refusal of a SYN that another backend may answer when the client sends it again.
     DropRefusedSyn = "drop_refused_syn",
+    /// To a VIP with `accept: false`, of no service.
+    DropNotAccepted = "drop_not_accepted",
 }
 
 /// Size of the counter map.

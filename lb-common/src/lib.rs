@@ -22,6 +22,7 @@ pub mod rate;
 pub mod selection;
 pub mod service;
 pub mod time;
+pub mod vip;
 
 /// Names of the maps, as the object declares them and as they are pinned.
 pub mod map {

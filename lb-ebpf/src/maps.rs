@@ -21,6 +21,7 @@ use lb_common::lease::Lease;
 use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+use lb_common::vip::Vip;
 use lb_common::{MAX_SERVICES, MAX_VIPS, selection};
 
 mod count;
@@ -61,9 +62,9 @@ static BACKEND_COUNTERS: PerCpuArray<BackendCounters, 1024> = PerCpuArray::new()
 /// 8 bytes a counter on each CPU.
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT as usize }> = PerCpuArray::new();
-/// VIPs, and the index of each one's lease. 1,024 × (16 + 4).
+/// VIPs, and what is known of each. 1,024 × (16 + 4).
 #[btf_map]
-static VIPS: HashMap<IpBe, u32, { MAX_VIPS as usize }> = HashMap::new();
+static VIPS: HashMap<IpBe, Vip, { MAX_VIPS as usize }> = HashMap::new();
 /// 1,024 × 16.
 #[btf_map]
 static LEASES: Array<Lease, { MAX_VIPS as usize }> = Array::new();
@@ -156,12 +157,12 @@ pub(crate) fn filters() -> Option<&'static Filters> {
     FILTERS.get(0)
 }
 
-/// Index of a VIP's lease; `None`: no VIP.
+/// What is known of a VIP; `None`: it is none.
 #[inline(always)]
-pub(crate) fn vip(address: IpBe) -> Option<u32> {
-    VIPS.get_ptr(address).map(|index| {
+pub(crate) fn vip(address: IpBe) -> Option<Vip> {
+    VIPS.get_ptr(address).map(|vip| {
         // SAFETY: one aligned word, replaced whole.
-        unsafe { *index }
+        unsafe { *vip }
     })
 }
 

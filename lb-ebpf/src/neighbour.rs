@@ -34,8 +34,9 @@ struct Solicitation {
     target: [u8; 16],
 }
 
-/// Type of ICMPv6.
+/// Types of ICMPv6.
 pub(crate) const SOLICITATION: u8 = 135;
+pub(crate) const ADVERTISEMENT: u8 = 136;
 
 /// The verdict on a frame of ARP. An announcement (sender and target are one) is no question: who sent
 /// it may be the VIP's new owner, and this host is to know.
@@ -76,7 +77,7 @@ fn question<A: Address>(target: A, pass: Verdict) -> Verdict {
 #[inline(never)]
 pub(crate) fn answer<A: Address>(target: A, pass: Verdict) -> Verdict {
     match maps::vip(target.ip()) {
-        Some(vip) if !maps::lease(vip).may_answer(clock::now().ns) => {
+        Some(vip) if !maps::lease(vip.lease()).may_answer(clock::now().ns) => {
             Verdict::Drop(DropReason::LeaseExpired)
         }
         Some(_) | None => pass,

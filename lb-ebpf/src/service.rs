@@ -35,7 +35,7 @@ pub(crate) fn of<A: Family>(key: &FlowKey<A>) -> Result<Owner, Verdict> {
     let source = maps::endpoint(&Endpoint::new(key.src.ip(), key.ports.src(), IPPROTO_TCP));
     let verdict = host_verdict(destination, PassReason::NotService);
     match (verdict, source) {
-        (Verdict::Pass(PassReason::NotService), Some(_))
+        (Verdict::Pass(PassReason::NotService) | Verdict::Drop(DropReason::NotAccepted), Some(_))
             if Service::is_snat_port(key.ports.dst()) =>
         {
             Err(Verdict::Drop(DropReason::StaleReply))
@@ -49,13 +49,16 @@ pub(crate) fn of<A: Family>(key: &FlowKey<A>) -> Result<Owner, Verdict> {
 }
 
 /// The verdict on what is not balanced: it passes, to a VIP only while that is this node's, for the
-/// kernel owns the address still.
+/// kernel owns the address still, and only if the VIP accepts it.
 #[inline(always)]
 pub(crate) fn host_verdict(destination: IpBe, reason: PassReason) -> Verdict {
     match maps::vip(destination) {
         None => Verdict::Pass(PassReason::NotVip),
-        Some(vip) if maps::lease(vip).may_forward(clock::now().ns) => Verdict::Pass(reason),
-        Some(_) => Verdict::Drop(DropReason::LeaseExpired),
+        Some(vip) if !maps::lease(vip.lease()).may_forward(clock::now().ns) => {
+            Verdict::Drop(DropReason::LeaseExpired)
+        }
+        Some(vip) if !vip.accepts() => Verdict::Drop(DropReason::NotAccepted),
+        Some(_) => Verdict::Pass(reason),
     }
 }
 

@@ -110,6 +110,7 @@ pub(crate) enum DropReason {
     FlowInsert,
     NoNextHop,
     LeaseExpired,
+    NotAccepted,
     Inconsistent,
 }
 
@@ -184,6 +185,7 @@ impl DropReason {
             Self::FlowInsert => Counter::DropFlowInsert,
             Self::NoNextHop => Counter::DropNoNextHop,
             Self::LeaseExpired => Counter::DropLeaseExpired,
+            Self::NotAccepted => Counter::DropNotAccepted,
             Self::Inconsistent => Counter::DropInconsistent,
         }
     }

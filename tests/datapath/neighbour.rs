@@ -109,3 +109,32 @@ fn whoever_asks_the_vip_itself_whether_it_is_there_gets_no_answer_either() {
         assert_eq!(harness.send_bytes(&frame.bytes()).counter, "drop_lease_expired");
     }
 }
+
+/// RFC 9568 6.4.3: neighbour discovery goes on whatever the VIP accepts.
+#[test]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_vip_that_accepts_nothing_can_still_be_found() {
+    let mut harness = Harness::new(V6);
+    harness.close_vip();
+    let vip = v6(*SERVICE.ip());
+    let group = icmpv6(135, solicited_node(vip), vip);
+    assert_eq!(harness.send_bytes(&group.bytes()).counter, "pass_not_vip");
+    for (kind, counter) in [
+        (135, "pass_not_tcp"),
+        (136, "pass_not_tcp"),
+        (128, "drop_not_accepted"),
+        (133, "drop_not_accepted"),
+        (137, "drop_not_accepted"),
+    ] {
+        let outcome = harness.send_bytes(&icmpv6(kind, vip, vip).bytes());
+        assert_eq!(outcome.counter, counter, "type {kind}");
+    }
+    harness.set_lease(0, NO_ANSWERS);
+    let asked = harness.send_bytes(&icmpv6(135, vip, vip).bytes());
+    assert_eq!(asked.counter, "drop_lease_expired");
+
+    let mut harness = Harness::new(V4);
+    harness.close_vip();
+    let frame = arp(REQUEST, *CLIENT.ip(), *SERVICE.ip());
+    assert_eq!(harness.send_bytes(&frame).counter, "pass_not_ip");
+}

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use lb_common::addr::IpBe;
 use lb_common::filter::AddressFilter;
+use lb_common::lease::Lease;
 use lb_common::nat::Kind;
 use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, ARP, FIN, Frame, L4, PSH, QINQ, RST, SYN, VLAN};
@@ -71,6 +72,35 @@ fn what_is_not_for_a_service_passes_untouched(
     let mut harness = Harness::new(family);
     harness.expect(&frame, counter);
     assert_eq!(harness.flows(), (0, 0));
+}
+
+/// RFC 9568 6.4.3: with Accept_Mode false what is of no service is for nobody.
+#[rstest]
+#[case::udp_to_the_service_port(Frame::udp(CLIENT, SERVICE, b"?"))]
+#[case::echo(Frame::echo(*CLIENT.ip(), *SERVICE.ip()))]
+#[case::sctp(Frame::raw(*CLIENT.ip(), *SERVICE.ip(), 132, &[0; 12]))]
+#[case::ssh_to_the_vip(syn(CLIENT).to(ssh(SERVICE)))]
+#[case::ssh_with_options(syn(CLIENT).to(ssh(SERVICE)).ip_options(&[1; 4]))]
+#[case::high_port_of_the_vip(syn(CLIENT).to(ephemeral(SERVICE)))]
+#[case::rst_to_another_port(from_client(CLIENT, RST).to(ephemeral(SERVICE)))]
+#[case::ssh_from_a_backend(syn(ephemeral(BACKENDS[0])).to(ssh(SERVICE)))]
+#[case::ssh_from_a_backend_endpoint(syn(BACKENDS[0]).to(ssh(SERVICE)))]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_vip_that_accepts_nothing_drops_what_is_of_no_service(
+    #[case] frame: Frame,
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
+    harness.close_vip();
+    harness.expect(&frame, "drop_not_accepted");
+    // Only of this VIP, and what was known before is known still.
+    harness.expect(&syn(CLIENT).to(ELSEWHERE), "pass_not_vip");
+    let stale = Frame::tcp(BACKENDS[0], ephemeral(SERVICE)).flags(SYN | ACK);
+    harness.expect(&stale, "drop_stale_reply");
+    let mut connection = Connection::establish(&mut harness, CLIENT);
+    connection.exchange(&mut harness, b"question", b"answer");
+    harness.set_lease(0, Lease::EXPIRED);
+    harness.expect(&frame, "drop_lease_expired");
 }
 
 #[rstest]

@@ -71,7 +71,7 @@ pub(super) fn look_after_reply<A: Family>(
     reply.backend = half.backend;
     reply.epoch = half.epoch;
     reply.service = half.service;
-    reply.vip = vip as u16;
+    reply.vip = vip.lease() as u16;
     reply.last_seen = now.ticks;
     reply.checked = now.ticks;
     reply.next_hop = next_hop;

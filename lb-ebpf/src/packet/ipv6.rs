@@ -85,11 +85,18 @@ impl Family for Ipv6Be {
 
     #[inline(always)]
     fn no_error(kind: u8, dst: Self) -> Verdict {
+        const PASS: Verdict = Verdict::Pass(PassReason::NotTcp);
         let verdict = service::host_verdict(dst.ip(), PassReason::NotTcp);
-        if kind == neighbour::SOLICITATION && matches!(verdict, Verdict::Pass(_)) {
-            return neighbour::answer(dst, verdict);
+        // Whatever the VIP accepts (RFC 9568 6.4.3): without these it could not be reached.
+        let is_ours =
+            matches!(verdict, Verdict::Pass(_) | Verdict::Drop(DropReason::NotAccepted));
+        if is_ours && kind == neighbour::SOLICITATION {
+            neighbour::answer(dst, PASS)
+        } else if is_ours && kind == neighbour::ADVERTISEMENT {
+            PASS
+        } else {
+            verdict
         }
-        verdict
     }
 
     #[inline(always)]

@@ -46,6 +46,8 @@ pub struct Vrrp {
     pub password_file: Option<PathBuf>,
     /// What version 3 sends for IPv4.
     pub checksum: ChecksumForm,
+    /// Whether packets to the VIPs that are of no service are for this host.
+    pub accept: bool,
     /// How long established connections are still forwarded after the VIPs are given up.
     pub linger: Duration,
     /// How long peers leave the VIPs to a successor after a handover, if that is longer than

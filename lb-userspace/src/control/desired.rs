@@ -67,6 +67,8 @@ pub struct Desired {
     pub vips: BTreeSet<IpAddr>,
     /// Those of them that VRRP elects an owner for: their leases end.
     pub elected: BTreeSet<IpAddr>,
+    /// Those of them that take nothing that is of no service.
+    pub closed: BTreeSet<IpAddr>,
     /// In the order of the configuration, IPv4 before IPv6.
     pub services: Vec<DesiredService>,
 }
@@ -115,6 +117,13 @@ pub fn desired(config: &Config, view: &View) -> Desired {
     Desired {
         vips: config.vips(),
         elected: config.vrrp.iter().flat_map(|instance| &instance.vips).copied().collect(),
+        closed: config
+            .vrrp
+            .iter()
+            .filter(|instance| !instance.accept)
+            .flat_map(|instance| &instance.vips)
+            .copied()
+            .collect(),
         services: config
             .services
             .iter()

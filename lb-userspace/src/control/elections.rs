@@ -12,6 +12,7 @@ use anyhow::{Context as _, Result};
 use aya::maps::MapData;
 use lb_common::lease::Lease;
 use lb_common::map;
+use lb_common::vip::Vip;
 use tokio::sync::mpsc;
 
 use crate::config::{Config, Vrrp};
@@ -201,12 +202,12 @@ fn pinned_table(pins: &Pins) -> Result<Option<Table>> {
 fn indices(vips: &MapData) -> Result<BTreeMap<IpAddr, u32>> {
     use std::os::fd::AsFd as _;
     let mut found = BTreeMap::new();
-    let (key, value) = (size_of::<lb_common::addr::IpBe>(), size_of::<u32>());
+    let (key, value) = (size_of::<lb_common::addr::IpBe>(), size_of::<Vip>());
     Walk::new(key, value, 64)
         .all(vips.fd().as_fd(), |key, value| {
             let address = sys::from_bytes::<lb_common::addr::IpBe>(key);
-            if let (Some(address), Some(index)) = (address, sys::from_bytes::<u32>(value)) {
-                found.insert(address.get(), index);
+            if let (Some(address), Some(vip)) = (address, sys::from_bytes::<Vip>(value)) {
+                found.insert(address.get(), vip.lease());
             }
             Ok(())
         })

@@ -26,6 +26,8 @@ mod target;
 pub struct Installed {
     /// With the index of each one's lease.
     pub vips: BTreeMap<IpAddr, u32>,
+    /// Those of them that take nothing that is of no service.
+    pub closed: BTreeSet<IpAddr>,
     /// Indices of the leases that end: VRRP renews them.
     pub leased: BTreeSet<u32>,
     pub services: BTreeMap<ServiceKey, Service>,
@@ -65,6 +67,7 @@ pub enum MapOp {
     AddVip {
         address: IpAddr,
         index: u32,
+        accepts: bool,
     },
     SetFilters(Box<Filters>),
     SetEndpoint {
@@ -145,8 +148,13 @@ impl Installed {
                     self.leased.insert(*index);
                 }
             }
-            MapOp::AddVip { address, index } => {
+            MapOp::AddVip { address, index, accepts } => {
                 self.vips.insert(*address, *index);
+                if *accepts {
+                    self.closed.remove(address);
+                } else {
+                    self.closed.insert(*address);
+                }
             }
             MapOp::SetFilters(filters) => self.filters = **filters,
             MapOp::SetEndpoint { endpoint, value } => {
@@ -181,6 +189,7 @@ impl Installed {
             }
             MapOp::RemoveVip { address, index } => {
                 self.vips.remove(address);
+                self.closed.remove(address);
                 self.leased.remove(index);
             }
         }
@@ -192,6 +201,7 @@ impl Default for Installed {
     fn default() -> Self {
         Self {
             vips: BTreeMap::new(),
+            closed: BTreeSet::new(),
             leased: BTreeSet::new(),
             services: BTreeMap::new(),
             tables: BTreeMap::new(),

@@ -16,6 +16,7 @@ use lb_common::rate::SourceKey;
 use lb_common::selection::{flow_hash, slot};
 use lb_common::service::{EndpointUse, Service, ServiceKey, flag};
 use lb_common::time::Ticks;
+use lb_common::vip::Vip;
 
 use super::flows::{Facts, socket};
 use crate::admin::model::trace::Step;
@@ -36,8 +37,8 @@ pub trait World<A> {
 
     fn half(&self, map: FlowMap, key: &FlowKey<A>) -> Result<Option<FlowHalf<A>>, Self::Error>;
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Self::Error>;
-    /// Index of a VIP's lease.
-    fn vip(&self, address: IpBe) -> Result<Option<u32>, Self::Error>;
+    /// What is known of a VIP.
+    fn vip(&self, address: IpBe) -> Result<Option<Vip>, Self::Error>;
     fn lease(&self, index: u32) -> Result<Lease, Self::Error>;
     fn is_allowed(&self, service: u32, source: IpBe) -> Result<bool, Self::Error>;
     fn endpoint(&self, endpoint: &Endpoint) -> Result<Option<EndpointUse>, Self::Error>;
@@ -187,11 +188,11 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             self.passed("service", format!("{vip} is {}", self.world.service_name(service.id)));
             return Ok(service);
         }
-        let Some(index) = self.world.vip(destination)? else {
+        let Some(known) = self.world.vip(destination)? else {
             let detail = format!("{} is no VIP of this node's", vip.ip());
             return Err(self.end("service", Fate::Pass(Counter::PassNotVip), detail));
         };
-        if !self.world.lease(index)?.may_forward(self.now.ns) {
+        if !self.world.lease(known.lease())?.may_forward(self.now.ns) {
             let detail = format!("{} is no longer this node's", vip.ip());
             return Err(self.end("lease", Fate::Drop(Counter::DropLeaseExpired), detail));
         }
@@ -201,6 +202,10 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             return Err(self.end("service", Fate::Drop(Counter::DropStaleReply), detail));
         }
         let detail = format!("no service has port {} of this VIP", vip.port());
+        if !known.accepts() {
+            let detail = format!("{detail}, and it accepts nothing else (`accept: false`)");
+            return Err(self.end("service", Fate::Drop(Counter::DropNotAccepted), detail));
+        }
         Err(self.end("service", Fate::Pass(Counter::PassNotService), detail))
     }
 

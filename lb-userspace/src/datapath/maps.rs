@@ -1,6 +1,7 @@
 //! The controller's side of the maps: reads what is installed, carries out operations.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
@@ -20,6 +21,7 @@ use lb_common::link::{Link, NextHop, Route, WaysChanged};
 use lb_common::map;
 use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+use lb_common::vip::Vip;
 
 use super::pins::MapDir;
 use super::removals::Removals;
@@ -50,7 +52,7 @@ pub struct Maps {
     endpoints: HashMap<MapData, Endpoint, EndpointUse>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     counters: PerCpuArray<MapData, u64>,
-    vips: HashMap<MapData, IpBe, u32>,
+    vips: HashMap<MapData, IpBe, Vip>,
     leases: Array<MapData, Lease>,
     sources: HashMap<MapData, SourceKey, u64>,
     filters: Array<MapData, Filters>,
@@ -129,12 +131,16 @@ impl Maps {
     pub fn installed(&self) -> anyhow::Result<Installed> {
         let services: BTreeMap<_, _> =
             self.services.iter().collect::<Result<_, _>>().context("reading the services")?;
-        let vips: BTreeMap<_, _> = self
+        let known: BTreeMap<IpAddr, Vip> = self
             .vips
             .iter()
-            .map(|entry| entry.map(|(address, index)| (address.get(), index)))
+            .map(|entry| entry.map(|(address, vip)| (address.get(), vip)))
             .collect::<Result<_, _>>()
             .context("reading the VIPs")?;
+        let closed = known.iter().filter(|(_, vip)| !vip.accepts());
+        let closed = closed.map(|(address, _)| *address).collect();
+        let vips: BTreeMap<_, _> =
+            known.into_iter().map(|(address, vip)| (address, vip.lease())).collect();
         let mut leased = BTreeSet::new();
         for index in vips.values() {
             if self.leases.get(index, 0).context("reading the leases")? != Lease::FOREVER {
@@ -155,6 +161,7 @@ impl Maps {
             .context("reading the allowed sources")?;
         Ok(Installed {
             vips,
+            closed,
             leased,
             services,
             allowed,
@@ -201,8 +208,8 @@ impl Maps {
     pub fn apply(&mut self, op: &MapOp) -> anyhow::Result<()> {
         match op {
             MapOp::SetLease { index, lease } => self.leases.set(*index, lease, 0)?,
-            MapOp::AddVip { address, index } => {
-                self.vips.insert(IpBe::new(*address), index, 0)?;
+            MapOp::AddVip { address, index, accepts } => {
+                self.vips.insert(IpBe::new(*address), Vip::new(*index, *accepts), 0)?;
             }
             MapOp::SetFilters(filters) => self.filters.set(0, **filters, 0)?,
             MapOp::SetEndpoint { endpoint, value } => self.endpoints.insert(endpoint, value, 0)?,

@@ -108,6 +108,7 @@ pub(crate) struct InstanceDraft {
     pub(crate) preempt: Noted<bool>,
     pub(crate) preempt_delay: Option<Duration>,
     pub(crate) startup_delay: Option<Duration>,
+    pub(crate) accept: bool,
     pub(crate) vips: Noted<Vec<IpAddr>>,
     pub(crate) sync_group: Option<Noted<String>>,
     pub(crate) peers: Noted<Vec<IpAddr>>,

@@ -246,6 +246,9 @@ impl Writer {
                 self.line(4, &format!("{key}: {}", time(delay)));
             }
         }
+        if !instance.accept {
+            self.line(4, "accept: false");
+        }
         self.noted(4, &instance.vips.notes, &format!("vips: {}", addresses(&instance.vips.value)));
         if let Some(group) = &instance.sync_group {
             self.noted(4, &group.notes, &format!("sync_group: {}", scalar(&group.value)));

@@ -13,6 +13,7 @@ use lb_common::lease::Lease;
 use lb_common::link::{Link, LinkId, Mac, NextHop, Route, WaysChanged};
 use lb_common::nat::Kind;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+use lb_common::vip::Vip;
 use lb_common::{IPPROTO_TCP, map};
 use lb_tests::family::Family;
 
@@ -32,9 +33,15 @@ impl Harness {
 
     pub(crate) fn add_vip(&mut self, name: Ipv4Addr, lease: u32) {
         let address = self.ip(name);
-        self.insert(map::VIPS, &address, lease);
+        self.insert(map::VIPS, &address, Vip::new(lease, true));
         let family = self.family;
         self.change_filters(|filters| insert(&mut filters.vips, family, address));
+    }
+
+    /// The service's VIP takes nothing that is of no service.
+    pub(crate) fn close_vip(&mut self) {
+        let address = self.ip(*SERVICE.ip());
+        self.insert(map::VIPS, &address, Vip::new(0, false));
     }
 
     pub(crate) fn change_filters(&mut self, change: impl FnOnce(&mut Filters)) {

@@ -16,6 +16,7 @@ use lb_common::lease::Lease;
 use lb_common::map;
 use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+use lb_common::vip::Vip;
 use lb_tests::family::Family;
 
 use super::{FlowMap, Harness, SERVICE, key};
@@ -57,7 +58,7 @@ where
         Ok(self.0.element(map::SERVICES, key))
     }
 
-    fn vip(&self, address: IpBe) -> Result<Option<u32>, Infallible> {
+    fn vip(&self, address: IpBe) -> Result<Option<Vip>, Infallible> {
         Ok(self.0.element(map::VIPS, &address))
     }
 

@@ -101,7 +101,6 @@ impl Reader<'_> {
             &DOWN_TIMER_ADVERTS,
             3,
         );
-        self.accept_mode(scope, file);
         Vrrp {
             name: self.instance_name(scope, file),
             interface: self.instance_interface(scope, file),
@@ -129,6 +128,7 @@ impl Reader<'_> {
             password,
             password_file,
             checksum: self.checksum(scope, file, version),
+            accept: self.accept_mode(scope, file),
             linger: self.duration(
                 &spot("linger", &file.linger),
                 &file.linger,
@@ -253,15 +253,19 @@ impl Reader<'_> {
         self.choice(&spot, &file.checksum, &choices).unwrap_or_default()
     }
 
-    fn accept_mode(&mut self, scope: &Spot, file: &VrrpFile) {
+    /// What an owner's are is its own addresses, whatever else (RFC 9568 6.1).
+    fn accept_mode(&mut self, scope: &Spot, file: &VrrpFile) -> bool {
         let spot = scope.field("accept", &file.accept);
-        if !self.flag(&spot, &file.accept, true) {
+        let accept = self.flag(&spot, &file.accept, true);
+        let is_owner = file.priority.as_ref().is_some_and(|it| it.value == "255");
+        if !accept && is_owner {
             self.wrong(
                 &spot,
-                "packets to a VIP that are of no service are for this host here; write true, and \
-                 close its other ports in the host's firewall",
+                "priority 255 says that the VIPs are this node's own addresses, which it always \
+                 accepts; remove the key, or write another priority",
             );
         }
+        accept
     }
 
     fn announce(&mut self, scope: &Spot, file: Option<&Spanned<AnnounceFile>>) -> Announce {

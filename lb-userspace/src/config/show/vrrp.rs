@@ -32,6 +32,7 @@ pub(super) struct VrrpFile<'a> {
     authentication: Option<AuthenticationFile<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     checksum: Option<&'static str>,
+    accept: bool,
     linger: Time,
     restart_grace: Time,
     track: TrackFile<'a>,
@@ -114,6 +115,7 @@ pub(super) fn instance<'a>(
         password,
         password_file,
         checksum,
+        accept,
         linger,
         restart_grace,
         track,
@@ -149,6 +151,7 @@ pub(super) fn instance<'a>(
             },
         ),
         checksum: (*version == Version::V3).then(|| ChecksumForm::as_str(*checksum)),
+        accept: *accept,
         linger: Time(*linger),
         restart_grace: Time(*restart_grace),
         track: self::track(track, *preempt),

@@ -13,6 +13,7 @@ use lb_common::lease::Lease;
 use lb_common::nat::Kind;
 use lb_common::rate::SourceKey;
 use lb_common::service::{EndpointUse, Service, ServiceKey};
+use lb_common::vip::Vip;
 
 use super::Controller;
 use crate::admin::model::flows::Flow;
@@ -185,8 +186,10 @@ where
         Ok(self.0.installed.services.get(key).copied())
     }
 
-    fn vip(&self, address: IpBe) -> anyhow::Result<Option<u32>> {
-        Ok(self.0.installed.vips.get(&address.get()).copied())
+    fn vip(&self, address: IpBe) -> anyhow::Result<Option<Vip>> {
+        let (installed, address) = (&self.0.installed, address.get());
+        let accepts = !installed.closed.contains(&address);
+        Ok(installed.vips.get(&address).map(|index| Vip::new(*index, accepts)))
     }
 
     fn lease(&self, index: u32) -> anyhow::Result<Lease> {

@@ -23,7 +23,10 @@ pub(super) fn diff(installed: &Installed, target: &Installed) -> Vec<MapOp> {
 /// The filters are never without what is there: they get the new before it is added, and lose the
 /// old after it is gone.
 fn add_vips(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>) {
-    let added = || target.vips.iter().filter(|(vip, _)| !installed.vips.contains_key(vip));
+    let is_other = |(vip, _): &(&IpAddr, &u32)| {
+        !installed.vips.contains_key(vip)
+            || installed.closed.contains(vip) != target.closed.contains(vip)
+    };
     let is_new = |(vip, index): &(&IpAddr, &u32)| {
         !installed.vips.contains_key(vip)
             || installed.leased.contains(index) != target.leased.contains(index)
@@ -38,7 +41,10 @@ fn add_vips(installed: &Installed, target: &Installed, ops: &mut Vec<MapOp>) {
     if both != installed.filters {
         ops.push(MapOp::SetFilters(Box::new(both)));
     }
-    ops.extend(added().map(|(vip, index)| MapOp::AddVip { address: *vip, index: *index }));
+    ops.extend(target.vips.iter().filter(is_other).map(|(vip, index)| {
+        let accepts = !target.closed.contains(vip);
+        MapOp::AddVip { address: *vip, index: *index, accepts }
+    }));
 }
 
 /// What is there before, after, or between: a service that leaves `dnat` has its

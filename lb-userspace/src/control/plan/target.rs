@@ -30,6 +30,7 @@ pub(super) fn target(desired: &Desired, installed: &Installed) -> Result<Install
     let index = |(_, index): (&IpAddr, &u32)| *index;
     let mut target = Installed {
         leased: vips.iter().filter(|(vip, _)| desired.elected.contains(vip)).map(index).collect(),
+        closed: vips.keys().filter(|vip| desired.closed.contains(vip)).copied().collect(),
         vips,
         referenced: installed.referenced.clone(),
         replying: installed.replying.clone(),

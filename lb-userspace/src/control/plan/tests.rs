@@ -196,6 +196,21 @@ fn a_wrong_filter_is_put_right() {
     assert_eq!(ops, [MapOp::SetFilters(Box::new(right))]);
 }
 
+/// The index stays, and so do flows.
+#[test]
+fn a_vip_closes_and_opens_in_one_write() {
+    let open = desired([api(&[1])]);
+    let mut maps = converged(&open, installed());
+    let closed = Desired { closed: [vip(100)].into(), ..open.clone() };
+    for (wanted, accepts) in [(&closed, false), (&open, true)] {
+        let index = maps.vips[&vip(100)];
+        let ops = plan(wanted, &maps).unwrap();
+        assert_eq!(ops, [MapOp::AddVip { address: vip(100), index, accepts }]);
+        ops.iter().for_each(|op| maps.apply(op));
+        assert_eq!(plan(wanted, &maps).unwrap(), []);
+    }
+}
+
 #[test]
 fn full_maps_are_an_error_that_says_what_to_do() {
     let mut maps = installed();
@@ -232,7 +247,7 @@ fn installed() -> Installed {
 fn desired<const N: usize>(services: [DesiredService; N]) -> Desired {
     let services = Vec::from(services);
     let addresses = services.iter().flat_map(|service| service.vips.iter().chain(&service.snat));
-    Desired { vips: addresses.copied().collect(), elected: BTreeSet::new(), services }
+    Desired { vips: addresses.copied().collect(), services, ..Desired::default() }
 }
 
 /// A service on 10.0.0.100 with backends that are up.

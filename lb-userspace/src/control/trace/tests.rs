@@ -20,6 +20,7 @@ struct Small {
     due: u64,
     table: Vec<BackendId>,
     panic: bool,
+    accepts: bool,
     asked: RefCell<BTreeMap<&'static str, u32>>,
 }
 
@@ -42,6 +43,7 @@ impl Small {
             due: 0,
             table: vec![1, 2, 3],
             panic: false,
+            accepts: true,
             asked: RefCell::default(),
         }
     }
@@ -86,8 +88,8 @@ impl World<Ipv4Be> for Small {
         Ok((*key == ours).then_some(self.service))
     }
 
-    fn vip(&self, address: IpBe) -> Result<Option<u32>, Infallible> {
-        Ok((address == ip("10.0.0.100")).then_some(0))
+    fn vip(&self, address: IpBe) -> Result<Option<Vip>, Infallible> {
+        Ok((address == ip("10.0.0.100")).then_some(Vip::new(0, self.accepts)))
     }
 
     fn lease(&self, _: u32) -> Result<Lease, Infallible> {
@@ -165,7 +167,7 @@ fn the_first_refusal_ends_it() {
 
 #[test]
 fn what_is_no_services_passes() {
-    let world = Small::new();
+    let mut world = Small::new();
     let fate = |client, vip| world.follow(client, vip).fate;
     let pass = Fate::Pass(Counter::PassNotVip);
     assert_eq!(fate("10.0.0.2:40000", "10.0.0.9:6443"), pass);
@@ -173,6 +175,13 @@ fn what_is_no_services_passes() {
     assert_eq!(fate("10.0.0.2:40000", "10.0.0.100:22"), pass);
     let stale = Fate::Drop(Counter::DropStaleReply);
     assert_eq!(fate("10.0.0.11:6443", "10.0.0.100:2000"), stale);
+
+    world.accepts = false;
+    let fate = |client, vip| world.follow(client, vip).fate;
+    let closed = Fate::Drop(Counter::DropNotAccepted);
+    assert_eq!(fate("10.0.0.2:40000", "10.0.0.100:22"), closed);
+    assert_eq!(fate("10.0.0.11:6443", "10.0.0.100:2000"), stale);
+    assert!(matches!(fate("10.0.0.2:40000", "10.0.0.100:6443"), Fate::Forward(_)));
 }
 
 #[test]

@@ -13,6 +13,7 @@ use lb_common::lease::Lease;
 use lb_common::link::{Link, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+use lb_common::vip::Vip;
 use lb_common::{MAX_BACKENDS, MAX_SERVICES, MAX_VIPS, map};
 
 use crate::config::{Config, Family, Limits};
@@ -109,7 +110,7 @@ impl Sizes {
             map::SIGNALS => (0, 0, SIGNAL_RING),
             map::SOURCES => (size_of::<SourceKey>(), 8, self.sources),
             map::TABLES => (4, 4, self.services),
-            map::VIPS => (size_of::<IpBe>(), 4, self.vips),
+            map::VIPS => (size_of::<IpBe>(), size_of::<Vip>(), self.vips),
             map::WAYS_CHANGED => (4, size_of::<WaysChanged>(), 1),
             // Numbers of interfaces, ours and the kernel's.
             _ => (4, 4, MAX_LINKS),

@@ -28,6 +28,7 @@ pub(crate) struct Instance {
     pub(crate) down_timer_adverts: Option<Sited<u8>>,
     pub(crate) no_preempt: Option<Place>,
     pub(crate) preempt_delay: Option<Sited<Duration>>,
+    pub(crate) no_accept: Option<Place>,
     pub(crate) addresses: Vec<Address>,
     /// Those that adverts do not list.
     pub(crate) excluded: Vec<Address>,
@@ -74,6 +75,7 @@ pub(crate) fn instance(node: &Node, findings: &mut Findings) -> Read<Instance> {
         down_timer_adverts: None,
         no_preempt: None,
         preempt_delay: None,
+        no_accept: None,
         addresses: Vec::new(),
         excluded: Vec::new(),
         unicast_source: None,
@@ -107,6 +109,8 @@ impl Instance {
             "advert_int" => self.advert_interval = Some(time(line)?),
             "nopreempt" => self.no_preempt = Some(at.clone()),
             "preempt" => self.no_preempt = None,
+            "no_accept" => self.no_accept = Some(at.clone()),
+            "accept" => self.no_accept = None,
             "preempt_delay" => self.preempt_delay = Some(time(line)?),
             "unicast_src_ip" => {
                 self.unicast_source = Some(ip(line.required(1, "an address")?)?);

@@ -81,8 +81,6 @@ const INSTANCE: &[Known] = &[
     ("higher_prio_send_advert", Changed, "a node that loses sends a last advert", NOTHING),
     ("skip_check_adv_addr", Needless, "another list of addresses is taken, and logged", NOTHING),
     ("strict_mode", Needless, "Fairlead keeps to the RFC where it can", NOTHING),
-    ("accept", Needless, "a VIP is always accepted", NOTHING),
-    ("no_accept", NotCarriedOver, "a VIP is always accepted", NOTHING),
     ("promote_secondaries", Needless, "VIPs are single addresses (/32, /128)", NOTHING),
     (
         "virtual_routes",

@@ -14,6 +14,8 @@ const NOTHING: &str = "nothing to do";
 /// keepalived's.
 const DEFAULT_PRIORITY: u8 = 100;
 const DEFAULT_VERSION: u8 = 2;
+/// The VIPs are its own addresses.
+const OWNER: u8 = 255;
 const DEFAULT_INTERVAL: Duration = Duration::from_secs(1);
 /// What the protocol's fields hold.
 const CENTISECOND: Duration = Duration::from_millis(10);
@@ -41,6 +43,15 @@ impl Translator<'_> {
         let message = "it means nothing with nopreempt";
         self.findings.add(Kind::Needless, &delay.at, "preempt_delay", message, NOTHING);
         None
+    }
+
+    pub(super) fn accept(&mut self, instance: &Instance, priority: u8) -> bool {
+        let Some(at) = &instance.no_accept else { return true };
+        if priority == OWNER {
+            let message = "it means nothing with priority 255";
+            self.findings.add(Kind::Needless, at, "no_accept", message, NOTHING);
+        }
+        priority == OWNER
     }
 
     /// Version 2 has passwords; they are sent in clear text.

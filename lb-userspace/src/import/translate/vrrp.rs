@@ -128,6 +128,7 @@ impl Translator<'_> {
             self.vips.insert(*vip, name.clone());
         }
         let priority = self.priority(instance);
+        let accept = self.accept(instance, priority.value);
         let preempt = match &instance.no_preempt {
             None => Noted::plain(true),
             Some(at) => Noted::new(false, format!("{at}: nopreempt")),
@@ -145,6 +146,7 @@ impl Translator<'_> {
             down_timer_adverts: instance.down_timer_adverts.as_ref().map(|it| it.value),
             preempt,
             preempt_delay: self.preempt_delay(instance),
+            accept,
             startup_delay: keepalived.startup_delay.as_ref().map(|delay| delay.value),
             vips,
             sync_group: None,

@@ -35,6 +35,7 @@ fn default_instance() -> Vrrp {
         password: None,
         password_file: None,
         checksum: ChecksumForm::PseudoHeader,
+        accept: true,
         linger: Duration::from_secs(2),
         restart_grace: Duration::from_secs(3),
         track: Track {

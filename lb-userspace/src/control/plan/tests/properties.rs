@@ -149,8 +149,9 @@ fn check_write(maps: &Installed, op: &MapOp) -> Result<(), TestCaseError> {
         MapOp::RemoveBackend(id) | MapOp::ClearCounters(id) => {
             prop_assert!(!maps.referenced.contains(id));
         }
-        MapOp::AddVip { index, .. } => {
-            prop_assert!(maps.vips.values().all(|used| used != index));
+        MapOp::AddVip { address, index, .. } => {
+            let mut others = maps.vips.iter().filter(|(known, _)| *known != address);
+            prop_assert!(others.all(|(_, used)| used != index));
         }
         MapOp::SetLease { .. }
         | MapOp::SetFilters(_)
@@ -258,7 +259,7 @@ fn with(other: Desired, kept: &DesiredService) -> Desired {
     });
     services.push(kept.clone());
     let addresses = services.iter().flat_map(|service| service.vips.iter().chain(&service.snat));
-    Desired { vips: addresses.copied().collect(), elected: BTreeSet::new(), services }
+    Desired { vips: addresses.copied().collect(), services, ..Desired::default() }
 }
 
 /// Up to four services on two ports of three VIPs, with some of five backends.
