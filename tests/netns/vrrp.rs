@@ -18,6 +18,7 @@ use lb_tests::wire::{Said, Wire};
 use super::scene::{PATIENCE, binary};
 
 mod accept;
+mod claim;
 mod clients;
 mod drain;
 mod election;

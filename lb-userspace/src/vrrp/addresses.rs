@@ -12,24 +12,36 @@
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
 use anyhow::Context as _;
+use arrayvec::ArrayVec;
+use lb_common::link::Mac;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::eventfd::EventFd;
 
-use super::socket::{Membership, Socket};
+use super::socket::Membership;
 use super::{Nanos, channel, clock, realtime};
 use crate::config::Family;
 use crate::netlink::blocking::{Events, Requests};
+use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::Address;
 
+mod claims;
 pub mod facts;
+mod listen;
+mod message;
+mod questions;
 
+use claims::Ears;
 pub use facts::Facts;
+use listen::listen;
+pub use message::{Managed, Order, Report};
+use questions::Questions;
 
 /// Between two looks at everything, however often something changes.
 const LEAST_BETWEEN_LOOKS: u64 = 10_000_000;
@@ -37,57 +49,13 @@ const LEAST_BETWEEN_LOOKS: u64 = 10_000_000;
 const LOOK_ANYWAY: u64 = 1_000_000_000;
 /// While an interface has received nothing.
 const LOOK_AGAIN: u64 = 100_000_000;
-/// Switches forget members of groups, and the kernel does not notice.
-const MEMBERSHIP: u64 = 60_000_000_000;
 /// So many losses within so long are no accident: somebody else manages the interface's addresses.
 const LOSSES: usize = 5;
 const LOSSES_WITHIN: u64 = 15_000_000_000;
+/// Who had the VIPs before this node needs that long to notice, and may say so until then.
+const YIELDS_WITHIN: Duration = Duration::from_secs(1);
 /// Until another try.
 const CONTESTED_FOR: u64 = 30_000_000_000;
-
-/// An instance's VIPs and where they belong.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Managed {
-    pub instance: Arc<str>,
-    pub interface: String,
-    pub family: Family,
-    /// Whether it takes part in multicast.
-    pub multicast: bool,
-    pub vips: Arc<[IpAddr]>,
-    /// Whether they are to be there from the beginning.
-    pub held: bool,
-}
-
-/// What the VRRP thread asks for.
-#[derive(Debug)]
-pub enum Order {
-    /// These instances, in place of those before; `vips`: no own address of the node, whoever has them.
-    Manage {
-        instances: Vec<Managed>,
-        vips: Arc<[IpAddr]>,
-    },
-    /// By the instance's place in the last `Manage`.
-    Hold(usize),
-    Release(usize),
-    End,
-}
-
-/// What it is told.
-#[derive(Debug)]
-pub enum Report {
-    /// The interface that an instance is on; when something of it changed.
-    Interface { instance: Arc<str>, facts: Facts },
-    /// To speak on an instance's interface, for as long as that has this index.
-    Socket { instance: Arc<str>, socket: Socket },
-    /// A VIP was taken away and is back.
-    Restored { instance: Arc<str>, vip: IpAddr },
-    /// VIPs are taken away again and again.
-    Contested { instance: Arc<str> },
-    /// After a while it is worth another try.
-    Uncontested { instance: Arc<str> },
-    /// For the log.
-    Trouble(String),
-}
 
 /// Starts the thread. It ends with [`Order::End`], or when nobody is left to give orders.
 pub fn spawn(
@@ -98,6 +66,9 @@ pub fn spawn(
     let keeper = Keeper {
         requests: Requests::open()?,
         events: Events::subscribe()?,
+        ears: Ears::default(),
+        frames: FrameSocket::open().context("opening a socket for frames")?,
+        own: Vec::new(),
         orders,
         wake,
         reports,
@@ -124,11 +95,18 @@ struct Instance {
     /// What its interface had received when it came up.
     received: Option<u64>,
     contested_until: Option<Nanos>,
+    /// Since when the VIPs are held.
+    held_since: Nanos,
+    questions: Questions,
 }
 
 struct Keeper {
     requests: Requests,
     events: Events,
+    ears: Ears,
+    frames: FrameSocket,
+    /// The MACs of this host's interfaces: any of them may answer for an address of its.
+    own: Vec<Mac>,
     orders: Receiver<Order>,
     wake: Arc<EventFd>,
     reports: channel::Sender<Report>,
@@ -159,7 +137,10 @@ impl Keeper {
                 let waits = self.instances.iter().any(awaited);
                 look_at = Nanos(now.0 + if waits { LOOK_AGAIN } else { LOOK_ANYWAY });
             }
-            self.wait(look_at);
+            self.note_claims(clock::now());
+            let asked = self.ask(clock::now());
+            let others = asked.into_iter().chain(self.ears.deadline(now));
+            self.wait(others.fold(look_at, Nanos::min));
             if self.events.drain() {
                 let soon = Nanos(now.0 + LEAST_BETWEEN_LOOKS).max(clock::now());
                 look_at = look_at.min(soon);
@@ -170,10 +151,9 @@ impl Keeper {
     fn wait(&self, until: Nanos) {
         let left = until.0.saturating_sub(clock::now().0).div_ceil(1_000_000);
         let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX);
-        let mut fds = [
-            PollFd::new(self.events.as_fd(), PollFlags::POLLIN),
-            PollFd::new(self.wake.as_fd(), PollFlags::POLLIN),
-        ];
+        let mut fds = ArrayVec::<PollFd<'_>, 4>::new();
+        fds.extend([self.events.as_fd(), self.wake.as_fd()].map(readable));
+        fds.extend(self.ears.fds(clock::now()).map(readable));
         // Interrupted or not: everything is looked at.
         let _ = poll(&mut fds, timeout);
         channel::clear(&self.wake);
@@ -198,6 +178,7 @@ impl Keeper {
 
     /// VIPs that are configured no more go; of interfaces everything is reported anew.
     fn manage(&mut self, instances: Vec<Managed>, vips: Arc<[IpAddr]>) {
+        let now = clock::now();
         let keeps = |interface: &str, vip: &IpAddr| {
             instances.iter().any(|new| new.interface == interface && new.vips.contains(vip))
         };
@@ -224,9 +205,19 @@ impl Keeper {
                 lost_at: VecDeque::with_capacity(LOSSES),
                 received: None,
                 contested_until: None,
+                held_since: now,
+                questions: Questions::default(),
             })
             .collect();
+        for instance in self.instances.iter_mut().filter(|it| it.managed.held) {
+            instance.questions = Questions::after(now, instance.managed.vips.len());
+        }
         self.vips = vips;
+        let elected = self.instances.iter().flat_map(|it| it.managed.vips.iter().copied());
+        if let Err(error) = self.ears.listen_for(&elected.collect::<Vec<_>>()) {
+            let text = format!("listening for others that claim a VIP: {error}");
+            self.reports.send(Report::Trouble(text));
+        }
     }
 
     /// At once, without a look: this is what a failover waits for.
@@ -234,6 +225,12 @@ impl Keeper {
         let Some(instance) = self.instances.get_mut(index) else { return };
         instance.managed.held = held;
         instance.complete = false;
+        instance.held_since = clock::now();
+        instance.questions = if held {
+            Questions::after(instance.held_since, instance.managed.vips.len())
+        } else {
+            Questions::default()
+        };
         let Some(ifindex) = instance.facts.as_ref().map(|facts| facts.ifindex) else { return };
         let vips = Arc::clone(&instance.managed.vips);
         for vip in vips.iter() {
@@ -252,6 +249,7 @@ impl Keeper {
     fn look(&mut self, now: Nanos) -> anyhow::Result<()> {
         let links = self.requests.links().context("listing the interfaces")?;
         let addresses = self.requests.addresses().context("listing the addresses")?;
+        self.own = links.iter().map(|link| link.mac).collect();
         for index in 0..self.instances.len() {
             let Some(instance) = self.instances.get_mut(index) else { break };
             let interface = &instance.managed.interface;
@@ -326,47 +324,42 @@ impl Keeper {
         Ok(())
     }
 
+    /// Tells of hosts that claim a VIP which this one holds: of one for each instance.
+    fn note_claims(&mut self, now: Nanos) {
+        let heard = self.ears.hear(now);
+        for instance in &self.instances {
+            let Managed { instance: name, held, vips, .. } = &instance.managed;
+            let ifindex = instance.facts.as_ref().map(|facts| facts.ifindex);
+            if !held || now.since(instance.held_since) < YIELDS_WITHIN {
+                continue;
+            }
+            let foreign = heard.iter().find(|it| {
+                Some(it.ifindex) == ifindex
+                    && vips.contains(&it.claim.address)
+                    && !self.own.contains(&it.claim.owner)
+            });
+            if let Some(claims::Heard { claim, .. }) = foreign {
+                let (vip, by) = (claim.address, claim.owner);
+                self.reports.send(Report::Claimed { instance: Arc::clone(name), vip, by });
+            }
+        }
+    }
+
+    /// Asks the link who else has the VIPs that have come here; when to go on.
+    fn ask(&mut self, now: Nanos) -> Option<Nanos> {
+        let mut next = None;
+        for Instance { managed, facts, questions, .. } in &mut self.instances {
+            if let Some(facts) = facts {
+                questions.ask(now, &managed.vips, facts, &self.frames);
+            }
+            next = next.into_iter().chain(questions.due()).min();
+        }
+        next
+    }
+
     fn trouble(&self, error: &anyhow::Error) {
         self.reports.send(Report::Trouble(format!("{error:#}")));
     }
-}
-
-/// Sees to it that an instance has a socket for its interface, and is in VRRP's group there.
-fn listen(
-    instance: &mut Instance,
-    facts: &Facts,
-    reports: &channel::Sender<Report>,
-    now: Nanos,
-) -> std::io::Result<()> {
-    let Managed { interface, family, multicast, .. } = &instance.managed;
-    if facts.ifindex == 0 {
-        (instance.socket, instance.membership) = (0, None);
-        return Ok(());
-    }
-    let known = instance.facts.as_ref();
-    if instance.socket != facts.ifindex {
-        let socket = Socket::open(*family, interface, facts.ifindex)?;
-        let name = Arc::clone(&instance.managed.instance);
-        reports.send(Report::Socket { instance: name, socket });
-        instance.socket = facts.ifindex;
-    }
-    if !multicast {
-        return Ok(());
-    }
-    let came_up = facts.up && known.is_some_and(|known| !known.up);
-    match &instance.membership {
-        Some((ifindex, membership)) if *ifindex == facts.ifindex => {
-            if now < instance.renew_at && !came_up {
-                return Ok(());
-            }
-            membership.renew()?;
-        }
-        Some(_) | None => {
-            instance.membership = Some((facts.ifindex, Membership::join(*family, facts.ifindex)?));
-        }
-    }
-    instance.renew_at = Nanos(now.0 + MEMBERSHIP);
-    Ok(())
 }
 
 impl Instance {
@@ -391,6 +384,10 @@ fn is_router(interface: &str) -> bool {
     let path = format!("/proc/sys/net/ipv6/conf/{interface}/forwarding");
     // A kernel without IPv6 has no such file.
     std::fs::read_to_string(path).is_ok_and(|value| value.trim() != "0")
+}
+
+fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::POLLIN)
 }
 
 /// There is nobody to work for.

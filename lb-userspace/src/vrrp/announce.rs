@@ -1,5 +1,5 @@
 //! The frames by which a new owner of a VIP makes the link send to it: gratuitous ARP, and for IPv6
-//! an unsolicited neighbour advertisement. Pure.
+//! an unsolicited neighbour advertisement; and those that ask whether somebody else has it. Pure.
 //!
 //! ```text
 //!  0                   1                   2                   3
@@ -49,13 +49,15 @@ pub const ADVERTISEMENT_LEN: usize = 14 + 40 + ICMP_LEN;
 
 const ICMP_LEN: usize = 32;
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
-const ALL_NODES_MAC: Mac = Mac([0x33, 0x33, 0, 0, 0, 1]);
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
 const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
 const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
 const OVERRIDE: u8 = 0x20;
 const ROUTER: u8 = 0x80;
-const TARGET_LINK_LAYER_ADDRESS: [u8; 2] = [2, 1];
+/// Options, of eight bytes.
+const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
+const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
 /// The frame that says that `vip` is at `owner`. `router`: the owner forwards IPv6.
 pub fn announcement(owner: Mac, vip: IpAddr, router: bool) -> Vec<u8> {
@@ -67,22 +69,44 @@ pub fn announcement(owner: Mac, vip: IpAddr, router: bool) -> Vec<u8> {
 
 /// A multicast to all nodes that says that `vip` is at `owner`.
 pub fn neighbour_advertisement(owner: Mac, vip: Ipv6Addr, router: bool) -> [u8; ADVERTISEMENT_LEN] {
+    let flags = OVERRIDE | if router { ROUTER } else { 0 };
+    let kind = [NEIGHBOUR_ADVERTISEMENT, flags, TARGET_LINK_LAYER_ADDRESS];
+    discovery(kind, owner, (vip, ALL_NODES), vip)
+}
+
+/// Asks who has `vip`, from an address of the node's own (RFC 4861 4.3).
+pub fn solicitation(asker: Mac, own: Ipv6Addr, vip: Ipv6Addr) -> [u8; ADVERTISEMENT_LEN] {
+    let [.., a, b, c] = vip.octets();
+    // RFC 4291 2.7.1.
+    let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
+    discovery([NEIGHBOUR_SOLICITATION, 0, SOURCE_LINK_LAYER_ADDRESS], asker, (own, group), vip)
+}
+
+/// A multicast of neighbour discovery with these type, flags and option, which has the sender's MAC.
+fn discovery(
+    [kind, flags, option]: [u8; 3],
+    sender: Mac,
+    (source, group): (Ipv6Addr, Ipv6Addr),
+    target: Ipv6Addr,
+) -> [u8; ADVERTISEMENT_LEN] {
     let mut frame = [0; ADVERTISEMENT_LEN];
-    frame[0..6].copy_from_slice(&ALL_NODES_MAC.0);
-    frame[6..12].copy_from_slice(&owner.0);
+    // RFC 2464 7.
+    frame[0..2].copy_from_slice(&[0x33, 0x33]);
+    frame[2..6].copy_from_slice(&group.octets()[12..]);
+    frame[6..12].copy_from_slice(&sender.0);
     frame[12..14].copy_from_slice(&ETHERTYPE_IPV6);
     let (ip, icmp) = frame[14..].split_at_mut(40);
     ip[0] = 0x60;
     ip[4..6].copy_from_slice(&PAYLOAD_LEN.to_be_bytes());
     ip[6] = ICMPV6;
     ip[7] = 255;
-    ip[8..24].copy_from_slice(&vip.octets());
-    ip[24..40].copy_from_slice(&ALL_NODES.octets());
-    icmp[0] = NEIGHBOUR_ADVERTISEMENT;
-    icmp[4] = OVERRIDE | if router { ROUTER } else { 0 };
-    icmp[8..24].copy_from_slice(&vip.octets());
-    icmp[24..26].copy_from_slice(&TARGET_LINK_LAYER_ADDRESS);
-    icmp[26..32].copy_from_slice(&owner.0);
+    ip[8..24].copy_from_slice(&source.octets());
+    ip[24..40].copy_from_slice(&group.octets());
+    icmp[0] = kind;
+    icmp[4] = flags;
+    icmp[8..24].copy_from_slice(&target.octets());
+    icmp[24..26].copy_from_slice(&[option, 1]);
+    icmp[26..32].copy_from_slice(&sender.0);
     // The pseudo-header of RFC 8200 8.1: both addresses, length, next header.
     let sum = checksum::add_bytes(u32::from(PAYLOAD_LEN) + u32::from(ICMPV6), &ip[8..40]);
     let checksum = !checksum::fold(checksum::add_bytes(sum, icmp));
@@ -102,13 +126,18 @@ const ARP_REQUEST: [u8; 8] = [0, 1, 0x08, 0, 6, 4, 0, 1];
 
 /// A broadcast that says that `vip` is at `owner`.
 pub fn garp(owner: Mac, vip: Ipv4Addr) -> [u8; GARP_LEN] {
+    question(owner, vip, vip)
+}
+
+/// A broadcast that asks who has `vip`, from an address of the node's own (RFC 826).
+pub fn question(asker: Mac, own: Ipv4Addr, vip: Ipv4Addr) -> [u8; GARP_LEN] {
     let mut frame = [0; GARP_LEN];
     frame[0..6].copy_from_slice(&BROADCAST.0);
-    frame[6..12].copy_from_slice(&owner.0);
+    frame[6..12].copy_from_slice(&asker.0);
     frame[12..14].copy_from_slice(&ETHERTYPE_ARP);
     frame[14..22].copy_from_slice(&ARP_REQUEST);
-    frame[22..28].copy_from_slice(&owner.0);
-    frame[28..32].copy_from_slice(&vip.octets());
+    frame[22..28].copy_from_slice(&asker.0);
+    frame[28..32].copy_from_slice(&own.octets());
     frame[38..42].copy_from_slice(&vip.octets());
     frame
 }
@@ -147,6 +176,29 @@ mod tests {
         assert_eq!(frame[78..], [2, 1, 2, 0, 0, 0, 0, 0x11]);
         assert_eq!(sum_of(&frame), 0xffff);
         assert_eq!(neighbour_advertisement(owner, vip, true)[58], 0xa0);
+    }
+
+    #[test]
+    fn a_solicitation_goes_to_the_group_of_its_target() {
+        let (asker, own) = (Mac([2, 0, 0, 0, 0, 0x11]), Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 2));
+        let vip = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0x12, 0x3456);
+        let frame = solicitation(asker, own, vip);
+        let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff12, 0x3456);
+        assert_eq!(frame[..6], [0x33, 0x33, 0xff, 0x12, 0x34, 0x56]);
+        assert_eq!((&frame[22..38], &frame[38..54]), (&own.octets()[..], &group.octets()[..]));
+        assert_eq!(frame[54..56], [135, 0]);
+        assert_eq!(frame[58..62], [0; 4]);
+        assert_eq!(frame[62..78], vip.octets());
+        assert_eq!(frame[78..], [1, 1, 2, 0, 0, 0, 0, 0x11]);
+        assert_eq!(sum_of(&frame), 0xffff);
+    }
+
+    #[test]
+    fn a_question_is_from_an_address_of_the_nodes_own() {
+        let frame =
+            question(Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 100));
+        assert_eq!((&frame[20..22], &frame[28..32]), (&[0, 1][..], &[10, 0, 0, 2][..]));
+        assert_eq!((&frame[32..38], &frame[38..42]), (&[0; 6][..], &[10, 0, 0, 100][..]));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use lb_common::link::Mac;
 
 use super::packet::{Advert, Discard};
 use super::{Nanos, Settings, State};
@@ -230,6 +231,8 @@ pub enum Alarm {
     Interval { peer: IpAddr, theirs: Duration },
     /// Another owner (priority 255) of the VIPs.
     TwoOwners { peer: IpAddr },
+    /// Another host says to have a VIP that this node holds.
+    Claimed { vip: IpAddr, by: Mac },
     /// An advertisement went out so much later than the one before that peers may have taken over.
     Late { by: Duration },
 }

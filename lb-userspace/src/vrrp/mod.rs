@@ -31,6 +31,7 @@ pub mod addresses;
 pub mod announce;
 pub mod announcing;
 pub mod channel;
+pub mod claim;
 pub mod clock;
 pub mod event;
 pub mod fsm;

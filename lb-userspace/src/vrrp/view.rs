@@ -83,11 +83,12 @@ pub enum Kind {
     AddressList,
     Interval,
     TwoOwners,
+    Claimed,
     Late,
 }
 
 impl Kind {
-    pub const COUNT: usize = 9;
+    pub const COUNT: usize = 10;
 
     pub const fn of(alarm: &Alarm) -> Self {
         match alarm {
@@ -99,6 +100,7 @@ impl Kind {
             Alarm::AddressList { .. } => Self::AddressList,
             Alarm::Interval { .. } => Self::Interval,
             Alarm::TwoOwners { .. } => Self::TwoOwners,
+            Alarm::Claimed { .. } => Self::Claimed,
             Alarm::Late { .. } => Self::Late,
         }
     }
@@ -114,6 +116,7 @@ impl Kind {
             Self::AddressList => "address_list",
             Self::Interval => "interval",
             Self::TwoOwners => "two_owners",
+            Self::Claimed => "foreign_claimant",
             Self::Late => "late",
         }
     }

@@ -124,6 +124,9 @@ fn describe(alarm: &Alarm) -> String {
             format!("{peer} advertises every {theirs:?}, which is not `advert_interval`")
         }
         Alarm::TwoOwners { peer } => format!("{peer} has priority 255 too"),
+        Alarm::Claimed { vip, by } => {
+            format!("{by} says to have VIP {vip} too: two hosts have one address")
+        }
         Alarm::Late { by } => format!("an advertisement was late by {by:?}"),
     }
 }

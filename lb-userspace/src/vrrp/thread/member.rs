@@ -2,18 +2,23 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use arrayvec::ArrayVec;
+use lb_common::link::Mac;
 
 use super::super::addresses::{Facts, Managed, Order};
 use super::super::announcing::Announcer;
 use super::super::packet::Advert;
 use super::super::socket::Socket;
 use super::super::view::{Counters, Kind, View};
-use super::super::event::Lease;
+use super::super::event::{Alarm, Lease};
 use super::super::{Event, Instance, Nanos, Previous, Settings, State, clock, lease};
 use super::{Plan, Planned, Thread};
 use crate::config::Family;
+
+/// Between two defences of an address (RFC 5227 2.4).
+const DEFEND_INTERVAL: Duration = Duration::from_secs(10);
 
 /// An instance.
 pub(super) struct Member {
@@ -30,6 +35,8 @@ pub(super) struct Member {
     pub(super) announcer: Announcer,
     pub(super) group: Option<Arc<str>>,
     pub(super) view: View,
+    /// When a claim of another host was last answered with announcements.
+    defended: Option<Nanos>,
     /// Until it has started.
     pub(super) previous: Option<Option<Previous>>,
     /// By [`super::super::Discard::index`]: when a message that was dropped was last told of.
@@ -53,6 +60,7 @@ impl Member {
             facts: Facts::default(),
             socket: None,
             group,
+            defended: None,
             previous: Some(previous),
             told: [None; 14],
         }
@@ -225,9 +233,25 @@ impl Thread {
                     let cause = super::FaultCause::Vips;
                     self.tell(&instance, Event::Fault { cause, present: false }, now);
                 }
+                Report::Claimed { instance, vip, by } => self.note_claim(&instance, vip, by, now),
                 Report::Trouble(text) => self.trouble(text),
             }
         }
+    }
+
+    /// G9: two hosts have an address. The link is told again who should be believed, now and then (RFC
+    /// 5227 2.4).
+    fn note_claim(&mut self, name: &str, vip: IpAddr, by: Mac, now: Nanos) {
+        let Some(index) = self.find(name) else { return };
+        let Some(member) = self.members.get_mut(index) else { return };
+        if member.machine.state() != State::Active {
+            return;
+        }
+        if member.defended.is_none_or(|last| now.since(last) >= DEFEND_INTERVAL) {
+            member.defended = Some(now);
+            member.announcer.start(now);
+        }
+        self.raise(index, Alarm::Claimed { vip, by }, now);
     }
 
     fn note_facts(&mut self, name: &str, facts: Facts, now: Nanos) {

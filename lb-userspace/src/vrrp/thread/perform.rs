@@ -8,7 +8,7 @@ use std::time::Duration;
 use lb_common::link::Mac;
 
 use super::super::addresses::Order;
-use super::super::event::{self, Action};
+use super::super::event::{self, Action, Alarm};
 use super::super::{Envelope, Nanos, PRIORITY_GIVE_UP, announce, lease, packet};
 use super::member::Member;
 use super::receive::Buffers;
@@ -63,13 +63,17 @@ impl Thread {
                 Action::Drained(drained) => {
                     self.notice(Notice::Drained { instance: name, drained });
                 }
-                Action::Alarm(alarm) => {
-                    if member.view.raise(alarm, now) {
-                        self.publish_by(now);
-                        self.notice(Notice::Alarm { instance: name, alarm });
-                    }
-                }
+                Action::Alarm(alarm) => self.raise(index, alarm, now),
             }
+        }
+    }
+
+    pub(super) fn raise(&mut self, index: usize, alarm: Alarm, now: Nanos) {
+        let Some(member) = self.members.get_mut(index) else { return };
+        if member.view.raise(alarm, now) {
+            let instance = Arc::clone(&member.name);
+            self.publish_by(now);
+            self.notice(Notice::Alarm { instance, alarm });
         }
     }
 

@@ -79,14 +79,8 @@ impl Thread {
     fn dropped(&mut self, index: usize, discard: Discard, source: IpAddr, now: Nanos) {
         self.tell_of_dropped(index, discard, source, now);
         // Whatever the state: keepalived says little where it drops what we say.
-        if is_misconfigured(discard)
-            && let Some(member) = self.members.get_mut(index)
-        {
-            let alarm = Alarm::RefusedActive { peer: source, discard };
-            if member.view.raise(alarm, now) {
-                let instance = std::sync::Arc::clone(&member.name);
-                self.notice(Notice::Alarm { instance, alarm });
-            }
+        if is_misconfigured(discard) {
+            self.raise(index, Alarm::RefusedActive { peer: source, discard }, now);
         }
         self.handle(index, Event::Discarded { discard, source }, now);
     }
