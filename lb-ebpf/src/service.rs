@@ -35,11 +35,10 @@ pub(crate) fn of<A: Family>(key: &FlowKey<A>) -> Result<Owner, Verdict> {
     let source = maps::endpoint(&Endpoint::new(key.src.ip(), key.ports.src(), IPPROTO_TCP));
     let verdict = host_verdict(destination, PassReason::NotService);
     match (verdict, source) {
-        (Verdict::Pass(PassReason::NotService) | Verdict::Drop(DropReason::NotAccepted), Some(_))
-            if Service::is_snat_port(key.ports.dst()) =>
-        {
-            Err(Verdict::Drop(DropReason::StaleReply))
-        }
+        (
+            Verdict::Pass(PassReason::NotService) | Verdict::Drop(DropReason::NotAccepted),
+            Some(_),
+        ) if Service::is_snat_port(key.ports.dst()) => Err(Verdict::Drop(DropReason::StaleReply)),
         (Verdict::Pass(PassReason::NotVip), Some(source)) if source.exclusive != 0 => {
             Ok(Owner::Exclusive(source))
         }

@@ -172,24 +172,36 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
     .await;
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     events.push(What::Stop { handover: ending == Ending::Handover });
-    let handed_over = match ending {
-        Ending::Release => {
-            release(controller).await?;
-            None
-        }
-        Ending::Handover => Some(controller),
-    };
-    // The server ends once the answers under way are sent.
-    events.close();
-    let _ = shutdown.send(());
-    let _ = server.await;
-    tokio::join!(writer.finish(), notifier.finish());
-    // Last of all: from its last advertisement on a successor's time runs.
-    if let Some(controller) = handed_over {
-        hand_over(controller).await?;
-    }
+    finish(ending, controller, async {
+        // The server ends once the answers under way are sent.
+        events.close();
+        let _ = shutdown.send(());
+        let _ = server.await;
+        tokio::join!(writer.finish(), notifier.finish());
+    })
+    .await?;
     record::tidy();
     Ok(())
+}
+
+/// Gives everything up before `others` is told; or hands it over after that, for a successor's time runs
+/// from the last advertisement on.
+async fn finish(
+    ending: Ending,
+    controller: Controller,
+    others: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    match ending {
+        Ending::Release => {
+            release(controller).await?;
+            others.await;
+            Ok(())
+        }
+        Ending::Handover => {
+            others.await;
+            hand_over(controller).await
+        }
+    }
 }
 
 async fn start(

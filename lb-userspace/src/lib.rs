@@ -1,6 +1,8 @@
 //! The controller of Fairlead as a library, so that tests can use its parts.
 
 pub mod admin;
+#[cfg(test)]
+mod allocations;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -40,9 +40,6 @@ mod side_by_side;
 /// Of most tests: a failover is short, and a busy machine not too busy for it.
 const INTERVAL: Duration = Duration::from_millis(100);
 
-/// The VIP of the second instance, of those that have two.
-const VIP6: &str = "fd77::100";
-
 /// LB nodes: ours, and one for a keepalived.
 struct Pair {
     wire: Wire,
@@ -141,29 +138,13 @@ vrrp:
         )
     }
 
-    /// Likewise, with an instance for an IPv6 VIP besides; `keys` are both instances'.
-    fn dual_stack_yaml(&self, controller: &Controller<'_>, keys: &str) -> String {
-        let second = format!(
-            "    {keys}
-  - name: api6
-    interface: eth0
-    vrid: 77
-    priority: 200
-    advert_interval: 100ms
-    vips: [\"{VIP6}\"]
-    {keys}
-"
-        );
-        let more = "    second";
-        let yaml = self.yaml(controller, &Ours { more, ..self.settings(200) });
-        yaml.replace(&format!("{more}\n"), &second)
+    /// With a second instance, of the other family.
+    fn dual_stack(&self, more: &'static str) -> Ours {
+        Ours { vips6: self.vips6(), more, ..self.settings(200) }
     }
 
-    /// Waits until the instances of both families are Active.
-    fn wait_both_active(controller: &Controller<'_>) -> Result<()> {
-        let seen = || Ok(controller.status()?["vrrp"].to_string());
-        let both = |seen: &String| seen.matches("\"state\":\"active\"").count() == 2;
-        eventually_is("both to be active", PATIENCE, seen, both).map(drop)
+    fn vip6(&self) -> IpAddr {
+        self.lab.vip_of(Family::V6)
     }
 
     /// Our controller, which does not run.

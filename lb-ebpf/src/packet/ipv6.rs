@@ -88,8 +88,7 @@ impl Family for Ipv6Be {
         const PASS: Verdict = Verdict::Pass(PassReason::NotTcp);
         let verdict = service::host_verdict(dst.ip(), PassReason::NotTcp);
         // Whatever the VIP accepts (RFC 9568 6.4.3): without these it could not be reached.
-        let is_ours =
-            matches!(verdict, Verdict::Pass(_) | Verdict::Drop(DropReason::NotAccepted));
+        let is_ours = matches!(verdict, Verdict::Pass(_) | Verdict::Drop(DropReason::NotAccepted));
         if is_ours && kind == neighbour::SOLICITATION {
             neighbour::answer(dst, PASS)
         } else if is_ours && kind == neighbour::ADVERTISEMENT {

@@ -349,9 +349,9 @@ impl Keeper {
     fn ask(&mut self, now: Nanos) -> Option<Nanos> {
         let mut next = None;
         for Instance { managed, facts, questions, .. } in &mut self.instances {
-            if let Some(facts) = facts {
-                questions.ask(now, &managed.vips, facts, &self.frames);
-            }
+            // Before the first look there is nothing to ask from, nor to wait for.
+            let Some(facts) = facts else { continue };
+            questions.ask(now, &managed.vips, facts, &self.frames);
             next = next.into_iter().chain(questions.due()).min();
         }
         next

@@ -195,8 +195,11 @@ mod tests {
 
     #[test]
     fn a_question_is_from_an_address_of_the_nodes_own() {
-        let frame =
-            question(Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 2), Ipv4Addr::new(10, 0, 0, 100));
+        let frame = question(
+            Mac([2, 0, 0, 0, 0, 1]),
+            Ipv4Addr::new(10, 0, 0, 2),
+            Ipv4Addr::new(10, 0, 0, 100),
+        );
         assert_eq!((&frame[20..22], &frame[28..32]), (&[0, 1][..], &[10, 0, 0, 2][..]));
         assert_eq!((&frame[32..38], &frame[38..42]), (&[0; 6][..], &[10, 0, 0, 100][..]));
     }

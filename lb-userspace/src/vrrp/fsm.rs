@@ -43,6 +43,11 @@ pub struct Instance {
     /// A bit for each cause.
     faults: u8,
     adjustment: i16,
+    /// When the last fault was over, and how many came soon after the one before.
+    recovered: Option<Nanos>,
+    flaps: u32,
+    /// In Fault, without any: until when that is not believed yet.
+    recover_at: Option<Nanos>,
     /// Between `Start` and `Shutdown`.
     is_started: bool,
     /// When it was started, or recovered from its last fault.
@@ -101,6 +106,9 @@ impl Instance {
             own: None,
             faults: bit(FaultCause::Link) | bit(FaultCause::Address),
             adjustment: 0,
+            recovered: None,
+            flaps: 0,
+            recover_at: None,
             is_started: false,
             since: now,
             startup_until: now,
@@ -169,7 +177,8 @@ impl Instance {
     /// When to call [`Self::handle`] with [`Event::Timer`]; none when nothing is awaited.
     pub fn deadline(&self) -> Option<Nanos> {
         match self.state {
-            State::Init | State::Fault => None,
+            State::Init => None,
+            State::Fault => self.recover_at,
             State::Backup => (!self.wishes).then(|| self.promotion_due()),
             State::Active => Some(self.drain_until.map_or(self.due, |until| until.min(self.due))),
         }
@@ -184,7 +193,8 @@ impl Instance {
             Event::Timer => match self.state {
                 State::Backup => self.believe_timer(now, todo),
                 State::Active => self.advertise_when_due(now, todo),
-                State::Init | State::Fault => {}
+                State::Fault => self.recover_when_due(now, todo),
+                State::Init => {}
             },
             Event::Received { advert, source, at } => {
                 self.receive(advert, source, at.min(now), now, todo);
@@ -244,7 +254,17 @@ impl Instance {
         }
     }
 
-    /// V17 and V18; then what the state makes of it.
+    /// V17 and V18: whether an advertisement of `source` says anything now.
+    pub fn takes(&self, source: IpAddr) -> Result<(), Discard> {
+        match self.state {
+            State::Init | State::Fault => Err(Discard::NotRunning),
+            // A reflection, or a node with our address: neither says anything about a peer.
+            State::Backup | State::Active if self.own == Some(source) => Err(Discard::OwnSource),
+            State::Backup | State::Active => Ok(()),
+        }
+    }
+
+    /// What the state makes of an advertisement that it takes.
     fn receive(
         &mut self,
         advert: &super::Advert,
@@ -253,14 +273,8 @@ impl Instance {
         now: Nanos,
         todo: &mut Actions,
     ) {
-        match self.state {
-            State::Init | State::Fault => return,
-            State::Backup | State::Active => {}
-        }
-        if self.own == Some(source) {
-            // A reflection, or a node with our address: neither says anything about a peer.
-            todo.push(Action::Alarm(Alarm::DuplicateNode { peer: source }));
-            return;
+        if let Err(discard) = self.takes(source) {
+            return self.refused(discard, source, todo);
         }
         self.has_peers = true;
         self.is_receiving = true;
@@ -307,9 +321,14 @@ impl Instance {
     }
 
     fn refused(&self, discard: Discard, peer: IpAddr, todo: &mut Actions) {
-        match self.state {
-            State::Active => todo.push(Action::Alarm(Alarm::RefusedActive { peer, discard })),
-            State::Init | State::Backup | State::Fault => {}
+        match (self.state, discard) {
+            (State::Backup | State::Active, Discard::OwnSource) => {
+                todo.push(Action::Alarm(Alarm::DuplicateNode { peer }));
+            }
+            (State::Active, _) => {
+                todo.push(Action::Alarm(Alarm::RefusedActive { peer, discard }));
+            }
+            (State::Init | State::Backup | State::Fault, _) => {}
         }
     }
 

@@ -24,10 +24,32 @@ enum Order {
     Faults,
 }
 
-/// Feeds `event` to `members[index]`, and to all what follows from it. `perform` gets the actions with
+/// The instances of a group, by number.
+pub trait Members {
+    fn count(&self) -> usize;
+    fn at(&self, index: usize) -> &Instance;
+    fn at_mut(&mut self, index: usize) -> &mut Instance;
+}
+
+#[cfg(test)]
+impl<const N: usize> Members for [Instance; N] {
+    fn count(&self) -> usize {
+        N
+    }
+
+    fn at(&self, index: usize) -> &Instance {
+        &self[index]
+    }
+
+    fn at_mut(&mut self, index: usize) -> &mut Instance {
+        &mut self[index]
+    }
+}
+
+/// Feeds `event` to the member `index`, and to all what follows from it. `perform` gets the actions with
 /// the index of the member that they are of. An instance of no group is the only member of its own.
 pub fn feed(
-    members: &mut [&mut Instance],
+    members: &mut impl Members,
     index: usize,
     event: Event<'_>,
     now: Nanos,
@@ -36,7 +58,7 @@ pub fn feed(
     let mut order = step(members, index, event, now, perform);
     // Each order leaves its members as it wants them, so the next round asks for less.
     while let Some(current) = order.take() {
-        for index in 0..members.len() {
+        for index in 0..members.count() {
             let event = match current {
                 Order::Promote => Event::Promote,
                 Order::StepDown => Event::StepDown,
@@ -57,13 +79,13 @@ pub fn adjustment(of_members: impl IntoIterator<Item = i16>) -> i16 {
 }
 
 fn step(
-    members: &mut [&mut Instance],
+    members: &mut impl Members,
     index: usize,
     event: Event<'_>,
     now: Nanos,
     perform: &mut impl FnMut(usize, Action),
 ) -> Option<Order> {
-    let actions = members[index].handle(event, now);
+    let actions = members.at_mut(index).handle(event, now);
     let order = what_follows(members, &actions);
     for action in actions {
         perform(index, action);
@@ -71,22 +93,23 @@ fn step(
     order
 }
 
-fn what_follows(members: &[&mut Instance], actions: &Actions) -> Option<Order> {
-    if members.len() == 1 {
+fn what_follows(members: &impl Members, actions: &Actions) -> Option<Order> {
+    if members.count() == 1 {
         return None;
     }
     let is_told = |index: usize| {
-        let told = members[index].faults().any(|cause| cause == FaultCause::Group);
+        let told = members.at(index).faults().any(|cause| cause == FaultCause::Group);
         told == has_failed_fellow(members, index)
     };
-    if !(0..members.len()).all(is_told) {
+    if !(0..members.count()).all(is_told) {
         return Some(Order::Faults);
     }
     if actions.iter().any(leaves_active) {
         return Some(Order::StepDown);
     }
     let (mut active, mut behind, mut wishing) = (0, 0, 0);
-    for member in members {
+    for index in 0..members.count() {
+        let member = members.at(index);
         match member.state() {
             State::Active => active += 1,
             State::Backup if member.wishes() => wishing += 1,
@@ -95,7 +118,7 @@ fn what_follows(members: &[&mut Instance], actions: &Actions) -> Option<Order> {
         }
     }
     let joins = actions.iter().any(becomes_active) && behind + wishing > 0;
-    (joins || (wishing > 0 && active + wishing == members.len())).then_some(Order::Promote)
+    (joins || (wishing > 0 && active + wishing == members.count())).then_some(Order::Promote)
 }
 
 /// Not because the group told it to, nor because it ends.
@@ -108,9 +131,9 @@ fn becomes_active(action: &Action) -> bool {
     matches!(action, Action::Notify(it) if it.to == State::Active && it.reason != Reason::Group)
 }
 
-fn has_failed_fellow(members: &[&mut Instance], index: usize) -> bool {
-    let others = members.iter().enumerate().filter(|(other, _)| *other != index);
-    others.into_iter().any(|(_, it)| it.faults().any(|cause| cause != FaultCause::Group))
+fn has_failed_fellow(members: &impl Members, index: usize) -> bool {
+    let mut others = (0..members.count()).filter(|other| *other != index);
+    others.any(|other| members.at(other).faults().any(|cause| cause != FaultCause::Group))
 }
 
 #[cfg(test)]

@@ -34,6 +34,8 @@ pub mod channel;
 pub mod claim;
 pub mod clock;
 pub mod event;
+#[cfg(test)]
+mod frugal;
 pub mod fsm;
 pub mod group;
 pub mod lease;

@@ -30,6 +30,8 @@ pub struct Settings {
     pub startup_delay: Duration,
     /// How much longer a node waits that has not received a single frame since the link came up.
     pub receive_gate: Duration,
+    /// How long a node waits after a fault that came soon after one before; longer each time.
+    pub recovery_hold: Duration,
     /// Whether a node that gives way says so with one last advertisement, so that the winner
     /// announces its VIPs again.
     pub last_advert: bool,
@@ -63,6 +65,9 @@ impl std::fmt::Debug for Password {
 /// port that is still learning, a bond without a partner.
 const RECEIVE_GATE: Duration = Duration::from_secs(5);
 
+/// Below which a flapping link would make as many elections as it flaps.
+const RECOVERY_HOLD: Duration = Duration::from_secs(1);
+
 /// What fits a frame of 1500 bytes; the rest of the VIPs is moved all the same.
 const MAX_V6_ADDRESSES: usize = 90;
 
@@ -84,6 +89,7 @@ impl From<&Vrrp> for Settings {
             preempt_delay: vrrp.preempt_delay,
             startup_delay: vrrp.startup_delay,
             receive_gate: RECEIVE_GATE,
+            recovery_hold: RECOVERY_HOLD,
             last_advert: true,
             linger: vrrp.linger,
             restart_grace: vrrp.restart_grace,

@@ -11,7 +11,8 @@
 //! 3. A node that takes over from a silent peer whose last advertisement was the last to reach it does so
 //!    after the peer's lease has ended, also where that was made longer for a successor.
 //!
-//! A disturbance is also what a drain does by itself when its time is up.
+//! A disturbance is also what a drain does by itself when its time is up, and the end of the wait after
+//! faults that follow each other.
 
 use std::time::Duration;
 
@@ -68,8 +69,8 @@ fn settle(world: &mut World, seed: u64) {
     let mut calm_at = quiet.after(longest * 2);
     while world.now < calm_at {
         world.run_until(calm_at);
-        calm_at = calm_at.max(world.drain_ended.after(longest * 2));
-        if world.is_drain_pending() {
+        calm_at = calm_at.max(world.settled.after(longest * 2));
+        if world.is_something_pending() {
             calm_at = calm_at.max(world.now.after(longest + DRAIN_MARGIN));
         }
     }

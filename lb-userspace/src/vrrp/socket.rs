@@ -4,15 +4,14 @@
 //! sends from the address that it is told, which must be the node's own and no VIP. A [`Membership`] in
 //! VRRP's group is a socket of its own, since joining waits for the kernel's lock of all interfaces.
 
-use std::io::{self, IoSlice, IoSliceMut};
-use std::net::{IpAddr, Ipv6Addr, SocketAddrV4, SocketAddrV6};
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
 use nix::cmsg_space;
 use nix::sys::socket::{
-    ControlMessage, ControlMessageOwned, MsgFlags, SockaddrIn, SockaddrIn6, SockaddrStorage,
-    recvmsg, sendmsg, setsockopt, sockopt,
+    ControlMessageOwned, MsgFlags, SockaddrIn6, SockaddrStorage, recvmsg, setsockopt, sockopt,
 };
 use nix::sys::time::TimeSpec;
 use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Type};
@@ -20,6 +19,8 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Type};
 use super::packet::{MULTICAST_V4, MULTICAST_V6, PROTOCOL, TTL};
 use super::{Envelope, Nanos, clock};
 use crate::config::Family;
+
+mod send;
 
 const HOPS: u32 = TTL as u32;
 /// Internetwork control, as routing protocols have (RFC 791 3.1).
@@ -82,32 +83,9 @@ impl Socket {
         Ok(Self { socket, family, ifindex, control })
     }
 
-    /// Sends a message from `source` to VRRP's group or to a peer.
+    /// Sends a message from `source` to VRRP's group or to a peer. Allocates nothing.
     pub fn send(&self, message: &[u8], source: IpAddr, destination: IpAddr) -> io::Result<()> {
-        let (fd, parts) = (self.socket.as_raw_fd(), [IoSlice::new(message)]);
-        let flags = MsgFlags::MSG_DONTWAIT;
-        let sent = match (source, destination) {
-            (IpAddr::V4(source), IpAddr::V4(destination)) => {
-                let info = libc::in_pktinfo {
-                    ipi_ifindex: i32::try_from(self.ifindex).map_err(io::Error::other)?,
-                    ipi_spec_dst: libc::in_addr { s_addr: u32::from(source).to_be() },
-                    ipi_addr: libc::in_addr { s_addr: 0 },
-                };
-                let to = SockaddrIn::from(SocketAddrV4::new(destination, 0));
-                sendmsg(fd, &parts, &[ControlMessage::Ipv4PacketInfo(&info)], flags, Some(&to))?
-            }
-            (IpAddr::V6(source), IpAddr::V6(destination)) => {
-                let info = libc::in6_pktinfo {
-                    ipi6_addr: libc::in6_addr { s6_addr: source.octets() },
-                    ipi6_ifindex: self.ifindex,
-                };
-                let to = SockaddrIn6::from(SocketAddrV6::new(destination, 0, 0, self.ifindex));
-                sendmsg(fd, &parts, &[ControlMessage::Ipv6PacketInfo(&info)], flags, Some(&to))?
-            }
-            (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => {
-                return Err(io::ErrorKind::InvalidInput.into());
-            }
-        };
+        let sent = send::from(self.as_fd(), message, self.ifindex, source, destination)?;
         if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
     }
 

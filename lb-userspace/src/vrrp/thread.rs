@@ -21,7 +21,7 @@ use nix::sys::eventfd::EventFd;
 use tokio::sync::{mpsc, oneshot};
 
 use super::addresses::{self, Order};
-use super::event::{Alarm, Drained, FaultCause};
+use super::event::{Action, Alarm, Drained, FaultCause};
 use super::lease::Leases;
 use super::poller::Poller;
 use super::view::View;
@@ -157,6 +157,9 @@ struct Thread {
     views: Arc<Mutex<Vec<View>>>,
     publish_at: Option<Nanos>,
     buffers: Box<receive::Buffers>,
+    /// Of `groups`, empty between events.
+    places: Vec<usize>,
+    todo: Vec<(usize, Action)>,
 }
 
 /// How the thread ends.

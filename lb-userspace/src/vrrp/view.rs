@@ -8,7 +8,7 @@ use arrayvec::ArrayVec;
 
 use super::event::{Alarm, Lease, Transition};
 use super::packet::{Advert, ChecksumForm, Discard};
-use super::{Nanos, PRIORITY_GIVE_UP, State, Version};
+use super::{Nanos, PRIORITY_GIVE_UP, Settings, State, Version};
 
 /// Peers that are shown; of more, those that were heard last.
 pub const MAX_PEERS: usize = 16;
@@ -123,6 +123,32 @@ impl Kind {
 }
 
 impl View {
+    /// Of an instance that has not started.
+    pub fn new(
+        name: &Arc<str>,
+        interface: &Arc<str>,
+        vips: &Arc<[IpAddr]>,
+        settings: &Settings,
+        now: Nanos,
+    ) -> Self {
+        Self {
+            name: Arc::clone(name),
+            interface: Arc::clone(interface),
+            vrid: settings.vrid,
+            version: settings.version,
+            vips: Arc::clone(vips),
+            state: State::Init,
+            priority: settings.priority,
+            interval: settings.advert_interval,
+            since: now,
+            transition: None,
+            lease: None,
+            peers: ArrayVec::new(),
+            alarms: [None; Kind::COUNT],
+            counters: Counters::default(),
+        }
+    }
+
     /// Takes note of an advertisement.
     pub fn heard(&mut self, advert: &Advert, source: IpAddr, at: Nanos) {
         self.counters.received += 1;

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::netns::Netns;
 use socket2::{Domain, Protocol, Socket, Type};
 
-use super::{Pair, VIP6};
+use super::{Pair, wait_both};
 use crate::scene::PATIENCE;
 
 /// Of nothing that is said to be there.
@@ -18,12 +18,11 @@ const SHORT: Duration = Duration::from_millis(300);
 #[ignore = "needs root: cargo xtask test netns"]
 fn a_vip_that_accepts_nothing_serves_and_is_found_all_the_same() -> Result<()> {
     let pair = Pair::build()?;
-    let vips: [IpAddr; 2] = [pair.vip(), VIP6.parse()?];
-    let mut controller = pair.controller(&pair.settings(200))?;
-    let open = pair.dual_stack_yaml(&controller, "accept: true");
-    controller.write_config(&open)?;
-    controller.start()?;
-    Pair::wait_both_active(&controller)?;
+    let vips = [pair.vip(), pair.vip6()];
+    let ours = pair.dual_stack("    accept: true");
+    let controller = pair.start(&ours)?;
+    let open = pair.yaml(&controller, &ours);
+    wait_both(&controller, "active")?;
     controller.wait_backend("cp1", "up", PATIENCE)?;
     // The host itself listens at every address.
     let netns = &pair.node().host.netns;
@@ -70,9 +69,7 @@ fn connects(netns: &Netns, target: SocketAddr) -> Result<bool> {
 fn answers_echo(netns: &Netns, target: IpAddr) -> Result<bool> {
     let (domain, protocol, message, reply) = match target {
         // Type, code, checksum, identifier, number.
-        IpAddr::V4(_) => {
-            (Domain::IPV4, Protocol::ICMPV4, [8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1], 0)
-        }
+        IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4, [8, 0, 0xe5, 0xca, 0x12, 0x34, 0, 1], 0),
         // The kernel works the checksum out.
         IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6, [128, 0, 0, 0, 0x12, 0x34, 0, 1], 129),
     };

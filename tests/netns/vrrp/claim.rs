@@ -13,7 +13,7 @@ use lb_tests::netns::Netns;
 use lb_tests::topology::Host;
 use serde_json::Value;
 
-use super::{INTERVAL, Pair, VIP6};
+use super::{INTERVAL, Pair, wait_both};
 use crate::scene::PATIENCE;
 
 const LATE: Duration = Duration::from_millis(60);
@@ -25,18 +25,16 @@ fn a_host_that_has_the_vip_already_is_found_and_named() -> Result<()> {
     let pair = Pair::build()?;
     let squatter = &pair.lab.backends[0];
     squatter.netns.ip(&format!("addr add {}/32 dev eth0", pair.vip()))?;
-    squatter.netns.ip(&format!("-6 addr add {VIP6}/128 dev eth0 nodad"))?;
-    let mut controller = pair.controller(&pair.settings(200))?;
-    controller.write_config(&pair.dual_stack_yaml(&controller, ""))?;
-    controller.start()?;
-    Pair::wait_both_active(&controller)?;
+    squatter.netns.ip(&format!("-6 addr add {}/128 dev eth0 nodad", pair.vip6()))?;
+    let controller = pair.start(&pair.dual_stack(""))?;
+    wait_both(&controller, "active")?;
     let mac = mac_of(squatter)?;
-    for (instance, vip) in [(0, pair.vip()), (1, VIP6.parse()?)] {
+    for (instance, vip) in [(0, pair.vip()), (1, pair.vip6())] {
         let message = wait_claim(&controller, instance)?;
         ensure!(message.contains(&mac) && message.contains(&vip.to_string()), "{message}");
     }
     let events = controller.cli(&["events"])?;
-    ensure!(events.contains(&format!("{mac} says to have VIP {VIP6} too")), "{events}");
+    ensure!(events.contains(&format!("{mac} says to have VIP {} too", pair.vip6())), "{events}");
     Ok(())
 }
 
@@ -62,7 +60,8 @@ fn a_host_that_takes_the_vip_is_named_and_contradicted() -> Result<()> {
     let before = count(&controller)?;
     let mark = pair.wire.mark();
     flood(client, &pair)?;
-    std::thread::sleep(INTERVAL * 5);
+    // They are listened to once a second.
+    std::thread::sleep(Duration::from_millis(2500));
     let told = count(&controller)? - before;
     ensure!((1..=6).contains(&told), "{told} of them were told");
     let adverts = pair.wire.adverts(pair.ours(), mark);

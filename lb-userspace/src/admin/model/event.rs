@@ -80,8 +80,19 @@ pub enum What {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         mode: Option<String>,
     },
-    /// A VRRP instance changed its state.
-    Vrrp { instance: String, from: String, to: String, reason: String },
+    /// A VRRP instance changed its state, or stayed active after a conflict.
+    Vrrp {
+        instance: String,
+        from: String,
+        to: String,
+        /// How many times it has become active.
+        #[serde(default)]
+        term: u64,
+        /// A peer was active too, and has to give way: the term goes on.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        reaffirmed: bool,
+        reason: String,
+    },
     /// What DNS says of a name has changed, or it no longer says anything.
     Name {
         host: String,
@@ -257,8 +268,11 @@ impl fmt::Display for What {
             Self::Datapath { interface, attached: false, .. } => {
                 write!(f, "{interface}: XDP is off")
             }
-            Self::Vrrp { instance, from, to, reason } => {
-                write!(f, "VRRP {instance}: {from} -> {to}: {reason}")
+            Self::Vrrp { instance, to, term, reaffirmed: true, reason, .. } => {
+                write!(f, "VRRP {instance}: still {to}, term {term}: {reason}")
+            }
+            Self::Vrrp { instance, from, to, term, reason, .. } => {
+                write!(f, "VRRP {instance}: {from} -> {to}, term {term}: {reason}")
             }
             Self::Name { host, family, added, removed, failure } => {
                 write!(f, "{host} ({family}): {}", answer(added, removed, failure.as_deref()))

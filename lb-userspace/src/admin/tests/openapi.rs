@@ -162,7 +162,14 @@ fn events_are_as_documented() {
             attached: true,
             mode: Some("native".to_owned()),
         },
-        What::Vrrp { instance: from.clone(), to: from.clone(), reason: from.clone(), from },
+        What::Vrrp {
+            instance: from.clone(),
+            to: from.clone(),
+            term: 1,
+            reaffirmed: true,
+            reason: from.clone(),
+            from,
+        },
         What::Name {
             host: "a".to_owned(),
             family: "IPv6".to_owned(),

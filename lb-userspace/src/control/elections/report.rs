@@ -45,11 +45,13 @@ pub(super) fn log(notice: &Notice) {
 pub fn event(notice: &Notice) -> Option<What> {
     match notice {
         Notice::Transition { instance, transition } => {
-            let Transition { from, to, reason, .. } = transition;
+            let Transition { from, to, term, reason } = transition;
             Some(What::Vrrp {
                 instance: instance.to_string(),
                 from: from.to_string(),
                 to: to.to_string(),
+                term: *term,
+                reaffirmed: false,
                 reason: because(reason),
             })
         }
@@ -57,11 +59,20 @@ pub fn event(notice: &Notice) -> Option<What> {
             let (subject, reason) = (format!("vrrp {instance}"), describe(alarm));
             Some(What::Alarm { subject, reason, resolved: false })
         }
-        Notice::Reaffirmed { .. }
-        | Notice::Drained { .. }
-        | Notice::Dropped { .. }
-        | Notice::Restored { .. }
-        | Notice::Trouble(_) => None,
+        Notice::Reaffirmed { instance, term, peer } => Some(What::Vrrp {
+            instance: instance.to_string(),
+            from: State::Active.to_string(),
+            to: State::Active.to_string(),
+            term: *term,
+            reaffirmed: true,
+            reason: format!("{peer} was too, and has to give way"),
+        }),
+        Notice::Restored { instance, vip } => Some(What::Alarm {
+            subject: format!("vrrp {instance}"),
+            reason: format!("somebody removed VIP {vip}; it is back"),
+            resolved: false,
+        }),
+        Notice::Drained { .. } | Notice::Dropped { .. } | Notice::Trouble(_) => None,
     }
 }
 
@@ -217,7 +228,13 @@ mod tests {
         let transition =
             Transition { from: State::Backup, to: State::Active, term: 1, reason: Reason::Started };
         let told = event(&Notice::Transition { instance: "api".into(), transition }).unwrap();
-        assert_eq!(told.to_string(), "VRRP api: backup -> active: started");
+        assert_eq!(told.to_string(), "VRRP api: backup -> active, term 1: started");
+        let peer = [10, 0, 0, 3].into();
+        let told = event(&Notice::Reaffirmed { instance: "api".into(), term: 4, peer }).unwrap();
+        assert_eq!(
+            told.to_string(),
+            "VRRP api: still active, term 4: 10.0.0.3 was too, and has to give way"
+        );
         let alarm = Alarm::TwoOwners { peer: [10, 0, 0, 3].into() };
         let told = event(&Notice::Alarm { instance: "api".into(), alarm }).unwrap();
         assert_eq!(told.to_string(), "vrrp api: 10.0.0.3 has priority 255 too");

@@ -31,13 +31,7 @@ impl Questions {
     }
 
     /// Asks what is due.
-    pub(super) fn ask(
-        &mut self,
-        now: Nanos,
-        vips: &[IpAddr],
-        facts: &Facts,
-        frames: &FrameSocket,
-    ) {
+    pub(super) fn ask(&mut self, now: Nanos, vips: &[IpAddr], facts: &Facts, frames: &FrameSocket) {
         if self.left == 0 || now < self.due {
             return;
         }

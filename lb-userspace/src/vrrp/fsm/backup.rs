@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::super::Advert;
 use super::{
-    Action, Actions, Alarm, Instance, Nanos, PRIORITY_DRAIN, PRIORITY_GIVE_UP, Peer, Reason, Settings,
-    State, active_down_interval, silence,
+    Action, Actions, Alarm, Instance, Nanos, PRIORITY_DRAIN, PRIORITY_GIVE_UP, Peer, Reason,
+    Settings, State, active_down_interval, silence,
 };
 
 /// How long Backup waits.

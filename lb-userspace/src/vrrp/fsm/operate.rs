@@ -10,6 +10,10 @@ use super::{
 /// Beyond the longest Active_Down_Interval of a peer, how long a drain waits for one to take over.
 const DRAIN_MARGIN: Duration = Duration::from_secs(1);
 
+/// A fault this many holds after the last one's end is one of its own.
+const FLAP_WITHIN: u32 = 10;
+const MOST_DOUBLINGS: u32 = 2;
+
 impl Instance {
     pub(super) fn fault(
         &mut self,
@@ -28,7 +32,10 @@ impl Instance {
             self.is_receiving = false;
         }
         match (self.is_started, had, self.faults != 0) {
+            (true, false, true) if self.recover_at.take().is_some() => self.flaps += 1,
             (true, false, true) => {
+                let is_soon = |last| now.since(last) < self.settings.recovery_hold * FLAP_WITHIN;
+                self.flaps = if self.recovered.is_some_and(is_soon) { self.flaps + 1 } else { 0 };
                 self.unwish(todo);
                 if self.state == State::Active {
                     // Without link or address nothing can be sent.
@@ -37,8 +44,27 @@ impl Instance {
                 }
                 self.enter(State::Fault, Reason::Fault(cause), todo);
             }
-            (true, true, false) => self.listen(Reason::Recovered, now, todo),
+            (true, true, false) => {
+                self.recover_at = Some(now.after(self.recovery_hold()));
+                self.recover_when_due(now, todo);
+            }
             (true, true, true) | (true, false, false) | (false, _, _) => {}
+        }
+    }
+
+    /// None the first time, then doubled each time.
+    fn recovery_hold(&self) -> Duration {
+        match self.flaps.checked_sub(1) {
+            None => Duration::ZERO,
+            Some(more) => self.settings.recovery_hold * 2_u32.pow(more.min(MOST_DOUBLINGS)),
+        }
+    }
+
+    pub(super) fn recover_when_due(&mut self, now: Nanos, todo: &mut Actions) {
+        if self.recover_at.is_some_and(|at| at <= now) {
+            self.recover_at = None;
+            self.recovered = Some(now);
+            self.listen(Reason::Recovered, now, todo);
         }
     }
 
@@ -88,6 +114,7 @@ impl Instance {
             return;
         }
         self.unwish(todo);
+        self.recover_at = None;
         if self.state == State::Active {
             self.release(true, now, todo);
         }

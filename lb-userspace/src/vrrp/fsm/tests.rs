@@ -30,6 +30,7 @@ fn settings() -> Settings {
         preempt_delay: Duration::ZERO,
         startup_delay: Duration::ZERO,
         receive_gate: Duration::from_secs(5),
+        recovery_hold: Duration::from_secs(1),
         last_advert: true,
         linger: Duration::from_secs(2),
         restart_grace: Duration::from_secs(10),

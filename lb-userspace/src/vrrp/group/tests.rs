@@ -20,6 +20,7 @@ fn settings(vrid: u8) -> Settings {
         preempt_delay: Duration::ZERO,
         startup_delay: Duration::ZERO,
         receive_gate: Duration::ZERO,
+        recovery_hold: Duration::ZERO,
         last_advert: true,
         linger: Duration::ZERO,
         restart_grace: Duration::ZERO,
@@ -64,9 +65,8 @@ impl Pair {
     }
 
     fn feed(&mut self, index: usize, event: Event<'_>, millis: u64) {
-        let [one, two] = &mut self.members;
         let (changes, adverts) = (&mut self.changes, &mut self.adverts);
-        feed(&mut [one, two], index, event, ms(millis), &mut |member, action| {
+        feed(&mut self.members, index, event, ms(millis), &mut |member, action| {
             if let Action::Notify(transition) = action {
                 changes.push((member, transition.to));
             }
@@ -173,14 +173,14 @@ fn stopping_one_leaves_the_other_alone() {
 
 #[test]
 fn an_instance_alone_follows_nobody() {
-    let mut alone = Instance::new(&Settings { grouped: false, ..settings(1) }, Nanos(0));
+    let mut alone = [Instance::new(&Settings { grouped: false, ..settings(1) }, Nanos(0))];
     let mut said = 0;
-    let mut tell = |event, now| feed(&mut [&mut alone], 0, event, now, &mut |_, _| said += 1);
+    let mut tell = |event, now| feed(&mut alone, 0, event, now, &mut |_, _| said += 1);
     tell(Event::Link { up: true }, Nanos(0));
     tell(Event::Address { own: Some(PEER) }, Nanos(0));
     tell(Event::Start { previous: None }, Nanos(0));
     tell(Event::Timer, ms(3500));
-    assert_eq!(alone.state(), State::Active);
+    assert_eq!(alone[0].state(), State::Active);
     assert!(said >= 5, "{said}");
 }
 

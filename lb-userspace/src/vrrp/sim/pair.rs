@@ -44,8 +44,7 @@ impl DualStack {
     /// What is sent arrives at once, or not at all.
     fn feed(&mut self, node: usize, member: usize, event: Event<'_>) {
         let mut todo = Vec::new();
-        let [one, two] = &mut self.nodes[node];
-        group::feed(&mut [one, two], member, event, self.now, &mut |index, action| {
+        group::feed(&mut self.nodes[node], member, event, self.now, &mut |index, action| {
             todo.push((index, action));
         });
         for (index, action) in todo {
@@ -94,6 +93,7 @@ fn settings(priority: u8, vrid: u8) -> Settings {
         preempt_delay: Duration::ZERO,
         startup_delay: Duration::ZERO,
         receive_gate: Duration::ZERO,
+        recovery_hold: Duration::ZERO,
         last_advert: true,
         linger: Duration::ZERO,
         restart_grace: Duration::ZERO,

@@ -55,7 +55,7 @@ pub(super) struct World {
     pub(super) random: Random,
     pub(super) steps: u64,
     pub(super) promotions: u64,
-    pub(super) drain_ended: Nanos,
+    pub(super) settled: Nanos,
     nodes: Vec<Node>,
     paths: BTreeMap<(usize, usize), Path>,
     packets: BinaryHeap<Packet>,
@@ -87,7 +87,7 @@ impl World {
             random,
             steps: 0,
             promotions: 0,
-            drain_ended: start,
+            settled: start,
             paths: pairs.filter(|(from, to)| from != to).map(|it| (it, Path::good())).collect(),
             nodes,
             packets: BinaryHeap::new(),
@@ -121,8 +121,13 @@ impl World {
         (0..self.nodes.len()).filter(is_active).collect()
     }
 
-    pub(super) fn is_drain_pending(&self) -> bool {
-        self.nodes.iter().any(|node| node.is_running && node.is_drain_pending)
+    /// A node is going to do something by itself.
+    pub(super) fn is_something_pending(&self) -> bool {
+        self.nodes.iter().any(|node| {
+            let recovers =
+                node.instance.state() == State::Fault && node.instance.deadline().is_some();
+            node.is_running && (node.is_drain_pending || recovers)
+        })
     }
 
     pub(super) fn preempts_everywhere(&self) -> bool {
@@ -252,9 +257,10 @@ impl World {
             Action::Drained(drained) => {
                 node.is_drain_pending = false;
                 if drained == Drained::GaveUp {
-                    self.drain_ended = now;
+                    self.settled = now;
                 }
             }
+            Action::Notify(transition) if transition.from == State::Fault => self.settled = now,
             Action::Notify(_)
             | Action::HoldVips
             | Action::ReleaseVips

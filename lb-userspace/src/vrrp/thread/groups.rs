@@ -1,7 +1,29 @@
 //! Events for machines, and for those that share a sync group with them. Called by the VRRP thread. I/O.
 
-use super::super::{Event, Instance, Nanos, group};
+use super::super::group::{self, Members};
+use super::super::{Event, Instance, Nanos};
 use super::Thread;
+use super::member::Member;
+
+/// Members of one group, by their places among all.
+struct Fellows<'a> {
+    members: &'a mut [Member],
+    places: &'a [usize],
+}
+
+impl Members for Fellows<'_> {
+    fn count(&self) -> usize {
+        self.places.len()
+    }
+
+    fn at(&self, index: usize) -> &Instance {
+        &self.members[self.places[index]].machine
+    }
+
+    fn at_mut(&mut self, index: usize) -> &mut Instance {
+        &mut self.members[self.places[index]].machine
+    }
+}
 
 impl Thread {
     /// Tells an instance, and performs what it and its group want done then.
@@ -11,18 +33,29 @@ impl Thread {
             let actions = member.machine.handle(event, now);
             return self.perform(actions.into_iter().map(|action| (index, action)), now);
         };
-        let mut places = Vec::new();
-        let mut machines: Vec<&mut Instance> = Vec::new();
-        for (place, member) in self.members.iter_mut().enumerate() {
-            if member.group.as_ref() == Some(&name) {
-                places.push(place);
-                machines.push(&mut member.machine);
-            }
-        }
+        // Kept from one time to the next: an event allocates nothing.
+        let (mut places, mut todo) =
+            (std::mem::take(&mut self.places), std::mem::take(&mut self.todo));
+        let members = self.members.iter().enumerate();
+        let fellows = members.filter(|(_, member)| member.group.as_ref() == Some(&name));
+        places.extend(fellows.map(|(place, _)| place));
         let own = places.iter().position(|place| *place == index).unwrap_or(0);
-        let mut actions = Vec::new();
-        let mut note = |of: usize, action| actions.extend(places.get(of).map(|at| (*at, action)));
-        group::feed(&mut machines, own, event, now, &mut note);
-        self.perform(actions, now);
+        let mut fellows = Fellows { members: &mut self.members, places: &places };
+        group::feed(&mut fellows, own, event, now, &mut |of, action| {
+            todo.extend(places.get(of).map(|at| (*at, action)));
+        });
+        self.perform(todo.drain(..), now);
+        places.clear();
+        (self.places, self.todo) = (places, todo);
+    }
+
+    /// Makes room for as much as one event calls for.
+    pub(super) fn reserve_for_groups(&mut self) {
+        let most = self.members.len();
+        self.places.reserve(most);
+        self.todo.reserve(most * ROUNDS * super::super::event::MAX_ACTIONS);
     }
 }
+
+/// An event, then a promotion or a step down, faults, and what follows from them.
+const ROUNDS: usize = 4;

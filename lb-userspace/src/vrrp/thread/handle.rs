@@ -62,6 +62,8 @@ pub fn spawn(plan: Plan, leases: Leases) -> Result<(Handle, mpsc::Receiver<Notic
         views: Arc::clone(&views),
         publish_at: None,
         buffers: Buffers::boxed(),
+        places: Vec::new(),
+        todo: Vec::new(),
     };
     state.configure(plan, clock::now());
     let thread = std::thread::Builder::new()

@@ -4,15 +4,14 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use arrayvec::ArrayVec;
 use lb_common::link::Mac;
 
 use super::super::addresses::{Facts, Managed, Order};
 use super::super::announcing::Announcer;
+use super::super::event::{Alarm, Lease};
 use super::super::packet::Advert;
 use super::super::socket::Socket;
-use super::super::view::{Counters, Kind, View};
-use super::super::event::{Alarm, Lease};
+use super::super::view::View;
 use super::super::{Event, Instance, Nanos, Previous, Settings, State, clock, lease};
 use super::{Plan, Planned, Thread};
 use crate::config::Family;
@@ -51,7 +50,7 @@ impl Member {
             machine: Instance::new(&settings, now),
             advert: settings.advert(settings.priority),
             announcer: Announcer::new(Arc::clone(&vips), announce),
-            view: view(&name, &interface, &vips, &settings, now),
+            view: View::new(&name, &interface, &vips, &settings, now),
             name,
             interface,
             settings,
@@ -138,6 +137,7 @@ impl Thread {
                 None => self.members.push(Member::new(planned, now)),
             }
         }
+        self.reserve_for_groups();
         // Before any machine gives an order, which names its instance by its place.
         let instances = self.members.iter().map(Member::managed).collect();
         self.orders.send(Order::Manage { instances, vips: plan.vips });
@@ -276,30 +276,5 @@ impl Thread {
         if let Some(member) = self.members.get_mut(index) {
             member.socket = Some(socket);
         }
-    }
-}
-
-fn view(
-    name: &Arc<str>,
-    interface: &Arc<str>,
-    vips: &Arc<[IpAddr]>,
-    settings: &Settings,
-    now: Nanos,
-) -> View {
-    View {
-        name: Arc::clone(name),
-        interface: Arc::clone(interface),
-        vrid: settings.vrid,
-        version: settings.version,
-        vips: Arc::clone(vips),
-        state: State::Init,
-        priority: settings.priority,
-        interval: settings.advert_interval,
-        since: now,
-        transition: None,
-        lease: None,
-        peers: ArrayVec::new(),
-        alarms: [None; Kind::COUNT],
-        counters: Counters::default(),
     }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use super::super::event::Alarm;
 use super::super::packet::{self, MAX_LEN};
 use super::super::socket::Received;
-use super::super::{Discard, Event, Nanos, clock};
+use super::super::{Advert, Discard, Event, Nanos, clock};
 use super::{MESSAGES_AT_ONCE, Notice, PUBLISH_INTERVAL, Thread};
 
 /// What a message is read into, and one is built in.
@@ -66,11 +66,23 @@ impl Thread {
         self.publish_by(Nanos(now.0 + PUBLISH_INTERVAL));
         self.handle(index, Event::Receiving, now);
         match admitted {
-            Ok(advert) => {
-                if let Some(member) = self.members.get_mut(index) {
-                    member.view.heard(&advert, source, at);
-                }
-                self.handle(index, Event::Received { advert: &advert, source, at }, now);
+            Ok(advert) => self.admitted(index, &advert, source, at, now),
+            Err(discard) => self.dropped(index, discard, source, now),
+        }
+    }
+
+    /// An advertisement that the configuration takes; the machine may not, as it is now.
+    fn admitted(&mut self, index: usize, advert: &Advert, source: IpAddr, at: Nanos, now: Nanos) {
+        let Some(member) = self.members.get_mut(index) else { return };
+        match member.machine.takes(source) {
+            Ok(()) => {
+                member.view.heard(advert, source, at);
+                self.handle(index, Event::Received { advert, source, at }, now);
+            }
+            Err(Discard::NotRunning) => {
+                // Who else is there is worth to know.
+                member.view.heard(advert, source, at);
+                member.view.dropped(Discard::NotRunning);
             }
             Err(discard) => self.dropped(index, discard, source, now),
         }

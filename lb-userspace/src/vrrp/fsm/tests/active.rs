@@ -189,3 +189,30 @@ fn faults_add_up() {
     instance.handle(fault(FaultCause::Group, false), now);
     assert_eq!((instance.state(), instance.deadline()), (State::Backup, Some(later(now, 3500))));
 }
+
+/// E22: a link that goes and comes five times a second makes one change of state, not ten a second.
+#[test]
+fn a_flapping_link_is_believed_when_it_has_calmed_down() {
+    let (mut instance, since) = active(&settings());
+    let (mut now, mut told) = (later(since, 100), Vec::new());
+    for _ in 0..50 {
+        told.extend(instance.handle(Event::Link { up: false }, now));
+        now = later(now, 100);
+        told.extend(instance.handle(Event::Link { up: true }, now));
+        told.extend(instance.handle(Event::Timer, now));
+        now = later(now, 100);
+    }
+    let changes = told.iter().filter(|it| matches!(it, Action::Notify(_))).count();
+    assert_eq!((instance.state(), changes), (State::Fault, 3), "the first time it was believed");
+    let due = instance.deadline().unwrap();
+    assert_eq!(due, later(now, 4000 - 100), "at most 4 s after it came for good");
+    assert!(instance.handle(Event::Timer, Nanos(due.0 - 1)).is_empty());
+    let actions = instance.handle(Event::Timer, due);
+    assert_eq!(shown(&actions), "fault>backup Recovered");
+
+    // Long after, a fault is the first again.
+    let now = later(due, 10_000);
+    instance.handle(Event::Link { up: false }, now);
+    let actions = instance.handle(Event::Link { up: true }, later(now, 100));
+    assert_eq!(shown(&actions), "fault>backup Recovered");
+}

@@ -141,7 +141,8 @@ proptest! {
             prop_assert!(instance.term() >= term);
             term = instance.term();
             let waits = match after {
-                State::Init | State::Fault => false,
+                State::Init => false,
+                State::Fault => instance.recover_at.is_some(),
                 State::Backup => !instance.wishes(),
                 State::Active => true,
             };

@@ -108,6 +108,10 @@ fn advertisement(#[case] priority: u8, #[case] source: IpAddr, #[case] expected:
     };
     assert_eq!(found(&mut backup, now), spelt_out(expected[0]));
     assert_eq!(found(&mut active, later), spelt_out(expected[1]));
+    assert_eq!(init.takes(source), Err(Discard::NotRunning));
+    assert_eq!(fault.takes(source), Err(Discard::NotRunning));
+    let own = if source == OWN { Err(Discard::OwnSource) } else { Ok(()) };
+    assert_eq!((backup.takes(source), active.takes(source)), (own, own), "V17");
     assert_eq!(found(&mut init, now), "init: ", "V18");
     assert_eq!(found(&mut fault, now), "fault: ", "V18");
 }

@@ -40,6 +40,7 @@ impl Plan {
             preempt_delay: Duration::ZERO,
             startup_delay: Duration::ZERO,
             receive_gate: Duration::from_millis(millis),
+            recovery_hold: Duration::from_millis(millis),
             last_advert: random.chance(80),
             linger: Duration::from_millis(millis),
             restart_grace: Duration::from_millis(match version {
