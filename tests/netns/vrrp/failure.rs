@@ -12,6 +12,8 @@ use super::{INTERVAL, Pair, down_interval, ensure_between, has, together};
 use crate::scene::{PATIENCE, binary, second_layout_binary};
 
 const LATE: Duration = Duration::from_millis(40);
+/// Keepalived has no real-time priority here: on a busy machine it wakes late.
+const KEEPALIVED_LATE: Duration = Duration::from_millis(150);
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
@@ -55,7 +57,7 @@ fn keepalived_takes_over_from_a_killed_controller_and_from_one_that_hangs() -> R
     let took_over = took_over(&pair, mark)?;
     let expected = down_interval(100, INTERVAL);
     let least = expected - Duration::from_millis(2);
-    ensure_between("keepalived took over", took_over, least, expected + LATE)?;
+    ensure_between("keepalived took over", took_over, least, expected + KEEPALIVED_LATE)?;
     controller.signal(Signal::SIGCONT)?;
     // It has the higher priority, and says so at once.
     pair.wait_vip(pair.other(), pair.vip(), false)?;
@@ -63,7 +65,7 @@ fn keepalived_takes_over_from_a_killed_controller_and_from_one_that_hangs() -> R
     let mark = pair.wire.mark();
     controller.kill9()?;
     let took_over = self::took_over(&pair, mark)?;
-    ensure_between("keepalived took over", took_over, least, expected + LATE)
+    ensure_between("keepalived took over", took_over, least, expected + KEEPALIVED_LATE)
 }
 
 #[test]
@@ -165,7 +167,8 @@ fn a_link_that_is_down_is_a_fault_and_ends_with_it() -> Result<()> {
     pair.wait_state(&controller, "fault")?;
     let took_over = took_over(&pair, mark)?;
     let expected = down_interval(100, INTERVAL);
-    ensure_between("keepalived took over", took_over, expected - LATE, expected + LATE)?;
+    let (least, most) = (expected - LATE, expected + KEEPALIVED_LATE);
+    ensure_between("keepalived took over", took_over, least, most)?;
     pair.wait_vip(pair.node(), pair.vip(), false)?;
     pair.lab.fabric.ip("link set lb1 up")?;
     pair.wait_state(&controller, "active")?;
