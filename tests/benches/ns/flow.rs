@@ -7,6 +7,8 @@ use crate::scenario::Scenario;
 
 const ISS: u32 = 1000;
 const IRS: u32 = 5000;
+/// What each segment after a handshake carries.
+pub(crate) const DATA: &[u8] = b"data";
 
 /// The segments that open a flow, then one of each direction, in this order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,9 +64,9 @@ impl Flow {
         let frame = match step {
             Step::Syn => request().flags(SYN).seq(ISS).options(&[2, 4, 5, 0xb4]),
             Step::Ack => request().flags(ACK).seq(ISS + 1).ack(IRS + 1),
-            Step::Request => request().flags(ACK).seq(ISS + 1).ack(IRS + 1).payload(b"data"),
+            Step::Request => request().flags(ACK).seq(ISS + 1).ack(IRS + 1).payload(DATA),
             Step::SynAck => self.reply()?.flags(SYN | ACK).seq(IRS).ack(ISS + 1),
-            Step::Reply => self.reply()?.flags(ACK).seq(IRS + 1).ack(ISS + 1).payload(b"data"),
+            Step::Reply => self.reply()?.flags(ACK).seq(IRS + 1).ack(ISS + 1).payload(DATA),
         };
         Some(scenario.padded(&frame))
     }

@@ -24,14 +24,15 @@ const LEAST_RUNS: usize = 20_000;
 pub(crate) const RUNS: usize = 4_000_000;
 const MAX_ROUNDS: usize = 15;
 
-/// Several rounds of frames that leave the state of the programs as it is: the rounds of each.
+/// Several rounds of frames that leave the state of the programs as it is, but for the progress of flows:
+/// the rounds of each.
 ///
 /// # Errors
 /// A frame for which a program has another action than `action`.
 pub(crate) fn rounds(
     programs: &[BorrowedFd<'_>],
     floor: BorrowedFd<'_>,
-    frames: &Frames,
+    frames: &mut Frames,
     action: u32,
     runs: usize,
 ) -> Result<Vec<Vec<Round>>> {
@@ -42,6 +43,8 @@ pub(crate) fn rounds(
     }
     let mut rounds = vec![vec![]; programs.len()];
     for _ in 0..count {
+        // Of a client that repeats itself the program asks whether it is heard.
+        frames.go_on();
         let floor = pass(floor, frames, times, TX)?;
         for (program, rounds) in programs.iter().zip(&mut rounds) {
             rounds.push(Round { raw: pass(*program, frames, times, action)?, floor });

@@ -106,8 +106,8 @@ impl Bench<'_> {
         if is_full && scenario.family == Family::V4 && scenario.mode == Kind::Nat {
             figures.extend(self.reference(scenario, &paths).context("measuring one lookup")?);
         }
-        for path in paths.into_iter().filter(|path| self.extent.has(path.name)) {
-            figures.extend(self.steady(program, &path).context(path.name)?);
+        for mut path in paths.into_iter().filter(|path| self.extent.has(path.name)) {
+            figures.extend(self.steady(program, &mut path).context(path.name)?);
         }
         let info = bpf::info(program)?;
         drop(datapath);
@@ -123,15 +123,16 @@ impl Bench<'_> {
         Ok(Report::new(*scenario, info, figures))
     }
 
-    fn steady(&self, program: BorrowedFd<'_>, path: &Path) -> Result<Vec<Figure>> {
+    fn steady(&self, program: BorrowedFd<'_>, path: &mut Path) -> Result<Vec<Figure>> {
         let mut programs = vec![program];
         if let Some(beside) = self.beside
             && [HOT, KNOWN].contains(&path.name)
         {
             programs.push(beside.steady()?);
         }
+        let frames = &mut path.frames;
         let mut rounds =
-            measure::rounds(&programs, self.floor, &path.frames, path.action, self.extent.runs())?;
+            measure::rounds(&programs, self.floor, frames, path.action, self.extent.runs())?;
         let theirs = rounds.split_off(1);
         let other = |rounds| Figure::new(of_beside(path.name), Goal::default(), rounds);
         let ours = rounds.into_iter().map(|rounds| Figure::new(path.name, path.goal, rounds));
@@ -147,9 +148,12 @@ impl Bench<'_> {
             .collect();
         let reference = Reference::load(scenario, &of_flows)?;
         let known = of_flows.first().context("no flows")?;
-        let hot = known.iter().next().map(Frames::one).context("no frames")?;
+        let mut hot = known.iter().next().map(Frames::one).context("no frames")?;
+        let mut known = (*known).clone();
         let mut figures = vec![];
-        for (name, frames) in [("(one lookup alone, hot)", &hot), ("(one lookup alone)", known)] {
+        for (name, frames) in
+            [("(one lookup alone, hot)", &mut hot), ("(one lookup alone)", &mut known)]
+        {
             for rounds in
                 measure::rounds(&[reference.program()], self.floor, frames, TX, self.extent.runs())?
             {

@@ -6,11 +6,12 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::bpf;
 use lb_tests::packet::Frame;
 
-use crate::flow::{Flow, Step};
+use crate::flow::{DATA, Flow, Step};
 use crate::measure::TX;
 use crate::scenario::Scenario;
 
 /// Frames of equal length, one after the other.
+#[derive(Clone)]
 pub(crate) struct Frames {
     bytes: Vec<u8>,
     /// Of each; not 0.
@@ -30,6 +31,18 @@ impl Frames {
         self.bytes.extend(frame);
     }
 
+    /// The next frames of flows whose senders had the last ones acknowledged, and nothing to acknowledge.
+    /// Others stay as they are.
+    pub(crate) fn go_on(&mut self) {
+        let length = u32::try_from(DATA.len()).unwrap_or(0);
+        for frame in self.bytes.chunks_exact_mut(self.length) {
+            let Some(sequence) = sequence_of(frame) else { continue };
+            let [a, b, c, d] = *sequence;
+            let next = u32::from_be_bytes([a, b, c, d]).wrapping_add(length);
+            *sequence = next.to_be_bytes();
+        }
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         self.bytes.chunks_exact(self.length)
     }
@@ -37,6 +50,17 @@ impl Frames {
     pub(crate) fn count(&self) -> usize {
         self.bytes.len() / self.length
     }
+}
+
+/// The sequence number of a segment with data. Nobody looks at its checksum, which stays as it is.
+fn sequence_of(frame: &mut [u8]) -> Option<&mut [u8; 4]> {
+    let tcp = match frame.get(12..14)? {
+        [0x08, 0x00] => 34,
+        [0x86, 0xdd] => 54,
+        _ => return None,
+    };
+    let has_data = frame.get(tcp + 20..)?.starts_with(DATA);
+    frame.get_mut(tcp + 4..tcp + 8).filter(|_| has_data)?.try_into().ok()
 }
 
 /// The scenario's flows, after their handshakes.
