@@ -24,7 +24,11 @@ pub(crate) fn all(findings: &Findings) -> Vec<Section> {
         ),
         packets(findings),
         outages(findings),
-        ns("Known flows, more and more", "nat over IPv4, as above.", &findings.ns_by_flows),
+        ns(
+            "Known flows, more and more",
+            "nat over IPv4, 100 backends, as above.",
+            &findings.ns_by_flows,
+        ),
         growth(findings),
         tables(findings),
     ];
