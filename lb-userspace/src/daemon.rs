@@ -151,6 +151,14 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
         // Dropped or sent, it is the end.
         let _ = stopping.await;
     }));
+    let shared = controller.share_flows().unwrap_or_else(|error| {
+        // Connections that are there go on; only the next take-over breaks them.
+        log::error!("sync: {error:#}");
+        None
+    });
+    if shared.is_none() {
+        controller.elections.ready();
+    }
     let (ending, writer, notifier) = events::Loop {
         options,
         controller: &mut controller,
@@ -161,6 +169,7 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
         status: status_sender,
         doubts,
         notices,
+        shared,
         give_up_at: None,
         end: None,
         writer,
@@ -237,7 +246,6 @@ async fn start(
         shut_down(&mut controller.elections).await;
         return Err(error);
     }
-    controller.elections.ready();
     Ok(controller)
 }
 

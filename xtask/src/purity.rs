@@ -31,7 +31,7 @@ const FORBIDDEN: [&str; 16] = [
 ];
 
 /// Files that have to be pure where they exist; a folder stands for all of it.
-const REQUIRED: [&str; 11] = [
+const REQUIRED: [&str; 13] = [
     "lb-common/src/",
     "lb-userspace/src/config/file.rs",
     "lb-userspace/src/config/mod.rs",
@@ -40,6 +40,8 @@ const REQUIRED: [&str; 11] = [
     "lb-userspace/src/control/plan.rs",
     "lb-userspace/src/health/fsm.rs",
     "lb-userspace/src/resolve/fsm.rs",
+    "lb-userspace/src/sync/fsm.rs",
+    "lb-userspace/src/sync/packet.rs",
     "lb-userspace/src/vrrp/announce.rs",
     "lb-userspace/src/vrrp/fsm.rs",
     "lb-userspace/src/vrrp/packet.rs",

@@ -15,12 +15,14 @@ pub mod flows;
 mod name;
 mod reload;
 mod said;
+mod sync;
 pub mod trace;
 
-pub use event::{Event, Kind, Trigger, What};
+pub use event::{Event, Kind, SyncState, Trigger, What};
 pub use name::Name;
 pub use reload::{Change, Reload, Reloaded};
 pub use said::{Override, Peer, Said, StateFile};
+pub use sync::{LastDigest, Sync, SyncPeer};
 
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,6 +40,9 @@ pub struct Status {
     pub vips: Vec<Vip>,
     /// VRRP instances. Empty: there is no VRRP.
     pub vrrp: Vec<Vrrp>,
+    /// Nodes that share flows; absent without `sync`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sync: Option<Sync>,
     /// Packets by verdict, under the names of `lb_common::counters`.
     pub counters: BTreeMap<String, u64>,
     pub flows: Flows,

@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
+use lb_common::event::FLOW_RING;
 use serde_json::json;
 
 use super::{ConfigOption, print, print_json};
-use crate::config::{self, Config, ConfigError, Probe, Service, Vrrp};
+use crate::config::{self, Config, ConfigError, Limits, Probe, Service, Sync, Vrrp};
 use crate::datapath::{Sizes, report};
 use crate::health::removal::{Terms, worst_case};
 use crate::overrides::store;
+use crate::sync::driver::READ;
+use crate::sync::fsm::{BATCH, MAX_QUEUED, ROUND};
 use crate::vrrp::timers::silence;
 use crate::vrrp::{Settings, Version};
 
@@ -81,6 +84,9 @@ fn report(config: &Config) -> String {
     }
     for instance in &config.vrrp {
         text += &describe_instance(instance);
+    }
+    if let Some(sync) = &config.sync {
+        text += &describe_sync(sync, config.limits);
     }
     text += "\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n";
     for line in report::memory(&Sizes::new(config)) {
@@ -167,6 +173,28 @@ fn describe_restart(settings: &Settings) -> String {
         text += "    version 2 has no way to tell the other nodes to wait longer\n";
     }
     text
+}
+
+/// Bytes of a flow's name while a round is under way: a hash, in a table that is half full at worst.
+const SEEN: u64 = 18;
+
+fn describe_sync(sync: &Sync, limits: Limits) -> String {
+    let peers: Vec<String> = sync.peers.iter().map(ToString::to_string).collect();
+    let megabytes = |bytes: u64| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10);
+    let (queued, flows) = (MAX_QUEUED as u64, u64::from(limits.flows));
+    format!(
+        "\nsync: listens on {}, shares flows with {}\n  \
+         memory: ring of changes {}; for each peer at most {} that wait for it, and {flows} x {SEEN} = {} \
+         while it sends all of its flows\n  \
+         a change is sent within {} ms, everything is compared every {} s\n",
+        sync.listen,
+        peers.join(", "),
+        megabytes(FLOW_RING.into()),
+        megabytes(queued),
+        megabytes(flows * SEEN),
+        (BATCH + READ).as_millis(),
+        ROUND.as_secs()
+    )
 }
 
 /// What a restart can be relied on to fit into.
@@ -333,6 +361,23 @@ vrrp:
         assert_eq!(report.matches("the other nodes are told").count(), 1, "{report}");
         assert_eq!(report.matches("fairlead drain").count(), 1, "{report}");
         assert_eq!(report.matches("version 2 has no way").count(), 1, "{report}");
+    }
+
+    #[test]
+    fn what_sync_takes_is_reported() {
+        let text = "
+services: [{ name: a, vips: [10.0.0.1], port: 1, backends: [{ name: b, address: 10.0.0.9 }] }]
+sync: { listen: \"10.0.0.2:7946\", peers: [\"10.0.0.3:7946\", \"10.0.0.4:7946\"], key_file: /k }
+";
+        let report = report(&config::parse(text, Path::new("f")).unwrap());
+        for expected in [
+            "sync: listens on 10.0.0.2:7946, shares flows with 10.0.0.3:7946, 10.0.0.4:7946\n",
+            "ring of changes 4.1 MB; for each peer at most 8.3 MB",
+            "131072 x 18 = 2.3 MB while it sends",
+            "is sent within 20 ms, everything is compared every 5 s\n",
+        ] {
+            assert!(report.contains(expected), "{expected}\n{report}");
+        }
     }
 
     #[test]

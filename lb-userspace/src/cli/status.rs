@@ -9,6 +9,7 @@ use jiff::Timestamp;
 use super::{SocketOption, ask, print};
 use crate::admin::model::{self, Backend, Override, Said, Service, Status};
 
+mod sync;
 mod vrrp;
 
 /// Show services, backends, VIPs, VRRP and what was dropped.
@@ -68,6 +69,7 @@ fn table(status: &Status, now: Timestamp) -> String {
         push(&mut text, format_args!("vip {}: {owner}{lease}", vip.address));
     }
     text += &vrrp::vrrp(status, now);
+    text += &sync::sync(status, now);
     let flows = &status.flows;
     push(
         &mut text,

@@ -24,6 +24,7 @@ mod probe;
 mod reader;
 mod scalar;
 mod service;
+mod sync;
 mod syntax;
 mod translate;
 mod vrrp;
@@ -67,6 +68,8 @@ pub(super) enum Content {
     Token,
     /// Of the VRRP instance with this index.
     Password(usize),
+    /// Of `sync`: whoever knows them can send flows.
+    SyncKeys,
     /// To be run.
     Program,
 }
@@ -97,6 +100,7 @@ struct Document {
     limits: Option<Spanned<LimitsFile>>,
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
     vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
+    sync: Option<Spanned<sync::SyncFile>>,
     notify: Option<Spanned<Vec<Spanned<NotifyFile>>>>,
     admin: Option<Spanned<AdminFile>>,
 }

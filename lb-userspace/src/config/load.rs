@@ -59,7 +59,8 @@ fn files(references: Vec<Reference>) -> Files {
             | Content::ClientCertificate
             | Content::ClientKey(_)
             | Content::Token
-            | Content::Password(_) => files.read.insert(path),
+            | Content::Password(_)
+            | Content::SyncKeys => files.read.insert(path),
         };
     }
     files

@@ -20,6 +20,7 @@ pub mod notify;
 pub mod pace;
 pub mod probe;
 pub mod show;
+pub mod sync;
 pub mod vrrp;
 pub mod watch;
 
@@ -29,6 +30,7 @@ pub use file::parse;
 pub use load::load;
 pub use pace::{Fall, Pace};
 pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
+pub use sync::Sync;
 pub use vrrp::Vrrp;
 
 /// Between the name and the address of a backend that was looked up; no name in the file has it.
@@ -57,6 +59,8 @@ pub struct Config {
     pub services: Vec<Service>,
     /// In the order given. Each VIP of a service is in one, unless the service is standalone or there is none.
     pub vrrp: Vec<Vrrp>,
+    /// Which nodes share their flows; `None`: this one keeps its own to itself.
+    pub sync: Option<Sync>,
     /// Where events are told.
     pub notify: Vec<notify::Target>,
     /// Socket and listener of the API.

@@ -14,7 +14,7 @@ use super::file::show as duration;
 use super::notify::{Action, Target};
 use super::{
     Admin, Backend, Config, Limits, Mode, NamedBackends, OnAllDown, RESOLVED, RateLimit, Service,
-    Timeouts, XdpMode,
+    Sync, Timeouts, XdpMode,
 };
 use crate::admin::model::Kind;
 
@@ -54,6 +54,8 @@ struct File<'a> {
     services: Vec<ServiceFile<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
     vrrp: Vec<vrrp::VrrpFile<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sync: Option<SyncFile<'a>>,
     notify: Vec<NotifyFile<'a>>,
     admin: AdminFile<'a>,
 }
@@ -113,6 +115,13 @@ struct BackendFile<'a> {
 }
 
 #[derive(Serialize)]
+struct SyncFile<'a> {
+    listen: SocketAddr,
+    peers: &'a [SocketAddr],
+    key_file: &'a PathBuf,
+}
+
+#[derive(Serialize)]
 struct NotifyFile<'a> {
     events: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -151,7 +160,7 @@ impl Serialize for Time {
 }
 
 fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
-    let Config { interfaces, xdp_mode, limits, services, vrrp, notify, admin } = config;
+    let Config { interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin } = config;
     let Limits { flows, half_open } = *limits;
     let Admin { socket, listen, state_file, watch_config } = admin;
     let instances = vrrp.iter().enumerate();
@@ -168,6 +177,11 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
         limits: LimitsFile { flows, half_open },
         services: services.iter().map(service).collect(),
         vrrp,
+        sync: sync.as_ref().map(|Sync { listen, peers, key_file }| SyncFile {
+            listen: *listen,
+            peers,
+            key_file,
+        }),
         notify: targets.map(|(index, it)| target(index, it, hidden)).collect(),
         admin: AdminFile {
             socket,

@@ -38,6 +38,7 @@ use crate::netlink::Netlink;
 use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::{Resolution, Snapshot};
 use crate::overrides::Overrides;
+use crate::sync::driver;
 use crate::sync::placement::Places;
 use crate::sync::record::FlowId;
 use crate::vips::Vips;
@@ -52,6 +53,7 @@ mod network;
 mod past;
 mod publish;
 mod query;
+mod sync;
 mod tell;
 mod trace;
 
@@ -74,6 +76,10 @@ pub struct Controller {
     pub health_table: watch::Receiver<HealthTable>,
     pub overrides: Overrides,
     pub events: Events,
+    /// The thread that shares flows, if there is one.
+    pub sync: Option<driver::Handle>,
+    /// The VIPs that it was told this node serves.
+    serving: Option<BTreeSet<IpAddr>>,
     /// VIPs that the kernel had when it was last asked.
     held: BTreeSet<IpAddr>,
     installed: Installed,
@@ -136,6 +142,8 @@ impl Controller {
             overrides: Overrides::default(),
             leased: None,
             events: Events::default(),
+            sync: None,
+            serving: None,
             held: BTreeSet::new(),
             desired: Desired::default(),
             last_up,

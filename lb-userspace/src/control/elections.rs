@@ -45,6 +45,8 @@ pub struct Elections {
     tracking: BTreeMap<String, Tracking>,
     /// What instances were told last.
     outcomes: BTreeMap<String, Outcome>,
+    /// What peers know is not known here yet.
+    is_held_back: bool,
 }
 
 /// What they tell.
@@ -109,6 +111,12 @@ impl Elections {
     /// The instances that wait for somebody to take over.
     pub const fn draining(&self) -> &BTreeSet<Arc<str>> {
         &self.draining
+    }
+
+    /// While a node is held back none of its instances takes VIPs from a peer that is alive, whatever its
+    /// priority. Holds from the next [`Self::track`] on.
+    pub fn hold_back(&mut self, held: bool) {
+        self.is_held_back = held;
     }
 
     /// Nobody has to be awaited any more.

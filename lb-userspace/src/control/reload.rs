@@ -15,6 +15,9 @@ pub fn frozen(old: &Config, new: &Config, sizes: &Sizes) -> Vec<String> {
             "the maps have no room for {what}: fairlead stop --handover, then start"
         ));
     }
+    if new.sync.is_some() != old.sync.is_some() {
+        lines.push(format!("`sync` was added or removed, which {RESTART}"));
+    }
     if new.xdp_mode != old.xdp_mode {
         lines.push("`xdp_mode` changed, which needs a stop and a start".to_owned());
     }

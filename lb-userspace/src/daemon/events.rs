@@ -20,6 +20,7 @@ use crate::netlink::Changes;
 use crate::notify::Notifier;
 use crate::overrides::store::Writer;
 use crate::resolve::Names;
+use crate::sync::driver as sync;
 use crate::vrrp::thread::Notice;
 
 /// Neighbours change their state all the time; what changes within it is looked at once.
@@ -30,6 +31,9 @@ const RESYNC_INTERVAL: Duration = Duration::from_secs(10);
 /// Between two slices of a sweep, and between the starts of two passes.
 const SLICE_INTERVAL: Duration = Duration::from_millis(20);
 const PASS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the thread that shares flows tells.
+type Told = tokio::sync::mpsc::Receiver<sync::Notice>;
 
 /// What the loop runs on.
 pub(super) struct Loop<'a> {
@@ -44,6 +48,8 @@ pub(super) struct Loop<'a> {
     pub(super) doubts: SignalRing,
     /// What VRRP's thread tells, if there is one.
     pub(super) notices: Option<Notices>,
+    /// What the thread that shares flows tells, if there is one.
+    pub(super) shared: Option<Told>,
     /// How it ends once the VIPs are given up, and when it does at the latest.
     pub(super) end: Option<(Ending, Instant)>,
     /// When the next backend is to be given up.
@@ -88,6 +94,11 @@ impl Loop<'_> {
                 Some(notice) = next(&mut self.notices) => {
                     if let Some(ending) = self.note(&notice) {
                         return ending;
+                    }
+                }
+                Some(notice) = told(&mut self.shared) => {
+                    if self.controller.note_sync(notice, Instant::now().into_std()) {
+                        self.controller.elections.ready();
                     }
                 }
                 ending = late(self.end) => return ending,
@@ -210,6 +221,7 @@ impl Loop<'_> {
         if let Some(what) = elections::event(notice) {
             self.controller.events.push(what);
         }
+        self.controller.note_election(notice);
         if let Some((instance, term)) = self.controller.elections.note(notice) {
             let recorded = self.controller.vips.record_terms([(instance, term)].into());
             report("writing down a term", recorded);
@@ -230,6 +242,7 @@ impl Loop<'_> {
 
     pub(super) fn publish(&mut self) {
         self.controller.track();
+        self.controller.tell_serving();
         let (state_file, notify) = (self.state_file(), self.notifier.status());
         self.controller.note_daemon(state_file, notify);
         match self.controller.status() {
@@ -285,6 +298,14 @@ async fn late(end: Option<(Ending, Instant)>) -> Ending {
 
 /// The next notice, if there ever is one.
 async fn next(notices: &mut Option<Notices>) -> Option<Notice> {
+    match notices {
+        Some(notices) => notices.recv().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The same of the thread that shares flows.
+async fn told(notices: &mut Option<Told>) -> Option<sync::Notice> {
     match notices {
         Some(notices) => notices.recv().await,
         None => std::future::pending().await,

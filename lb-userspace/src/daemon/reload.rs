@@ -69,6 +69,7 @@ impl Loop<'_> {
             report("going back to the old configuration", self.controller.refresh().await);
             return Err(error);
         }
+        self.controller.share_with();
         self.names.reconcile(file);
         self.notifier.apply(&self.controller.config.notify);
         self.watch_config();

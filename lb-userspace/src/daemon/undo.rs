@@ -14,6 +14,8 @@ use crate::vips::Vips;
 /// the program is gone.
 pub(super) async fn release(mut controller: Controller) -> anyhow::Result<()> {
     controller.elections.shutdown().await?;
+    // Behind the last change of what was given up.
+    controller.stop_sharing().await;
     controller.snapshot = controller.netlink.snapshot().await?;
     controller.vips.release(&controller.netlink, &controller.snapshot).await?;
     controller.datapath.remove()?;
@@ -24,6 +26,7 @@ pub(super) async fn release(mut controller: Controller) -> anyhow::Result<()> {
 
 /// Leaves everything to a successor.
 pub(super) async fn hand_over(mut controller: Controller) -> anyhow::Result<()> {
+    controller.stop_sharing().await;
     controller.record_pasts_at_once(tokio::time::Instant::now().into_std());
     let terms = controller.elections.hand_over().await?;
     if !terms.is_empty() {

@@ -27,6 +27,7 @@ pub mod report;
 pub mod served;
 pub mod signals;
 pub mod stale;
+pub mod store;
 pub mod sweep;
 pub mod sys;
 

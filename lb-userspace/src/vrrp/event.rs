@@ -151,7 +151,8 @@ pub enum Reason {
         peer: IpAddr,
         priority: u8,
     },
-    /// A peer took over while this node was stalled, and preempt is off.
+    /// A peer took over while this node was stalled, and preempt is off, or the peer's flows are to be learnt
+    /// first.
     Stalled {
         peer: IpAddr,
         late: Duration,

@@ -24,6 +24,9 @@ pub struct Settings {
     pub down_timer_adverts: u8,
     /// Whether a lower-priority Active is relieved.
     pub preempt: bool,
+    /// Whether a peer that took over while this node was stalled is left alone for a while, though preempt is
+    /// on: it has made connections that this node has to learn of first.
+    pub yields_when_stalled: bool,
     /// How long a lower-priority Active is left alone.
     pub preempt_delay: Duration,
     /// Mute and deaf to the timer for so long after the start.
@@ -86,6 +89,7 @@ impl From<&Vrrp> for Settings {
             advert_interval: vrrp.advert_interval,
             down_timer_adverts: vrrp.down_timer_adverts,
             preempt: vrrp.preempt,
+            yields_when_stalled: false,
             preempt_delay: vrrp.preempt_delay,
             startup_delay: vrrp.startup_delay,
             receive_gate: RECEIVE_GATE,

@@ -93,6 +93,8 @@ pub enum What {
         reaffirmed: bool,
         reason: String,
     },
+    /// A node that shares flows joined, or was lost; or one that may not was refused.
+    Sync { peer: String, state: SyncState, reason: String },
     /// What DNS says of a name has changed, or it no longer says anything.
     Name {
         host: String,
@@ -125,6 +127,29 @@ pub enum Trigger {
     File,
 }
 
+/// What became of a node that shares flows, or wanted to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum SyncState {
+    /// It has proved itself.
+    Joined,
+    /// All of its flows are here.
+    Synced,
+    Lost,
+    Refused,
+}
+
+impl SyncState {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Joined => "joined",
+            Self::Synced => "synced",
+            Self::Lost => "lost",
+            Self::Refused => "refused",
+        }
+    }
+}
+
 /// What notifications are chosen by.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -138,6 +163,7 @@ pub enum Kind {
     Vip,
     Datapath,
     Vrrp,
+    Sync,
     Name,
     Alarm,
     Gap,
@@ -145,7 +171,7 @@ pub enum Kind {
 
 impl Kind {
     /// Those that can be asked for; a gap is told to whoever has one.
-    pub const CHOICES: [Self; 11] = [
+    pub const CHOICES: [Self; 12] = [
         Self::Start,
         Self::Stop,
         Self::Backend,
@@ -155,6 +181,7 @@ impl Kind {
         Self::Vip,
         Self::Datapath,
         Self::Vrrp,
+        Self::Sync,
         Self::Name,
         Self::Alarm,
     ];
@@ -170,6 +197,7 @@ impl Kind {
             Self::Vip => "vip",
             Self::Datapath => "datapath",
             Self::Vrrp => "vrrp",
+            Self::Sync => "sync",
             Self::Name => "name",
             Self::Alarm => "alarm",
             Self::Gap => "gap",
@@ -189,6 +217,7 @@ impl What {
             Self::Vip { .. } => Kind::Vip,
             Self::Datapath { .. } => Kind::Datapath,
             Self::Vrrp { .. } => Kind::Vrrp,
+            Self::Sync { .. } => Kind::Sync,
             Self::Name { .. } => Kind::Name,
             Self::Alarm { .. } => Kind::Alarm,
             Self::Gap { .. } => Kind::Gap,
@@ -208,6 +237,7 @@ impl What {
             | Self::Vip { .. }
             | Self::Datapath { .. }
             | Self::Vrrp { .. }
+            | Self::Sync { .. }
             | Self::Name { .. }
             | Self::Alarm { .. }
             | Self::Gap { .. } => (None, None),
@@ -273,6 +303,9 @@ impl fmt::Display for What {
             }
             Self::Vrrp { instance, from, to, term, reason, .. } => {
                 write!(f, "VRRP {instance}: {from} -> {to}, term {term}: {reason}")
+            }
+            Self::Sync { peer, state, reason } => {
+                write!(f, "sync {peer}: {}: {reason}", state.as_str())
             }
             Self::Name { host, family, added, removed, failure } => {
                 write!(f, "{host} ({family}): {}", answer(added, removed, failure.as_deref()))

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::super::model::{Kind, Peer, State, Trigger};
+use super::super::model::{Kind, Peer, State, SyncState, Trigger};
 use super::super::routes::events::MAX_FOLLOWERS;
 use super::document::{Operation, document, errors, operations};
 use super::*;
@@ -169,6 +169,11 @@ fn events_are_as_documented() {
             reaffirmed: true,
             reason: from.clone(),
             from,
+        },
+        What::Sync {
+            peer: "10.0.0.3".to_owned(),
+            state: SyncState::Refused,
+            reason: "c".to_owned(),
         },
         What::Name {
             host: "a".to_owned(),

@@ -60,6 +60,7 @@ fn minimal_file_gets_every_default() {
                 health: default_health(),
             }],
             vrrp: Vec::new(),
+            sync: None,
             notify: Vec::new(),
             admin: Admin {
                 socket: PathBuf::from("/run/fairlead/admin.sock"),
@@ -130,6 +131,7 @@ fn every_value_can_be_other_than_the_default() {
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
             vrrp: Vec::new(),
+            sync: None,
             notify: notifications(),
             admin: Admin {
                 socket: PathBuf::from("/tmp/a.sock"),

@@ -32,10 +32,11 @@ pub(super) fn translate(
     let limits = reader.limits(&root, document.limits.as_ref());
     let services = reader.services(&root, document);
     let vrrp = reader.vrrp(&root, document);
+    let sync = reader.sync(&root, document.sync.as_ref(), &services, &vrrp);
     let notify = reader.notify(&root, document.notify.as_ref());
     let admin = reader.admin(&root, document.admin.as_ref());
     let references = reader.finish()?;
-    Ok((Config { interfaces, xdp_mode, limits, services, vrrp, notify, admin }, references))
+    Ok((Config { interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin }, references))
 }
 
 impl Reader<'_> {

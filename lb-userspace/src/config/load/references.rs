@@ -13,6 +13,7 @@ use super::super::credentials::{self, CredentialError};
 use super::super::error::{Problem, remedy};
 use super::super::file::{Content, Reference, password_of};
 use super::read_bounded;
+use crate::sync::key;
 use crate::vrrp::settings::Password;
 
 /// What is wrong with the file, if anything.
@@ -20,6 +21,11 @@ pub(super) fn check(Reference { path, spot, content }: &Reference, file: &Path) 
     let shown = path.display();
     if *content == Content::Program {
         return program(path).map(|message| spot.problem(file, message));
+    }
+    if *content == Content::SyncKeys
+        && let Some(message) = exposed(path)
+    {
+        return Some(spot.problem(file, message));
     }
     let message = match read(path, content) {
         Ok(bytes) => format!("{shown} {}", fault(content, &bytes)?),
@@ -38,6 +44,16 @@ fn program(path: &Path) -> Option<String> {
     }
 }
 
+/// A secret that everybody on this machine can read, or many can change.
+fn exposed(path: &Path) -> Option<String> {
+    const FOR_OTHERS: u32 = 0o027;
+    let mode = fs::metadata(path).ok()?.permissions().mode();
+    let shown = path.display();
+    (mode & FOR_OTHERS != 0).then(|| {
+        format!("{shown} is open to others (mode {:03o}); chmod 600 {shown}", mode & 0o777)
+    })
+}
+
 fn read(path: &Path, content: &Content) -> Result<Vec<u8>, String> {
     let shown = path.display();
     match read_bounded(path) {
@@ -54,6 +70,7 @@ const fn wanted(content: &Content) -> &'static str {
         Content::ClientKey(_) => "the key of the client certificate, a PEM file",
         Content::Token => "a file with one token",
         Content::Password(_) => "a file with one password",
+        Content::SyncKeys => "a file with one key",
         Content::Program => "a program",
     }
 }
@@ -66,6 +83,7 @@ fn fault(content: &Content, bytes: &[u8]) -> Option<String> {
         Content::ClientKey(cert_file) => client_key(bytes, cert_file).err(),
         Content::Token => credentials::token(bytes).err(),
         Content::Password(_) => return first_line(bytes).err(),
+        Content::SyncKeys => return key::parse(bytes).err().map(|fault| fault.to_string()),
         Content::Program => return None,
     };
     fault.map(|fault| fault.to_string())

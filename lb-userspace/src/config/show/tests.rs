@@ -222,6 +222,19 @@ fn service(index: usize) -> impl Strategy<Value = Service> {
     )
 }
 
+/// Nodes of another network than the VIPs'.
+fn sync() -> impl Strategy<Value = Option<Sync>> {
+    let node = |index: u8, port| SocketAddr::from(([10, 2, 0, index], port));
+    let peers = proptest::collection::btree_set(2..=250_u8, 1..=7);
+    let sync =
+        (1..=u16::MAX, peers, "/[a-z#: ]{0,11}[a-z]").prop_map(move |(port, peers, file)| Sync {
+            listen: node(1, port),
+            peers: peers.into_iter().map(|index| node(index, port)).collect(),
+            key_file: file.into(),
+        });
+    proptest::option::of(sync)
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let interfaces =
         proptest::collection::btree_set("[a-z#@!&*%{\\[-][a-z0-9.@#-]{0,13}[a-z]", 0..3);
@@ -230,10 +243,10 @@ fn config() -> impl Strategy<Value = Config> {
     let limits = (1024..=16_777_216_u32, 1024..=16_777_216_u32);
     let state_file = proptest::option::of("/[a-z#: ]{0,11}[a-z]".prop_map(PathBuf::from));
     let admin = ("/[a-z#: ]{0,11}[a-z]", state_file, any::<bool>());
-    let kinds = subsequence(Kind::CHOICES.to_vec(), 1..10);
+    let kinds = subsequence(Kind::CHOICES.to_vec(), 1..11);
     let notify = proptest::collection::vec((kinds, 1..=4096_u32), 0..3);
-    (interfaces, xdp, limits, services, admin, notify).prop_map(
-        |(interfaces, xdp_mode, (flows, half_open), services, admin, notify)| {
+    (interfaces, xdp, limits, services, admin, (notify, sync())).prop_map(
+        |(interfaces, xdp_mode, (flows, half_open), services, admin, (notify, sync))| {
             let (socket, state_file, watch_config) = admin;
             let targets = notify.into_iter().map(|(events, queue)| Target {
                 events: events.into_iter().collect(),
@@ -247,6 +260,7 @@ fn config() -> impl Strategy<Value = Config> {
                 limits: Limits { flows, half_open },
                 services,
                 vrrp: vec![],
+                sync,
                 notify: targets.collect(),
                 admin: Admin { socket: socket.into(), listen: None, state_file, watch_config },
             }

@@ -326,6 +326,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         limits: Limits::default(),
         services: vec![service],
         vrrp: Vec::new(),
+        sync: None,
         notify: Vec::new(),
         admin: config::Admin::default(),
     }

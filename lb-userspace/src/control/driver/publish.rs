@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use super::{Controller, Name};
 use crate::admin::model::{self, Status};
@@ -45,6 +45,7 @@ impl Controller {
                 reason: attachment.reason.clone(),
             })
             .collect();
+        self.status.sync = self.sync_status(Instant::now(), SystemTime::now());
         self.status.overrides = self.overrides_listed();
         let counters = self.datapath.maps.counters()?;
         self.status.counters =

@@ -16,7 +16,10 @@ pub(super) fn plan(config: &Config, previous: &BTreeMap<String, Previous>) -> Pl
             .map(|instance| Planned {
                 name: instance.name.as_str().into(),
                 interface: instance.interface.as_str().into(),
-                settings: Settings::from(instance),
+                settings: Settings {
+                    yields_when_stalled: config.sync.is_some(),
+                    ..Settings::from(instance)
+                },
                 vips: instance.vips.as_slice().into(),
                 announce: instance.announce,
                 group: instance.sync_group.as_deref().map(Into::into),

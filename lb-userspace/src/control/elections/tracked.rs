@@ -10,7 +10,10 @@ use crate::netlink::snapshot::Snapshot;
 use crate::vrrp::event::FaultCause;
 use crate::vrrp::thread::Command;
 use crate::vrrp::tracking::{Outcome, Tracking, number};
-use crate::vrrp::{clock, group};
+use crate::vrrp::{State, clock, group};
+
+/// Leaves the lowest priority: it takes over only from a peer that is gone.
+const HELD_BACK: i16 = -254;
 
 /// What is known of the node beside VRRP.
 pub struct Facts<'a> {
@@ -28,6 +31,7 @@ impl Elections {
             return;
         }
         let now = clock::now();
+        let active = self.active();
         let mut outcomes = BTreeMap::new();
         let mut known = std::mem::take(&mut self.tracking);
         for instance in &facts.config.vrrp {
@@ -42,16 +46,30 @@ impl Elections {
             self.tracking.insert(instance.name.clone(), tracking);
         }
         for instance in &facts.config.vrrp {
-            let outcome = of_group(instance, facts.config, &outcomes);
+            let mut outcome = of_group(instance, facts.config, &outcomes);
+            if self.is_held_back && instance.preempt && !active.contains(&*instance.name) {
+                outcome.adjustment = HELD_BACK;
+            }
             let before = self.outcomes.insert(instance.name.clone(), outcome).unwrap_or_default();
             self.tell(&instance.name, before, outcome);
         }
     }
 
+    /// Names of the instances that are Active.
+    fn active(&self) -> BTreeSet<String> {
+        let views = self.views().into_iter();
+        let active = views.filter(|view| view.state == State::Active);
+        active.map(|view| view.name.to_string()).collect()
+    }
+
     fn tell(&self, name: &str, before: Outcome, outcome: Outcome) {
         if before.adjustment != outcome.adjustment {
             let adjustment = outcome.adjustment;
-            log::info!("vrrp {name}: tracking adds {adjustment} to its priority");
+            if adjustment == HELD_BACK {
+                log::info!("vrrp {name}: takes nothing from its peers before it knows their flows");
+            } else {
+                log::info!("vrrp {name}: tracking adds {adjustment} to its priority");
+            }
             self.command(Command::Tracked { instance: name.into(), adjustment });
         }
         if before.is_fault != outcome.is_fault {
@@ -82,16 +100,17 @@ fn look(tracking: &mut Tracking, instance: &Vrrp, facts: &Facts<'_>) {
 
 /// Of the service on the instance's VIPs that has the fewest. `None`: not all of them were probed.
 fn backends_up(instance: &Vrrp, desired: &Desired) -> Option<u32> {
-    use lb_common::backend::State;
+    use lb_common::backend;
     let vips: BTreeSet<_> = instance.vips.iter().collect();
     let services =
         desired.services.iter().filter(|service| service.vips.iter().any(|vip| vips.contains(vip)));
     let mut fewest = None;
     for service in services {
-        if service.backends.iter().any(|backend| backend.state == State::Unknown) {
+        if service.backends.iter().any(|backend| backend.state == backend::State::Unknown) {
             return None;
         }
-        let up = service.backends.iter().filter(|backend| backend.state == State::Up).count();
+        let up =
+            service.backends.iter().filter(|backend| backend.state == backend::State::Up).count();
         let up = u32::try_from(up).unwrap_or(u32::MAX);
         fewest = Some(fewest.map_or(up, |fewest: u32| fewest.min(up)));
     }

@@ -61,7 +61,7 @@ impl Sizes {
             vips: twice(config.vips().len(), MAX_VIPS),
             allowed: twice(allowed, u32::MAX >> 1),
             sources: if is_limited { MAX_SOURCES } else { UNUSED },
-            sync: true,
+            sync: config.sync.is_some(),
         }
     }
 

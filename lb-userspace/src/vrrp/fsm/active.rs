@@ -86,7 +86,9 @@ impl Instance {
                 now,
                 todo,
             );
-        } else if let Some(late) = self.lateness(now).filter(|_| !self.settings.preempt) {
+        } else if let Some(late) = self.lateness(now)
+            && (!self.settings.preempt || self.settings.yields_when_stalled)
+        {
             // It took over while we were stalled, rightly, and a second switch would help nobody.
             self.give_way(advert, source, at, Reason::Stalled { peer: source, late }, now, todo);
         } else {

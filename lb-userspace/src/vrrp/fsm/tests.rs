@@ -27,6 +27,7 @@ fn settings() -> Settings {
         advert_interval: Duration::from_secs(1),
         down_timer_adverts: 3,
         preempt: true,
+        yields_when_stalled: false,
         preempt_delay: Duration::ZERO,
         startup_delay: Duration::ZERO,
         receive_gate: Duration::from_secs(5),

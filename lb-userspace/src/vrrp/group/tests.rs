@@ -17,6 +17,7 @@ fn settings(vrid: u8) -> Settings {
         advert_interval: Duration::from_secs(1),
         down_timer_adverts: 3,
         preempt: true,
+        yields_when_stalled: false,
         preempt_delay: Duration::ZERO,
         startup_delay: Duration::ZERO,
         receive_gate: Duration::ZERO,

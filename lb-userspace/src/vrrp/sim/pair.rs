@@ -90,6 +90,7 @@ fn settings(priority: u8, vrid: u8) -> Settings {
         advert_interval: INTERVAL,
         down_timer_adverts: 3,
         preempt: true,
+        yields_when_stalled: false,
         preempt_delay: Duration::ZERO,
         startup_delay: Duration::ZERO,
         receive_gate: Duration::ZERO,

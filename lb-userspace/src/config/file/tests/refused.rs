@@ -8,6 +8,7 @@ use super::{MINIMAL, refusal};
 mod families;
 mod needed;
 mod optional;
+mod sync;
 mod vrrp;
 
 const NO_KEY: &str = "";
@@ -51,7 +52,7 @@ const NO_KEY: &str = "";
     "tls: 1\n",
     "1:1",
     "tls",
-    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, notify, admin"
+    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin"
 )]
 #[case::misspelt_within("admin: { sock: /a }\n", "1:10", "admin.sock", "did you mean `socket`?")]
 fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {

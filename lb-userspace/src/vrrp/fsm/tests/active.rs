@@ -122,14 +122,18 @@ fn a_stalled_node_with_preemption_insists_once() {
 }
 
 #[test]
-fn a_stalled_node_without_preemption_accepts_its_successor() {
-    let (mut instance, since) = active(&Settings { preempt: false, ..settings() });
-    let now = later(since, 9000);
-    let advert = advert(100);
-    let event = Event::Received { advert: &advert, source: LOWER_PEER, at: later(since, 8500) };
-    let actions = instance.handle(event, now);
-    assert_eq!(shown(&actions), "hush, end, release, active>backup Stalled");
-    assert_eq!(instance.deadline(), Some(later(since, 8500 + 3500)));
+fn a_stalled_node_without_preemption_or_with_flows_to_learn_accepts_its_successor() {
+    for (preempt, yields_when_stalled) in [(false, false), (true, true)] {
+        let settings = Settings { preempt, yields_when_stalled, ..settings() };
+        let (mut instance, since) = active(&settings);
+        let now = later(since, 9000);
+        let advert = advert(100);
+        let at = later(since, 8500);
+        let event = Event::Received { advert: &advert, source: LOWER_PEER, at };
+        let actions = instance.handle(event, now);
+        assert_eq!(shown(&actions), "hush, end, release, active>backup Stalled");
+        assert_eq!(instance.deadline(), Some(later(since, 8500 + 3500)));
+    }
 }
 
 #[test]

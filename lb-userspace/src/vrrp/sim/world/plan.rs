@@ -37,6 +37,7 @@ impl Plan {
             }),
             down_timer_adverts: 3,
             preempt: alike.unwrap_or_else(|| random.chance(50)),
+            yields_when_stalled: false,
             preempt_delay: Duration::ZERO,
             startup_delay: Duration::ZERO,
             receive_gate: Duration::from_millis(millis),

@@ -1,0 +1,95 @@
+//! The flow maps as the thread that speaks with peers reads and writes them: by descriptors of its own, which go
+//! on working after the controller's are gone. I/O.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+
+use anyhow::Context as _;
+
+use super::events::FlowEvents;
+use super::maps::Maps;
+use super::records::{self, RecordReader};
+use super::replica::{Replica, SharedPlaces};
+use crate::sync::record::{Change, FlowId, FlowRecord};
+use crate::sync::store::{Detail, Store, Turn, Walk};
+
+/// The established flows of both families.
+pub struct FlowStore {
+    events: FlowEvents,
+    replica: Replica,
+    established: [OwnedFd; 2],
+    backends: OwnedFd,
+    refused: BTreeMap<&'static str, u64>,
+}
+
+impl FlowStore {
+    /// Of these maps; `places` say what a peer's flows mean here.
+    pub fn new(maps: &Maps, events: FlowEvents, places: SharedPlaces) -> std::io::Result<Self> {
+        Ok(Self {
+            events,
+            replica: Replica::new(maps, places)?,
+            established: maps.established()?,
+            backends: maps.backends()?,
+            refused: BTreeMap::new(),
+        })
+    }
+
+    fn put(&mut self, record: &FlowRecord) -> anyhow::Result<()> {
+        if let Err(refusal) = self.replica.put(record).context("keeping a flow of a peer's")? {
+            *self.refused.entry(refusal.name()).or_default() += 1;
+        }
+        Ok(())
+    }
+}
+
+impl Store for FlowStore {
+    fn walk(&self) -> anyhow::Result<Box<dyn Walk>> {
+        let [v4, v6] = &self.established;
+        let established = [v4.try_clone()?, v6.try_clone()?];
+        let reader = RecordReader::of(established, self.backends.try_clone()?)?;
+        Ok(Box::new(FlowWalk(reader)))
+    }
+
+    fn read(&mut self, changes: &mut Vec<Change>) -> anyhow::Result<Turn> {
+        let turn = self.events.read(changes)?;
+        Ok(Turn { lost: turn.lost, more: turn.more })
+    }
+
+    fn apply(&mut self, changes: &[Change]) -> anyhow::Result<()> {
+        for change in changes {
+            match change {
+                Change::Put(record) => self.put(record)?,
+                Change::Removed(id) => {
+                    self.replica.remove(id).context("forgetting a flow of a peer's")?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What this node has seen of a flow itself it keeps.
+    fn adopt(&mut self, records: &[FlowRecord]) -> anyhow::Result<()> {
+        records.iter().try_for_each(|record| self.put(record))
+    }
+
+    fn refused(&self) -> BTreeMap<&'static str, u64> {
+        self.refused.clone()
+    }
+}
+
+struct FlowWalk(RecordReader);
+
+impl Walk for FlowWalk {
+    fn slice(
+        &mut self,
+        detail: Detail,
+        wanted: &dyn Fn(&FlowId) -> bool,
+        records: &mut Vec<FlowRecord>,
+    ) -> anyhow::Result<bool> {
+        let detail = match detail {
+            Detail::Outline => records::Detail::Outline,
+            Detail::Whole => records::Detail::Whole,
+        };
+        self.0.slice(detail, wanted, records).context("reading flows")
+    }
+}
