@@ -43,7 +43,17 @@ fn messages_and_timers_take_no_memory() {
             Action::StartAnnouncing => announcer.start(now),
             Action::StopAnnouncing => announcer.stop(),
             Action::Notify(it) => promotions += u64::from(it.to == State::Active),
-            _ => {}
+            Action::SendAdvert { .. }
+            | Action::SendLastAdvert { .. }
+            | Action::RenewLease(_)
+            | Action::EndLease { .. }
+            | Action::HoldVips
+            | Action::ReleaseVips
+            | Action::Wish
+            | Action::Unwish
+            | Action::Reaffirmed { .. }
+            | Action::Drained(_)
+            | Action::Alarm(_) => {}
         };
         let mut feed = |event| group::feed(&mut pair, member, event, now, &mut perform);
         match round / 40 % 12 {
