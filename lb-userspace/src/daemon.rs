@@ -34,6 +34,7 @@ use crate::overrides::{self, Overrides};
 use crate::preflight;
 use crate::record::{self, Record};
 use crate::resolve::Names;
+use crate::sync::driver::Notice as Told;
 use crate::vips::Vips;
 
 mod events;
@@ -151,14 +152,7 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
         // Dropped or sent, it is the end.
         let _ = stopping.await;
     }));
-    let shared = controller.share_flows().unwrap_or_else(|error| {
-        // Connections that are there go on; only the next take-over breaks them.
-        log::error!("sync: {error:#}");
-        None
-    });
-    if shared.is_none() {
-        controller.elections.ready();
-    }
+    let shared = share(&mut controller);
     let (ending, writer, notifier) = events::Loop {
         options,
         controller: &mut controller,
@@ -211,6 +205,19 @@ async fn finish(
             hand_over(controller).await
         }
     }
+}
+
+/// Starts to share flows, which is what instances of VRRP wait for; without it they take part at once.
+fn share(controller: &mut Controller) -> Option<mpsc::Receiver<Told>> {
+    let shared = controller.share_flows().unwrap_or_else(|error| {
+        // Connections that are there go on; only the next take-over breaks them.
+        log::error!("sync: {error:#}");
+        None
+    });
+    if shared.is_none() {
+        controller.elections.ready();
+    }
+    shared
 }
 
 async fn start(

@@ -34,6 +34,9 @@ const LONGEST_REST: Duration = Duration::from_millis(50);
 /// A key file has two lines.
 const MAX_KEY_FILE: u64 = 4096;
 
+/// What connections bring, with the number of each.
+type Inbox = (mpsc::Sender<(u64, Input)>, mpsc::Receiver<(u64, Input)>);
+
 pub(super) struct Engine {
     config: Sync,
     capacity: usize,
@@ -55,7 +58,7 @@ pub(super) struct Engine {
     told: BTreeSet<IpAddr>,
     lost: u64,
     next_id: u64,
-    inbox: (mpsc::Sender<(u64, Input)>, mpsc::Receiver<(u64, Input)>),
+    inbox: Inbox,
     answered: (mpsc::Sender<Answered>, mpsc::Receiver<Answered>),
     wrote: Arc<Notify>,
     work_at: Instant,

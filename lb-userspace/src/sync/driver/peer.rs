@@ -130,7 +130,7 @@ impl Live {
         }
         // It acknowledges and reads nothing, and goes on sending.
         let is_stuck = self.outbox.waiting() > 2 * MAX_QUEUED;
-        Ok(end.or(is_stuck.then_some(Reason::Stuck)))
+        Ok(end.or_else(|| is_stuck.then_some(Reason::Stuck)))
     }
 
     pub(super) fn feed(

@@ -251,7 +251,9 @@ impl Receiving {
                 self.last_progress = now;
                 Work::Pruning(filling)
             }
-            other => other,
+            other @ (Work::Idle | Work::Comparing { .. } | Work::Filling(_) | Work::Pruning(_)) => {
+                other
+            }
         };
     }
 
