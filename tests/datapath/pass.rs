@@ -7,7 +7,7 @@ use lb_common::filter::AddressFilter;
 use lb_common::lease::Lease;
 use lb_common::nat::Kind;
 use lb_tests::family::Family::{self, V4, V6};
-use lb_tests::packet::{ACK, ARP, FIN, Frame, L4, PSH, QINQ, RST, SYN, VLAN};
+use lb_tests::packet::{ACK, ARP, AUTHENTICATION, FIN, Frame, L4, PSH, QINQ, RST, SYN, VLAN};
 use rstest::rstest;
 
 use crate::harness::{
@@ -15,6 +15,17 @@ use crate::harness::{
 };
 
 const ELSEWHERE: SocketAddrV4 = SocketAddrV4::new(Ipv4Addr::new(10, 0, 0, 99), 6443);
+
+const VRRP_GROUP: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
+
+/// An advertisement of version 2 behind an authentication header (RFC 2338 5.3.6.3), which is 24 octets.
+fn ah(to: Ipv4Addr) -> Frame {
+    let mut payload = vec![0; 24 + 20];
+    // The next header, and the length of this one in words less two (RFC 4302 2.2).
+    payload[..2].copy_from_slice(&[112, 4]);
+    payload[24] = 0x21;
+    Frame::raw(*CLIENT.ip(), to, AUTHENTICATION, &payload)
+}
 
 fn ssh(address: SocketAddrV4) -> SocketAddrV4 {
     SocketAddrV4::new(*address.ip(), 22)
@@ -35,7 +46,8 @@ fn ephemeral(address: SocketAddrV4) -> SocketAddrV4 {
 #[case::rst_to_another_address(from_client(CLIENT, RST).to(ELSEWHERE), "pass_not_vip")]
 #[case::from_the_service_to_a_client(Frame::tcp(SERVICE, CLIENT).flags(SYN | ACK), "pass_not_vip")]
 #[case::broadcast(syn(CLIENT).to(SocketAddrV4::new(Ipv4Addr::BROADCAST, 6443)), "pass_not_vip")]
-#[case::vrrp(Frame::raw(*CLIENT.ip(), Ipv4Addr::new(224, 0, 0, 18), 112, &[0x21; 20]), "pass_not_vip")]
+#[case::vrrp(Frame::raw(*CLIENT.ip(), VRRP_GROUP, 112, &[0x21; 20]), "pass_not_vip")]
+#[case::vrrp_in_ah(ah(VRRP_GROUP), "pass_not_vip")]
 #[case::ttl_0_elsewhere(syn(CLIENT).to(ELSEWHERE).ttl(0), "pass_not_vip")]
 #[case::ttl_1_elsewhere(syn(CLIENT).to(ELSEWHERE).ttl(1), "pass_not_vip")]
 #[case::options_elsewhere(syn(CLIENT).to(ELSEWHERE).ip_options(&[1; 8]), "pass_not_vip")]
@@ -49,6 +61,7 @@ fn ephemeral(address: SocketAddrV4) -> SocketAddrV4 {
 #[case::echo(Frame::echo(*CLIENT.ip(), *SERVICE.ip()), "pass_not_tcp")]
 #[case::sctp(Frame::raw(*CLIENT.ip(), *SERVICE.ip(), 132, &[0; 12]), "pass_not_tcp")]
 #[case::ipip(Frame::raw(*CLIENT.ip(), *SERVICE.ip(), 4, &[0x45; 40]), "pass_not_tcp")]
+#[case::ah_to_the_vip(ah(*SERVICE.ip()), "pass_not_tcp")]
 #[case::ssh_to_the_vip(syn(CLIENT).to(ssh(SERVICE)), "pass_not_service")]
 #[case::ssh_with_options(syn(CLIENT).to(ssh(SERVICE)).ip_options(&[1; 4]), "pass_not_service")]
 #[case::ssh_with_ttl_1(syn(CLIENT).to(ssh(SERVICE)).ttl(1), "pass_not_service")]
