@@ -27,6 +27,7 @@ mod flapping;
 mod forms;
 mod groups;
 mod handover;
+mod header;
 mod hostile;
 mod ipv6;
 mod lease;

@@ -38,25 +38,17 @@ pub enum What {
     Advert {
         source: IpAddr,
         destination: IpAddr,
+        /// Or the traffic class.
+        tos: u8,
         ttl: u8,
         message: Vec<u8>,
     },
     /// Gratuitous ARP.
-    Garp {
-        vip: Ipv4Addr,
-        mac: [u8; 6],
-    },
+    Garp { vip: Ipv4Addr, mac: [u8; 6] },
     /// An unsolicited neighbour advertisement with its flags.
-    Advertisement {
-        vip: Ipv6Addr,
-        mac: [u8; 6],
-        flags: u8,
-    },
+    Advertisement { vip: Ipv6Addr, mac: [u8; 6], flags: u8 },
     /// An answer to a question, by ARP or a neighbour advertisement.
-    Answer {
-        address: IpAddr,
-        mac: [u8; 6],
-    },
+    Answer { address: IpAddr, mac: [u8; 6] },
 }
 
 impl Said {
@@ -222,6 +214,7 @@ fn what(frame: &[u8]) -> Option<What> {
             Some(What::Advert {
                 source: <[u8; 4]>::try_from(rest.get(12..16)?).ok()?.into(),
                 destination: <[u8; 4]>::try_from(rest.get(16..20)?).ok()?.into(),
+                tos: rest[1],
                 ttl: rest[8],
                 message: rest.get(header..total)?.to_vec(),
             })
@@ -240,7 +233,8 @@ fn of_ipv6(packet: &[u8], mac: [u8; 6]) -> Option<What> {
     if header[6] == VRRP {
         let (source, destination) = (source.into(), destination.into());
         let message = payload.to_vec();
-        return Some(What::Advert { source, destination, ttl: header[7], message });
+        let [tos, ttl] = [header[0] << 4 | header[1] >> 4, header[7]];
+        return Some(What::Advert { source, destination, tos, ttl, message });
     }
     let (kind, flags) = (*payload.first()?, *payload.get(4)?);
     if header[6] != ICMPV6 || kind != NEIGHBOUR_ADVERTISEMENT {
