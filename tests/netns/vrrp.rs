@@ -37,6 +37,7 @@ mod pressure;
 mod reboot;
 mod reload;
 mod side_by_side;
+mod tracking;
 
 /// Of most tests: a failover is short, and a busy machine not too busy for it.
 const INTERVAL: Duration = Duration::from_millis(100);
