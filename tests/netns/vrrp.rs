@@ -28,6 +28,7 @@ mod forms;
 mod groups;
 mod handover;
 mod header;
+mod hooks;
 mod hostile;
 mod ipv6;
 mod lease;
