@@ -165,7 +165,7 @@ fn jumbo_frames_are_balanced() -> Result<()> {
 
 /// Makes the LB node's veth pair again, as the topology made it, with other MAC addresses. The far end
 /// passes frames for as long as what this returns is there.
-fn replug(lab: &Topology) -> Result<Attached> {
+pub(crate) fn replug(lab: &Topology) -> Result<Attached> {
     plug_again(lab, "lb1", &lab.lbs[0].host, 1500, &XdpPass::load()?)
 }
 

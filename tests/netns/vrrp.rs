@@ -33,6 +33,7 @@ mod hostile;
 mod ipv6;
 mod lease;
 mod many;
+mod membership;
 mod neighbours;
 mod pressure;
 mod reboot;
