@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
+use lb_tests::eventually::eventually_is;
 use lb_tests::wire::{Said, What};
+use serde_json::Value;
 
 use super::{INTERVAL, Ours, Pair, link_local, wait_both};
 use crate::scene::PATIENCE;
@@ -31,9 +33,10 @@ fn advertisements_have_their_header_are_sent_first_and_do_not_come_back() -> Res
     for (source, group) in [(pair.ours(), "224.0.0.18"), (link_local(pair.node())?, "ff02::12")] {
         ensure_headers(&pair, 0, source, (group.parse()?, TOS, 255))?;
     }
-    let status = controller.status()?;
     for instance in 0..2 {
-        let counters = &status["vrrp"][instance]["counters"];
+        let counters = || Ok(controller.status()?["vrrp"][instance]["counters"].clone());
+        let some = |counters: &Value| counters["advertisements_sent"].as_u64() > Some(5);
+        let counters = eventually_is("to count them", PATIENCE, counters, some)?;
         ensure!(counters["own_source_packets"] == 0, "they came back: {counters}");
     }
     drop(controller);
