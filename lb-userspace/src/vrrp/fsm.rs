@@ -3,7 +3,7 @@
 //! | | Backup | Active |
 //! |---|---|---|
 //! | timer | Active, unless the sync group has to agree | advertise |
-//! | priority 0 | wait for Skew_Time only | advertise at once |
+//! | priority 0 | wait for Skew_Time only | advertise at once, announce again |
 //! | higher | wait for Active_Down_Interval again | Backup |
 //! | equal | as higher | Backup if the sender's address is higher, else as lower |
 //! | lower | let the timer run; as higher with preempt off | advertise at once, announce again |

@@ -247,6 +247,9 @@ impl Thread {
 
     /// Calls the machines whose time has come. Only Active ones, if there is more to read.
     fn fire(&mut self, now: Nanos, everything: bool) {
+        if self.members.iter().filter_map(Member::adoption_due).any(|due| due <= now) {
+            self.start_members(now);
+        }
         for index in 0..self.members.len() {
             let Some(member) = self.members.get_mut(index) else { break };
             let machine = &member.machine;
@@ -278,7 +281,8 @@ impl Thread {
     fn next(&self) -> Option<Nanos> {
         let machines = self.members.iter().filter_map(|member| member.machine.deadline());
         let announcements = self.members.iter().filter_map(|member| member.announcer.deadline());
-        machines.chain(announcements).chain(self.publish_at).min()
+        let adoptions = self.members.iter().filter_map(Member::adoption_due);
+        machines.chain(announcements).chain(adoptions).chain(self.publish_at).min()
     }
 
     /// Lets `status` see what changed.

@@ -73,7 +73,9 @@ impl Instance {
         let ranks_above =
             theirs > ours || (theirs == ours && self.own.is_none_or(|own| source > own));
         if theirs == PRIORITY_GIVE_UP {
+            // It was Active too, and the link may believe it: its sync group gave way elsewhere.
             self.answer(now, todo);
+            self.announce_again(now, todo);
         } else if ranks_above {
             if self.settings.last_advert {
                 todo.push(Action::SendAdvert { priority: ours });
@@ -117,7 +119,6 @@ impl Instance {
     /// A peer that ranks below advertises too: it has to hear us, and the link has to know again
     /// where the VIPs are.
     fn insist(&mut self, priority: u8, peer: IpAddr, now: Nanos, todo: &mut Actions) {
-        let interval = self.settings.advert_interval;
         if now >= self.conflict.expected_until {
             todo.push(Action::Alarm(Alarm::TwoActives { peer, priority }));
             if self.conflict.last.is_none_or(|last| now.since(last) > self.own_silence()) {
@@ -126,6 +127,12 @@ impl Instance {
             self.conflict.last = Some(now);
         }
         self.answer(now, todo);
+        self.announce_again(now, todo);
+    }
+
+    /// Once in an interval.
+    fn announce_again(&mut self, now: Nanos, todo: &mut Actions) {
+        let interval = self.settings.advert_interval;
         if self.conflict.announced.is_none_or(|last| now.since(last) >= interval) {
             self.conflict.announced = Some(now);
             todo.push(Action::StartAnnouncing);

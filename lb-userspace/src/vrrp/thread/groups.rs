@@ -1,5 +1,6 @@
 //! Events for machines, and for those that share a sync group with them. Called by the VRRP thread. I/O.
 
+use super::super::event::FaultCause;
 use super::super::group::{self, Members};
 use super::super::{Event, Instance, Nanos};
 use super::Thread;
@@ -47,6 +48,17 @@ impl Thread {
         self.perform(todo.drain(..), now);
         places.clear();
         (self.places, self.todo) = (places, todo);
+    }
+
+    /// Whether another member of the group knows nothing of its link or address yet, or has lost them: the
+    /// group would take that for a fault of all.
+    pub(super) fn waits_for_fellows(&self, index: usize) -> bool {
+        let Some(group) = self.members.get(index).and_then(|member| member.group.as_ref()) else {
+            return false;
+        };
+        let others = self.members.iter().enumerate().filter(|(place, _)| *place != index);
+        let mut fellows = others.filter(|(_, member)| member.group.as_ref() == Some(group));
+        fellows.any(|(_, it)| it.machine.faults().any(|cause| cause != FaultCause::Group))
     }
 
     /// Makes room for as much as one event calls for.

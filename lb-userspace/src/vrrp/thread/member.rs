@@ -98,6 +98,12 @@ impl Member {
         }
     }
 
+    /// It knows its link, and has to go on by then where its predecessor ended.
+    pub(super) fn adoption_due(&self) -> Option<Nanos> {
+        let until = self.previous.flatten().and_then(|previous| previous.until);
+        until.filter(|_| self.facts.ifindex != 0)
+    }
+
     fn managed(&self) -> Managed {
         Managed {
             instance: Arc::clone(&self.name),
@@ -177,9 +183,14 @@ impl Thread {
             let Some(member) = self.members.get_mut(index) else { break };
             let Some(previous) = member.previous else { continue };
             let adopts = previous.is_some_and(|previous| previous.until.is_some());
-            if member.facts.ifindex == 0 || !(self.ready || adopts) {
+            if member.facts.ifindex == 0
+                || !(self.ready || adopts)
+                || member.adoption_due().is_some_and(|until| now < until)
+                    && self.waits_for_fellows(index)
+            {
                 continue;
             }
+            let Some(member) = self.members.get_mut(index) else { break };
             member.previous = None;
             self.handle(index, Event::Start { previous }, now);
             // It may have found that the time to adopt is over.

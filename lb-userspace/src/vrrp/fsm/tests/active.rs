@@ -85,13 +85,21 @@ fn a_conflict_is_insisted_on_at_a_bounded_rate() {
     assert_eq!(reaffirmed, 1, "one conflict");
 }
 
+/// After a partition the other node's group gives way because of one member: the others only say priority 0.
+#[test]
+fn where_the_vips_are_is_announced_when_another_gives_them_up() {
+    let (mut instance, since) = active(&settings());
+    let actions = hear(&mut instance, 0, LOWER_PEER, later(since, 4000));
+    assert_eq!(shown(&actions), "advert 128, lease, announce");
+}
+
 /// RFC 9568 6.4.3 answers priority 0 at once; whoever can send one can send thousands.
 #[test]
 fn priority_0_is_answered_at_a_bounded_rate() {
     let (mut instance, since) = active(&settings());
     let first = hear(&mut instance, 0, LOWER_PEER, later(since, 500));
     assert_eq!(shown(&first), "advert 128, lease", "at once");
-    let mut adverts = 0;
+    let (mut adverts, mut announced) = (0, 0);
     for n in 501..=10_500 {
         let now = later(since, n);
         let mut actions = hear(&mut instance, 0, LOWER_PEER, now);
@@ -99,8 +107,10 @@ fn priority_0_is_answered_at_a_bounded_rate() {
             actions.extend(instance.handle(Event::Timer, now));
         }
         adverts += shown(&actions).matches("advert").count();
+        announced += shown(&actions).matches("announce").count();
     }
     assert!((70..=90).contains(&adverts), "{adverts} in 10 s: eight in an interval");
+    assert!((9..=11).contains(&announced), "{announced} in 10 s: one in an interval");
 }
 
 /// Of the queue of a node that was stopped, one packet is answered.
