@@ -97,9 +97,8 @@ impl Loop<'_> {
                     }
                 }
                 Some(notice) = told(&mut self.shared) => {
-                    if self.controller.note_sync(notice, Instant::now().into_std()) {
-                        self.controller.elections.ready();
-                    }
+                    let look_at = self.note_shared(notice);
+                    refresh_at = refresh_at.or(look_at);
                 }
                 ending = late(self.end) => return ending,
                 signals = self.doubts.next() => match signals {
@@ -171,6 +170,15 @@ impl Loop<'_> {
                 false
             }
         }
+    }
+
+    /// What the thread that speaks with peers tells; when to look at the network because of it.
+    fn note_shared(&mut self, notice: sync::Notice) -> Option<Instant> {
+        let are_clients = matches!(notice, sync::Notice::Clients(_));
+        if self.controller.note_sync(notice, Instant::now().into_std()) {
+            self.controller.elections.ready();
+        }
+        are_clients.then(|| self.look_for_clients()).flatten()
     }
 
     /// When to look at the network again, if there are clients whose way has to be found.

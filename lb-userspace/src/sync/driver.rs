@@ -25,6 +25,7 @@ use super::view::View;
 use crate::config::Sync;
 use engine::Engine;
 
+mod clients;
 mod engine;
 mod listener;
 mod peer;
@@ -73,6 +74,8 @@ pub enum Notice {
     Told(BTreeSet<IpAddr>),
     /// Flows that only this node has, though a peer serves their VIP.
     Discarded(Vec<FlowId>),
+    /// Clients of flows that peers serve: the way to them is to be known. What is lost is found within a second.
+    Clients(BTreeSet<IpAddr>),
     /// For the log.
     Trouble(String),
 }

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::Controller;
+use crate::datapath::maps::MAX_NEIGHBOURS;
 use crate::netlink::snapshot::{Resolution, Snapshot};
 
 /// A neighbour that does not answer is asked again after so long.
@@ -23,6 +24,12 @@ impl Clients {
     /// What a pass of the sweep came by.
     pub(super) fn note(&mut self, clients: BTreeSet<IpAddr>) {
         self.known = clients;
+    }
+
+    /// What a peer has just told of, before a pass comes by it.
+    pub(super) fn add(&mut self, clients: BTreeSet<IpAddr>) {
+        let room = (MAX_NEIGHBOURS as usize).saturating_sub(self.known.len());
+        self.known.extend(clients.into_iter().take(room));
     }
 
     /// The neighbours on the way to clients that the kernel does not know and that were not asked lately, by

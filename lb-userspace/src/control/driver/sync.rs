@@ -89,6 +89,7 @@ impl Controller {
             }
             Notice::Told(vips) => self.told_of(vips),
             Notice::Discarded(flows) => self.disown(flows, now),
+            Notice::Clients(clients) => self.clients.add(clients),
             Notice::Trouble(text) => log::warn!("sync: {text}"),
             Notice::Warm(is_warm) => {
                 self.elections.hold_back(!is_warm);

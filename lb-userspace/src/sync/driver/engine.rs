@@ -18,9 +18,10 @@ use super::super::refusal::{Refusal, Refusals};
 use super::super::store::Store;
 use super::super::view::View;
 use super::super::warmth::Warmth;
+use super::clients::Clients;
 use super::listener::{Answered, Listener, Terms};
 use super::peer::{Live, Peer};
-use super::{Command, Notice, READ};
+use super::{Command, NOTICES, Notice, READ};
 use crate::config::Sync;
 use crate::config::watch::Watch;
 
@@ -56,6 +57,7 @@ pub(super) struct Engine {
     warmth: Warmth,
     was_warm: bool,
     told: BTreeSet<IpAddr>,
+    clients: Clients,
     lost: u64,
     next_id: u64,
     inbox: Inbox,
@@ -92,6 +94,7 @@ impl Engine {
             warmth: Warmth::cold(now),
             was_warm: false,
             told: BTreeSet::new(),
+            clients: Clients::default(),
             lost: 0,
             next_id: 0,
             inbox: mpsc::channel(INBOX),
@@ -224,6 +227,7 @@ impl Engine {
             .collect();
         due.into_iter().for_each(|peer| self.feed(peer, Event::Timer));
         self.look_warm();
+        self.tell_clients();
         if now >= self.publish_at {
             self.publish_at = now + PUBLISH;
             self.publish(now);
@@ -323,6 +327,7 @@ impl Engine {
             jobs: BTreeMap::new(),
             was_synced: false,
             discarded: Vec::new(),
+            clients: BTreeSet::new(),
             _reading: reading,
         };
         let performed = live.perform(actions, &mut *self.store);
@@ -405,7 +410,10 @@ impl Engine {
     /// What came of what a session wanted.
     fn after(&mut self, address: SocketAddr, outcome: anyhow::Result<Option<Reason>>) {
         let live = self.peers.get_mut(&address).and_then(|peer| peer.live.as_mut());
-        let discarded = live.map(|live| std::mem::take(&mut live.discarded)).unwrap_or_default();
+        let (discarded, clients) = live.map_or_else(Default::default, |live| {
+            (std::mem::take(&mut live.discarded), std::mem::take(&mut live.clients))
+        });
+        self.clients.note(clients);
         if !discarded.is_empty() {
             // What is lost here is found again by the next comparison.
             self.tell(Notice::Discarded(discarded));
@@ -472,6 +480,15 @@ impl Engine {
         if told != self.told {
             self.told.clone_from(&told);
             self.tell(Notice::Told(told));
+        }
+    }
+
+    /// What matters more finds room behind it.
+    fn tell_clients(&mut self) {
+        if self.notices.capacity() > NOTICES / 2
+            && let Some(clients) = self.clients.take()
+        {
+            self.tell(Notice::Clients(clients));
         }
     }
 

@@ -1,7 +1,7 @@
 //! A peer as the thread for sync knows it: dialled, or connected. I/O.
 
-use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
@@ -14,6 +14,7 @@ use super::super::record::{FlowId, FlowRecord};
 use super::super::store::{Store, Walk};
 use super::super::view::PeerView;
 use super::super::warmth;
+use super::clients;
 
 /// Between attempts: the first, and the longest.
 const AGAIN: Duration = Duration::from_millis(200);
@@ -43,6 +44,8 @@ pub(super) struct Live {
     pub(super) was_synced: bool,
     /// Flows that the controller is to end.
     pub(super) discarded: Vec<FlowId>,
+    /// Clients of flows that the peer told of.
+    pub(super) clients: BTreeSet<IpAddr>,
     /// It ends when this goes.
     pub(super) _reading: Reading,
 }
@@ -120,8 +123,14 @@ impl Live {
                     self.jobs.insert(lane, Work { job, walk, digest, flows: 0 });
                 }
                 Action::Stop(lane) => drop(self.jobs.remove(&lane)),
-                Action::Apply(changes) => store.apply(&changes)?,
-                Action::Adopt(records) => store.adopt(&records)?,
+                Action::Apply(changes) => {
+                    store.apply(&changes)?;
+                    self.clients.extend(changes.iter().filter_map(clients::of));
+                }
+                Action::Adopt(records) => {
+                    store.adopt(&records)?;
+                    self.clients.extend(records.iter().map(|record| record.id.client.ip()));
+                }
                 Action::Discard(records) => {
                     self.discarded.extend(records.iter().map(|record| record.id));
                 }
