@@ -28,6 +28,7 @@ mod retry;
 mod scene;
 mod shutdown;
 mod sources;
+mod survival;
 mod traffic;
 mod vrrp;
 
