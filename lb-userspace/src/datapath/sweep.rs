@@ -58,7 +58,7 @@ pub struct Census {
     pub replying: BTreeSet<BackendId>,
     /// Backends that were given up and have established flows from before.
     pub stale: BTreeSet<BackendId>,
-    /// Clients of flows whose VIP another node serves, [`CLIENTS`] at most: this node is to know its way to
+    /// Clients of flows whose VIP another node serves, `CLIENTS` at most: this node is to know its way to
     /// them before it does.
     pub clients: BTreeSet<IpAddr>,
     /// Flows that this pass forgot.
