@@ -48,7 +48,7 @@ impl Clients {
 }
 
 impl Controller {
-    /// Whether [`Self::resolve_clients`] has somebody to ask for.
+    /// Whether `resolve_clients` has somebody to ask for.
     pub fn has_unresolved_clients(&self, now: Instant) -> bool {
         !self.clients.unresolved(&self.snapshot, now).is_empty()
     }
