@@ -19,6 +19,7 @@ use super::servers::Servers;
 use super::{LabOptions, binary};
 
 mod display;
+mod pair;
 mod stage;
 mod steps;
 mod verdict;
@@ -39,6 +40,9 @@ pub(super) struct DemoArgs {
     /// How long each step is watched at least
     #[arg(long, default_value_t = 5, hide = true)]
     seconds_per_phase: u32,
+    /// Two nodes that share their flows: the one with the VIP dies and comes back
+    #[arg(long, conflicts_with_all = ["direct", "two_arm"])]
+    pair: bool,
     /// No load balancer: load straight at the first backend, to try the lab itself
     #[arg(long, hide = true)]
     direct: bool,
@@ -51,6 +55,10 @@ pub(super) fn run(args: &DemoArgs) -> Result<ExitCode> {
         false => Some(binary::fairlead(args.lab.fairlead.as_deref())?),
     };
     topology::remove_stale()?;
+    if args.pair {
+        let program = program.context("a pair without a controller")?;
+        return pair::run(args, &program, interrupt);
+    }
     eprintln!("Building the lab …");
     let plan = Plan { arms: args.lab.arms(), ..Plan::default() };
     let lab = Topology::build(&plan)?;
