@@ -6,7 +6,7 @@ use super::super::draft::{BackendDraft, Noted, Target};
 use super::super::findings::Kind;
 use super::super::haproxy::server::Server;
 use super::super::haproxy::value::{Host, Port};
-use super::super::source::quoted;
+use super::super::source::{Place, quoted};
 use super::Translator;
 use super::name::Names;
 use super::services::Pair;
@@ -44,14 +44,22 @@ impl Translator<'_> {
             backends.value.push(backend);
         }
         self.weights(pair, &mut backends);
+        self.need_one(&mut backends, &pair.backend.name.at, &pair.backend.name.text);
+        backends
+    }
+
+    /// A service that no server is left of is refused.
+    pub(super) fn need_one(
+        &mut self,
+        backends: &mut Noted<Vec<BackendDraft>>,
+        at: &Place,
+        subject: &str,
+    ) {
         if backends.value.iter().all(|backend| backend.left_out.is_some()) {
             let message = "none of the servers can be carried over";
             let remedy = "write the apiservers' addresses";
-            let name = &pair.backend.name;
-            let note = self.note(Kind::ToDo, &name.at, &name.text, message, remedy);
-            backends.notes.push(note);
+            backends.notes.push(self.note(Kind::ToDo, at, subject, message, remedy));
         }
-        backends
     }
 
     /// One backend; nothing where there is no address.

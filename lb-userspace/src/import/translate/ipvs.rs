@@ -121,6 +121,8 @@ impl Translator<'_> {
                 left_out,
             });
         }
+        let subject = format!("virtual_server {} {}", server.address, server.port);
+        self.need_one(&mut backends, &server.at, &subject);
         backends
     }
 
