@@ -24,7 +24,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 const CALM: Duration = Duration::from_millis(700);
 /// Connections of some milliseconds that were under way in the very moment of a move: without `sync` nobody told
 /// the node that takes over of them.
-const UNDER_WAY: usize = 2;
+const UNDER_WAY: usize = 4;
 /// Busy machines.
 const LATE: Duration = Duration::from_millis(100);
 
