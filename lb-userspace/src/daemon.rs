@@ -19,13 +19,14 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::admin::api::Api;
 use crate::admin::model::{self, Status, What, rfc3339};
-use crate::admin::{self, Command};
+use crate::admin::{self, Command, StatusReader};
 use crate::config::{self, Config};
 use crate::control::driver::Controller;
 use crate::control::elections::{Elections, leases_in};
 use crate::datapath::{self, Datapath, Pins, Sizes, report};
 use crate::events::Events;
 use crate::health;
+use crate::metrics::{Live, Metrics};
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::Snapshot;
 use crate::notify::Notifier;
@@ -37,6 +38,7 @@ use crate::resolve::Names;
 use crate::sync::driver::Notice as Told;
 use crate::vips::Vips;
 
+mod busy;
 mod events;
 mod names;
 mod reload;
@@ -147,14 +149,14 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
     let doubts = controller.datapath.take_signals()?;
     let (status_sender, status) = watch::channel(controller.status()?);
     let (shutdown, stopping) = oneshot::channel::<()>();
-    let api = Api::new(status, commands, events.clone());
+    let (api, live) = api(&controller, status, commands, &events);
     let server = tokio::spawn(admin::serve(listener, api, async {
         // Dropped or sent, it is the end.
         let _ = stopping.await;
     }));
-    let shared = share(&mut controller);
     let (ending, writer, notifier) = events::Loop {
         options,
+        shared: share(&mut controller),
         controller: &mut controller,
         names,
         signals,
@@ -163,13 +165,13 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
         status: status_sender,
         doubts,
         notices,
-        shared,
         give_up_at: None,
         end: None,
         writer,
         notifier,
         watch: None,
         refused: None,
+        live,
     }
     .run()
     .await;
@@ -185,6 +187,20 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
     .await?;
     record::tidy();
     Ok(())
+}
+
+/// What the API serves, and what the main loop measures itself by.
+fn api(
+    controller: &Controller,
+    status: StatusReader,
+    commands: admin::Commands,
+    events: &Events,
+) -> (Api, Live) {
+    let live = Live::default();
+    let metrics = Metrics::new(status.clone(), live.clone(), controller.health.latencies());
+    let mut api = Api::new(status, commands, events.clone());
+    api.metrics = metrics;
+    (api, live)
 }
 
 /// Gives everything up before `others` is told; or hands it over after that, for a successor's time runs

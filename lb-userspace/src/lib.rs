@@ -11,6 +11,7 @@ pub mod datapath;
 pub mod events;
 pub mod health;
 pub mod import;
+pub mod metrics;
 pub mod netlink;
 pub mod notify;
 pub mod overrides;

@@ -129,7 +129,10 @@ fn settled(controller: &Controller<'_>) -> Result<Value> {
     let mut status = controller.status()?;
     let services = status["services"].as_array_mut().context("no services")?;
     for backend in services.iter_mut().filter_map(|it| it["backends"].as_array_mut()).flatten() {
-        for key in ["connections", "requests", "replies", "unanswered", "refused", "next_hop"] {
+        for key in ["connections", "requests", "replies", "next_hop"] {
+            backend[key] = Value::Null;
+        }
+        for key in ["opened", "confirmed", "unanswered", "refused"] {
             backend[key] = Value::Null;
         }
     }

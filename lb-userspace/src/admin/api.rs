@@ -21,9 +21,11 @@ use tokio::time::timeout;
 
 use super::model::{BackendChange, BackendChanged, Drain, Failure, Peer, Reload, Stop, Version};
 use super::query::{Query, Reply};
-use super::routes::{config, events, flows, openapi, trace};
+use super::routes::{config, events, flows, metrics, openapi, trace};
 use super::{Command, Commands, StatusReader};
 use crate::events::Events;
+use crate::health::Latencies;
+use crate::metrics::{Live, Metrics};
 
 /// No request is larger.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -46,6 +48,7 @@ pub struct Api {
     pub status: StatusReader,
     pub commands: Commands,
     pub events: Events,
+    pub metrics: Metrics,
     /// For those that follow events.
     pub(super) followers: Arc<Semaphore>,
     /// Who may read flows.
@@ -77,6 +80,7 @@ pub fn router(api: Api) -> Router {
         .route("/v1/flows", get(flows::list))
         .route("/v1/flows/count", get(flows::count))
         .route("/v1/flows/purge", post(flows::purge))
+        .route("/metrics", get(metrics::metrics))
         .route("/v1/openapi.json", get(openapi::document))
         .route("/v1/trace", get(trace::trace))
         .fallback(unknown_route)
@@ -185,9 +189,11 @@ pub(super) fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, Refusal> {
 }
 
 impl Api {
+    /// Metrics are of `status` alone; what measures more replaces them.
     pub fn new(status: StatusReader, commands: Commands, events: Events) -> Self {
         let followers = Arc::new(Semaphore::new(events::MAX_FOLLOWERS));
-        Self { status, commands, events, followers, turns: flows::Turns::default() }
+        let metrics = Metrics::new(status.clone(), Live::default(), Latencies::default());
+        Self { status, commands, events, metrics, followers, turns: flows::Turns::default() }
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {

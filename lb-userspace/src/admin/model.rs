@@ -131,6 +131,12 @@ pub struct Backend {
     pub connections: u64,
     pub requests: Traffic,
     pub replies: Traffic,
+    /// Flows made so far.
+    #[serde(default)]
+    pub opened: u64,
+    /// Of them those that a reply confirmed; in `dsr` the client's ACK.
+    #[serde(default)]
+    pub confirmed: u64,
     /// SYNs that clients had to send again.
     #[serde(default)]
     pub unanswered: u64,
@@ -159,6 +165,9 @@ pub enum State {
 }
 
 impl State {
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Up, Self::Degraded, Self::Draining, Self::Down, Self::Disabled];
+
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Unknown => "unknown",

@@ -3,5 +3,6 @@
 pub(super) mod config;
 pub(super) mod events;
 pub(super) mod flows;
+pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod trace;

@@ -245,6 +245,9 @@ fn parse(answer: &[u8]) -> (u16, Value) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.into() };
+    if head.contains("content-type: application/openmetrics-text") {
+        return (status, Value::String(body));
+    }
     (status, serde_json::from_str(&body).unwrap_or(Value::Null))
 }
 

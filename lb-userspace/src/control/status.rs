@@ -98,6 +98,8 @@ impl Sources<'_> {
                 packets: counters.reply_packets,
                 bytes: counters.reply_bytes,
             },
+            opened: counters.flows,
+            confirmed: counters.connections,
             unanswered: counters.unanswered,
             refused: counters.refused,
             next_hop: measured.next_hop,

@@ -16,6 +16,7 @@ use crate::control::driver::Controller;
 use crate::control::elections::{self, Elections, Notices};
 use crate::datapath::SignalRing;
 use crate::datapath::now::monotonic;
+use crate::metrics::{Live, Task};
 use crate::netlink::Changes;
 use crate::notify::Notifier;
 use crate::overrides::store::Writer;
@@ -60,6 +61,8 @@ pub(super) struct Loop<'a> {
     pub(super) watch: Option<Watch>,
     /// Why the last reload was refused, if it was.
     pub(super) refused: Option<String>,
+    /// What the loop measures of itself.
+    pub(super) live: Live,
 }
 
 impl Loop<'_> {
@@ -106,9 +109,7 @@ impl Loop<'_> {
                     Err(error) => report("reading the datapath's signals", Err(error)),
                 },
                 changed = health.changed() => if changed.is_ok() {
-                    report("after a probe", self.controller.reconcile());
-                    self.give_up();
-                    self.publish();
+                    self.after_probe();
                 },
                 () = self.names.changed() => self.follow_names().await,
                 changed = self.changes.changed(), if refresh_at.is_none() => match changed {
@@ -121,8 +122,7 @@ impl Loop<'_> {
                 },
                 () = sleep_until(refresh_at.unwrap_or_else(far)), if refresh_at.is_some() => {
                     refresh_at = None;
-                    report("after a change of the network", self.controller.refresh().await);
-                    self.publish();
+                    self.refresh().await;
                 }
                 () = sleep_until(next_slice) => {
                     next_slice = Instant::now() + SLICE_INTERVAL;
@@ -135,12 +135,13 @@ impl Loop<'_> {
                 () = until(self.give_up_at) => self.give_up(),
                 () = until(self.controller.telling_deadline()) => self.tell(),
                 _ = status.tick() => self.each_second(),
-                _ = resync.tick() => report("at the resync", self.controller.resync().await),
+                _ = resync.tick() => self.resync().await,
             }
         }
     }
 
     fn each_second(&mut self) {
+        let _busy = self.busy(Task::Publish);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
         self.give_up();
         self.controller.record_pasts(Instant::now().into_std());
@@ -162,7 +163,8 @@ impl Loop<'_> {
 
     /// Looks at some flows. `true`: the pass is complete.
     fn sweep(&mut self) -> bool {
-        let now = Instant::now().into_std();
+        let busy = self.busy(Task::Sweep);
+        let now = busy.start.into_std();
         match self.controller.sweep(Ticks::from_ns(monotonic()), now) {
             Ok(complete) => complete,
             Err(error) => {
@@ -242,7 +244,7 @@ impl Loop<'_> {
         self.end.map(|(ending, _)| ending).filter(|_| is_drained)
     }
 
-    fn give_up(&mut self) {
+    pub(super) fn give_up(&mut self) {
         let now = Instant::now().into_std();
         report("giving up connections", self.controller.give_up(now));
         self.give_up_at = self.controller.give_up_deadline(now);
@@ -254,13 +256,17 @@ impl Loop<'_> {
         let (state_file, notify) = (self.state_file(), self.notifier.status());
         self.controller.note_daemon(state_file, notify);
         match self.controller.status() {
-            Ok(status) => drop(self.status.send_replace(status)),
+            Ok(status) => {
+                drop(self.status.send_replace(status));
+                self.live.published(super::busy::wall_seconds());
+            }
             Err(error) => report("reading counters", Err(error)),
         }
     }
 
     /// `Some`: the controller is to end.
     async fn command(&mut self, command: Command) -> Option<Ending> {
+        let _busy = self.busy(Task::Command);
         match command {
             Command::Stop { handover } => {
                 return self.end(if handover { Ending::Handover } else { Ending::Release });

@@ -1,5 +1,7 @@
 //! Reading the configuration again: by signal, by command, or because its file changed.
 
+use tokio::time::Instant;
+
 use super::events::{Loop, report};
 use crate::admin::model::{Peer, Reloaded, Trigger, What};
 use crate::config::watch::Watch;
@@ -19,7 +21,9 @@ pub(super) struct Asked {
 impl Loop<'_> {
     /// Reads the configuration again, and tells everyone what came of it.
     pub(super) async fn reload(&mut self, asked: Asked) -> anyhow::Result<Reloaded> {
+        let start = Instant::now();
         let outcome = self.try_reload().await;
+        self.live.reloaded(outcome.is_ok(), start.elapsed());
         let (changes, error) = match &outcome {
             Ok(reloaded) => (told(&reloaded.changes), None),
             Err(error) => (Vec::new(), Some(format!("{error:#}"))),

@@ -18,7 +18,9 @@ use tokio::time::{Instant, sleep_until};
 
 use super::fsm::{Actions, Event, Fsm, Tell};
 use super::probe::{TlsCache, probe};
-use super::{BackendKey, Finding, Health, HealthTable, Past, Reason, Report, slow_start};
+use super::{
+    BackendKey, Finding, Health, HealthTable, Latencies, Past, Reason, Report, slow_start,
+};
 use crate::config::HealthCheck;
 
 mod say;
@@ -66,6 +68,7 @@ pub struct HealthMonitor {
     table: Arc<watch::Sender<HealthTable>>,
     tasks: BTreeMap<BackendKey, Running>,
     tls: TlsCache,
+    latencies: Latencies,
     prober: Prober,
     runtime: Handle,
 }
@@ -81,18 +84,24 @@ impl HealthMonitor {
     pub fn new(table: watch::Sender<HealthTable>, runtime: Handle) -> Self {
         let tls = TlsCache::default();
         let shared = tls.clone();
+        let latencies = Latencies::default();
+        let measured = latencies.clone();
         let sockets = Arc::new(Semaphore::new(probes_at_once()));
         let prober: Prober = Arc::new(move |key, settings| {
-            let (endpoint, settings, tls) = (key.endpoint, Arc::clone(settings), shared.clone());
-            let sockets = Arc::clone(&sockets);
+            let (key, settings, tls) = (key.clone(), Arc::clone(settings), shared.clone());
+            let (sockets, measured) = (Arc::clone(&sockets), measured.clone());
             Box::pin(async move {
                 // Never closed. The probe's time runs from here on.
                 let _socket = sockets.acquire_owned().await;
+                let start = Instant::now();
                 // Who waits for a turn takes no room for a probe.
-                Box::pin(probe(endpoint, &settings.check, settings.source, &tls)).await
+                let found =
+                    Box::pin(probe(key.endpoint, &settings.check, settings.source, &tls)).await;
+                measured.observe(&key, start.elapsed());
+                found
             })
         });
-        Self { table: Arc::new(table), tasks: BTreeMap::new(), tls, prober, runtime }
+        Self { table: Arc::new(table), tasks: BTreeMap::new(), tls, latencies, prober, runtime }
     }
 
     /// Probes `desired` and nothing else.
@@ -104,6 +113,7 @@ impl HealthMonitor {
         // Before the table: a task whose handle is gone can no longer publish.
         self.tasks.retain(|key, _| desired.contains_key(key));
         self.publish(&desired);
+        self.latencies.retain(desired.keys());
         let probes = desired.values().map(|target| (target.key.endpoint, &target.check.probe));
         self.tls.retain(probes);
         for (key, target) in desired {
@@ -115,6 +125,11 @@ impl HealthMonitor {
                 self.tasks.insert(key, handle);
             }
         }
+    }
+
+    /// How long probes take.
+    pub fn latencies(&self) -> Latencies {
+        self.latencies.clone()
     }
 
     /// Asks for a probe as soon as the fast interval allows: something speaks against the state that is

@@ -28,6 +28,7 @@ mod damping;
 pub mod driver;
 pub mod finding;
 pub mod fsm;
+mod latency;
 pub mod probe;
 mod reason;
 pub mod removal;
@@ -35,6 +36,7 @@ mod slow_start;
 
 pub use driver::{HealthMonitor, Target};
 pub use finding::{Class, Finding, Verdict};
+pub use latency::Latencies;
 pub use reason::{Reason, Stage};
 
 /// What the probes say about a backend, the best first.
@@ -53,6 +55,9 @@ pub enum Health {
 }
 
 impl Health {
+    pub const ALL: [Self; 6] =
+        [Self::Unknown, Self::Up, Self::Unverified, Self::Degraded, Self::Draining, Self::Down];
+
     /// Its name in `status --json`.
     pub const fn as_str(self) -> &'static str {
         match self {
