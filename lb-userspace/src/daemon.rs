@@ -15,7 +15,7 @@ use std::time::SystemTime;
 
 use anyhow::{Context as _, bail};
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, watch};
 
 use crate::admin::api::Api;
 use crate::admin::model::{self, Status, What, rfc3339};
@@ -43,6 +43,7 @@ mod events;
 mod names;
 mod reload;
 mod said;
+mod servers;
 mod signals;
 mod undo;
 
@@ -148,12 +149,8 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
 
     let doubts = controller.datapath.take_signals()?;
     let (status_sender, status) = watch::channel(controller.status()?);
-    let (shutdown, stopping) = oneshot::channel::<()>();
     let (api, live) = api(&controller, status, commands, &events);
-    let server = tokio::spawn(admin::serve(listener, api, async {
-        // Dropped or sent, it is the end.
-        let _ = stopping.await;
-    }));
+    let servers = servers::start(listener, &controller.config.admin, api);
     let (ending, writer, notifier) = events::Loop {
         options,
         shared: share(&mut controller),
@@ -169,6 +166,7 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
         end: None,
         writer,
         notifier,
+        listener: servers.by_tcp.as_ref(),
         watch: None,
         refused: None,
         live,
@@ -180,8 +178,7 @@ async fn control(ground: &Ground<'_>, config: Config) -> anyhow::Result<()> {
     finish(ending, controller, async {
         // The server ends once the answers under way are sent.
         events.close();
-        let _ = shutdown.send(());
-        let _ = server.await;
+        servers.stop().await;
         tokio::join!(writer.finish(), notifier.finish());
     })
     .await?;

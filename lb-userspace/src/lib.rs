@@ -23,3 +23,4 @@ pub mod resolve;
 pub mod sync;
 pub mod vips;
 pub mod vrrp;
+mod watched;

@@ -1,4 +1,4 @@
-//! The routes of the API: JSON in, JSON out, errors included. Called by `server`, for each request.
+//! The routes of the API: JSON in, JSON out, errors included. Called by `server` and `listener`, for each request.
 //! I/O: it sends commands and waits for their answers.
 
 use std::error::Error;
@@ -19,9 +19,11 @@ use serde::de::DeserializeOwned;
 use tokio::sync::{Semaphore, oneshot};
 use tokio::time::timeout;
 
-use super::model::{BackendChange, BackendChanged, Drain, Failure, Peer, Reload, Stop, Version};
+use super::model::{
+    Access, BackendChange, BackendChanged, Drain, Failure, Peer, Reload, Stop, Version,
+};
 use super::query::{Query, Reply};
-use super::routes::{config, events, flows, metrics, openapi, trace};
+use super::routes::{config, events, flows, live, metrics, openapi, trace};
 use super::{Command, Commands, StatusReader};
 use crate::events::Events;
 use crate::health::Latencies;
@@ -53,6 +55,8 @@ pub struct Api {
     pub(super) followers: Arc<Semaphore>,
     /// Who may read flows.
     pub(super) turns: flows::Turns,
+    /// For those that look on.
+    pub(super) live: live::Live,
 }
 
 pub(super) type Answer = Result<Response, Refusal>;
@@ -66,23 +70,46 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// Every route.
-pub fn router(api: Api) -> Router {
+/// Every route: who has the socket may do everything.
+pub(super) fn router(api: Api) -> Router {
+    serve(readable().merge(trusted()).merge(local()), api)
+}
+
+/// What everybody may read who gets to the TCP listener: what is published anyway. It asks the main loop nothing, and
+/// costs no more than it is long.
+pub(super) fn readable() -> Router<Api> {
     Router::new()
         .route("/v1/version", get(version))
         .route("/v1/status", get(status))
-        .route("/v1/reload", post(reload))
-        .route("/v1/stop", post(stop))
-        .route("/v1/drain", post(drain))
-        .route("/v1/config", get(config::config))
         .route("/v1/events", get(events::events))
+        .route("/v1/live", get(live::live))
+        .route("/metrics", get(metrics::metrics))
+        .route("/v1/openapi.json", get(openapi::document))
+}
+
+/// What takes the token there: changes of backends, and questions for which the main loop or all flows are looked at.
+pub(super) fn trusted() -> Router<Api> {
+    Router::new()
+        .route("/v1/access", get(access))
+        .route("/v1/config", get(config::config))
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
         .route("/v1/flows", get(flows::list))
         .route("/v1/flows/count", get(flows::count))
-        .route("/v1/flows/purge", post(flows::purge))
-        .route("/metrics", get(metrics::metrics))
-        .route("/v1/openapi.json", get(openapi::document))
         .route("/v1/trace", get(trace::trace))
+}
+
+/// What is for the socket alone: what concerns the node as a whole, or ends connections.
+pub(super) fn local() -> Router<Api> {
+    Router::new()
+        .route("/v1/reload", post(reload))
+        .route("/v1/stop", post(stop))
+        .route("/v1/drain", post(drain))
+        .route("/v1/flows/purge", post(flows::purge))
+}
+
+/// What all routes have in common.
+pub(super) fn serve(routes: Router<Api>, api: Api) -> Router {
+    routes
         .fallback(unknown_route)
         .method_not_allowed_fallback(wrong_method)
         .layer(from_fn(read_body))
@@ -98,6 +125,11 @@ async fn status(State(api): State<Api>) -> Response {
     // Not held while serializing: the controller must not wait to publish.
     let status = api.status.borrow().clone();
     Json(&*status).into_response()
+}
+
+/// Whoever gets this far may do what `trusted` has.
+async fn access() -> Json<Access> {
+    Json(Access { changes: true })
 }
 
 async fn reload(
@@ -193,7 +225,14 @@ impl Api {
     pub fn new(status: StatusReader, commands: Commands, events: Events) -> Self {
         let followers = Arc::new(Semaphore::new(events::MAX_FOLLOWERS));
         let metrics = Metrics::new(status.clone(), Live::default(), Latencies::default());
-        Self { status, commands, events, metrics, followers, turns: flows::Turns::default() }
+        let (turns, live) = (flows::Turns::default(), live::Live::new(live::MAX_VIEWERS));
+        Self { status, commands, events, metrics, followers, turns, live }
+    }
+
+    /// For clients by TCP: however many of them follow, those of the socket are not kept from it.
+    pub(super) fn by_tcp(&self) -> Self {
+        let followers = Arc::new(Semaphore::new(events::MAX_FOLLOWERS));
+        Self { followers, live: live::Live::new(live::MAX_VIEWERS_BY_TCP), ..self.clone() }
     }
 
     async fn send(&self, command: Command) -> Result<(), Refusal> {

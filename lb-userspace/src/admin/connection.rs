@@ -38,7 +38,7 @@ pub(super) fn peer(stream: &UnixStream) -> Option<Peer> {
         let text = std::fs::read_to_string(format!("/proc/{pid}/loginuid")).ok()?;
         text.trim().parse().ok().filter(|uid| *uid != NO_LOGIN)
     });
-    Some(Peer { uid: credentials.uid(), login_uid: login })
+    Some(Peer::local(credentials.uid(), login))
 }
 
 /// A connection that fails when nothing of what is written to it was read for a while.
@@ -130,6 +130,6 @@ mod tests {
     #[tokio::test]
     async fn the_kernel_says_who_it_is() {
         let (one, _other) = UnixStream::pair().unwrap();
-        assert_eq!(peer(&one).unwrap().uid, nix::unistd::geteuid().as_raw());
+        assert_eq!(peer(&one).unwrap().uid, Some(nix::unistd::geteuid().as_raw()));
     }
 }

@@ -1,8 +1,9 @@
-//! The administrative API: HTTP over a Unix socket. I/O.
+//! The administrative API: HTTP over a Unix socket, and over TCP if that is wanted. I/O.
 //!
 //! ```text
 //! cli ── client ──► socket ── server ── api ──┬─ Command (mpsc) ──► daemon, control
-//!            └─────── model ───────┘          └◄ Status (watch) ◄── control
+//!            └─────── model ───────┘    ▲     └◄ Status (watch) ◄── control
+//! browser, scraper ──────► listener ─────┘
 //! ```
 
 use std::net::IpAddr;
@@ -13,7 +14,9 @@ use tokio::sync::{mpsc, oneshot, watch};
 pub mod api;
 pub mod client;
 mod connection;
+pub mod listener;
 pub mod model;
+mod page;
 pub mod query;
 mod routes;
 mod server;

@@ -12,6 +12,7 @@ use crate::health::Health;
 
 mod event;
 pub mod flows;
+mod listener;
 mod name;
 mod reload;
 mod said;
@@ -19,6 +20,7 @@ mod sync;
 pub mod trace;
 
 pub use event::{Event, Kind, SyncState, Trigger, What};
+pub use listener::Listener;
 pub use name::Name;
 pub use reload::{Change, Reload, Reloaded};
 pub use said::{Override, Peer, Said, StateFile};
@@ -29,6 +31,9 @@ pub use sync::{LastDigest, Sync, SyncPeer};
 pub struct Status {
     pub version: String,
     pub pid: u32,
+    /// When everything here was measured.
+    #[serde(default)]
+    pub time: String,
     /// When the controller was started.
     pub started: String,
     pub configuration: Configuration,
@@ -57,6 +62,9 @@ pub struct Status {
     /// Where events are told.
     #[serde(default)]
     pub notify: Vec<Notification>,
+    /// Who serves page and API by TCP; absent without `admin.listen`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listener: Option<Listener>,
 }
 
 /// How one of the configuration's `notify` fares.
@@ -311,6 +319,12 @@ pub struct FlowCapacity {
 pub struct Version {
     pub version: String,
     pub pid: u32,
+}
+
+/// Answer to `GET /v1/access`, which only those get who may change something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Access {
+    pub changes: bool,
 }
 
 /// Body of `POST /v1/stop`.

@@ -3,6 +3,7 @@
 pub(super) mod config;
 pub(super) mod events;
 pub(super) mod flows;
+pub(super) mod live;
 pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod trace;

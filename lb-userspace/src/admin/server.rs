@@ -25,16 +25,17 @@ use super::socket::Listener;
 const MAX_CONNECTIONS: usize = 64;
 
 /// For a request's head and body, the command's two waits, and the answer's way.
-const MAX_DURATION: Duration = READ_TIMEOUT.saturating_mul(4).saturating_add(REPLY_TIMEOUT);
+pub(super) const MAX_DURATION: Duration =
+    READ_TIMEOUT.saturating_mul(4).saturating_add(REPLY_TIMEOUT);
 
 /// For open connections to get their answers at the end: the one that asked for it, above all.
-const END_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const END_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// For a client to read something of what it asked for.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Out of file descriptors, most likely: trying at once would fail at once.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+pub(super) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// Serves until `shutdown` completes; then removes the socket, and ends when open connections have
 /// their answers, or two seconds later.

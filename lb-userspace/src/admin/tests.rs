@@ -23,6 +23,8 @@ mod events;
 mod files;
 mod flows;
 mod hostile;
+mod listener;
+mod live;
 mod openapi;
 
 #[tokio::test]
@@ -62,7 +64,10 @@ async fn a_backend_can_be_drained_and_weighed() {
     let changed = server.client().set_backend("api", "cp 1/é", &change).await.unwrap();
     assert_eq!((changed.change, changed.not_kept.as_deref()), (change, Some("a full disk")));
     let uid = nix::unistd::geteuid();
-    let seen = format!("set api | cp 1/é | Some(Draining) | Some(7) | {uid}");
+    let login = std::fs::read_to_string("/proc/self/loginuid").ok();
+    let login = login.and_then(|text| text.trim().parse().ok()).filter(|uid| *uid != u32::MAX);
+    let by = Peer::local(uid.as_raw(), login);
+    let seen = format!("set api | cp 1/é | Some(Draining) | Some(7) | {by}");
     assert_eq!(server.seen(), [seen]);
     server.refuse("no such backend");
     let error = server.client().set_backend("api", "cp9", &change).await.unwrap_err();
@@ -115,6 +120,8 @@ pub(super) struct Server {
     refusal: Arc<std::sync::Mutex<Option<String>>>,
     flows: flows::Fake,
     task: JoinHandle<anyhow::Result<()>>,
+    /// What the server serves.
+    api: Api,
     _directory: TempDir,
 }
 
@@ -159,8 +166,8 @@ impl Server {
         let listener = bind(&path).unwrap();
         let events = Events::default();
         let api = Api::new(reader, commands, events.clone());
-        let task = tokio::spawn(serve(listener, api, shutdown));
-        Self { path, status, events, log, refusal, flows, task, _directory: directory }
+        let task = tokio::spawn(serve(listener, api.clone(), shutdown));
+        Self { path, status, events, log, refusal, flows, task, api, _directory: directory }
     }
 
     fn client(&self) -> Client {
@@ -212,8 +219,8 @@ impl Control {
                 }
                 Command::SetBackend { service, backend, change, by, reply } => {
                     let BackendChange { admin, weight, .. } = change;
-                    let uid = by.unwrap().uid;
-                    say(format!("set {service} | {backend} | {admin:?} | {weight:?} | {uid}"));
+                    let by = by.unwrap();
+                    say(format!("set {service} | {backend} | {admin:?} | {weight:?} | {by}"));
                     let why = Some("a full disk".to_owned());
                     let _ = reply.send(refusal().map_or(Ok(why), Err));
                 }
@@ -245,7 +252,8 @@ fn parse(answer: &[u8]) -> (u16, Value) {
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
     let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.into() };
-    if head.contains("content-type: application/openmetrics-text") {
+    let texts = ["application/openmetrics-text", "text/event-stream"];
+    if texts.iter().any(|kind| head.contains(&format!("content-type: {kind}"))) {
         return (status, Value::String(body));
     }
     (status, serde_json::from_str(&body).unwrap_or(Value::Null))

@@ -19,6 +19,8 @@ use crate::sync::fsm::{BATCH, MAX_QUEUED, ROUND};
 use crate::vrrp::timers::silence;
 use crate::vrrp::{Settings, Version};
 
+mod admin;
+
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
 /// For each service: how long a lost backend stays in use at worst, by the way it is lost, and how many connections a
@@ -88,6 +90,7 @@ fn report(config: &Config) -> String {
     if let Some(sync) = &config.sync {
         text += &describe_sync(sync, config.limits);
     }
+    text += &admin::describe(&config.admin);
     text += "\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n";
     for line in report::memory(&Sizes::new(config)) {
         text += &format!("  {line}\n");

@@ -1,5 +1,5 @@
-//! What probes show of themselves: a client certificate with its key, a bearer token. `load` and the
-//! probes read files with it. No error quotes a file. Pure.
+//! What probes and listeners show of themselves: a certificate with its key, a bearer token. `load` and who shows
+//! them read files with it. No error quotes a file. Pure.
 
 use std::sync::Arc;
 
@@ -12,24 +12,30 @@ use thiserror::Error;
 
 /// Tokens of service accounts are about a kilobyte.
 const MAX_TOKEN: usize = 16 * 1024;
+/// 96 bits in hexadecimal digits.
+const MIN_ADMIN_TOKEN: usize = 24;
 
 /// Why a file cannot be used; then, after a semicolon, what would be right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum CredentialError {
     #[error("is broken PEM; copy the file there again")]
     Pem,
-    #[error("has no PEM certificate; name the client certificate, such as client.crt")]
+    #[error("has no PEM certificate; name a certificate, such as client.crt or tls.crt")]
     NoCertificate,
-    #[error("has no PEM private key; name the client's key, not encrypted, such as client.key")]
+    #[error("has no PEM private key; name a key, not encrypted, such as client.key or tls.key")]
     NoKey,
     #[error("has a key of an unknown kind; make an ECDSA, Ed25519 or RSA key")]
     Key,
     #[error("is not the key of that certificate; name the two files that were made together")]
     Mismatch,
-    #[error("has an unusable certificate; copy the client certificate there again")]
+    #[error("has an unusable certificate; copy it there again")]
     Certificate,
     #[error("is no bearer token; name a file with one token of visible ASCII characters")]
     Token,
+    #[error(
+        "is shorter than {MIN_ADMIN_TOKEN} characters, so that it can be guessed; make one: openssl rand -hex 32"
+    )]
+    ShortToken,
 }
 
 /// The certificates of a PEM file; never none.
@@ -75,6 +81,12 @@ pub fn token(bytes: &[u8]) -> Result<&str, CredentialError> {
     std::str::from_utf8(token).ok().filter(|_| is_token).ok_or(CredentialError::Token)
 }
 
+/// The same of a token that lets somebody in here: not one that can be guessed.
+pub fn admin_token(bytes: &[u8]) -> Result<&str, CredentialError> {
+    let token = token(bytes)?;
+    if token.len() < MIN_ADMIN_TOKEN { Err(CredentialError::ShortToken) } else { Ok(token) }
+}
+
 #[cfg(test)]
 mod tests {
     use rcgen::{CertificateParams, KeyPair};
@@ -105,5 +117,8 @@ mod tests {
         for wrong in [&b""[..], b" \n", b"a b", b"a\nb", b"caf\xe9", b"\0", &long] {
             assert_eq!(token(wrong), Err(CredentialError::Token));
         }
+        assert_eq!(admin_token(b"0123456789abcdef01234567\n"), Ok("0123456789abcdef01234567"));
+        assert_eq!(admin_token(b"0123456789abcdef0123456"), Err(CredentialError::ShortToken));
+        assert_eq!(admin_token(b""), Err(CredentialError::Token));
     }
 }

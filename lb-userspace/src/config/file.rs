@@ -14,6 +14,7 @@ use super::Config;
 use super::error::ConfigError;
 
 mod access;
+mod admin;
 mod backend;
 mod clash;
 mod family;
@@ -66,6 +67,8 @@ pub(super) enum Content {
     /// The key of the certificate in that file.
     ClientKey(PathBuf),
     Token,
+    /// Whoever knows it can change what traffic does.
+    AdminToken,
     /// Of the VRRP instance with this index.
     Password(usize),
     /// Of `sync`: whoever knows them can send flows.
@@ -102,7 +105,7 @@ struct Document {
     vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
     sync: Option<Spanned<sync::SyncFile>>,
     notify: Option<Spanned<Vec<Spanned<NotifyFile>>>>,
-    admin: Option<Spanned<AdminFile>>,
+    admin: Option<Spanned<admin::AdminFile>>,
 }
 
 #[derive(Deserialize)]
@@ -110,15 +113,6 @@ struct Document {
 struct LimitsFile {
     flows: Field,
     half_open: Field,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AdminFile {
-    socket: Field,
-    listen: Field,
-    state_file: Field,
-    watch_config: Field,
 }
 
 #[derive(Deserialize)]

@@ -59,6 +59,7 @@ fn files(references: Vec<Reference>) -> Files {
             | Content::ClientCertificate
             | Content::ClientKey(_)
             | Content::Token
+            | Content::AdminToken
             | Content::Password(_)
             | Content::SyncKeys => files.read.insert(path),
         };

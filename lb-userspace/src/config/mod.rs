@@ -4,12 +4,12 @@
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
 
 pub mod address;
+pub mod admin;
 pub mod credentials;
 pub mod diff;
 pub mod elected;
@@ -25,6 +25,7 @@ pub mod vrrp;
 pub mod watch;
 
 pub use address::{Cidr, Family};
+pub use admin::{Admin, DEFAULT_SOCKET, ServerTls};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
@@ -228,32 +229,6 @@ pub struct HealthCheck {
     pub timeout: Duration,
     #[serde(flatten)]
     pub pace: Pace,
-}
-
-/// The administrative surfaces.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Admin {
-    pub socket: PathBuf,
-    /// TCP listener; none by default.
-    pub listen: Option<SocketAddr>,
-    /// Where overrides are kept; `None`: where `overrides::store` says.
-    pub state_file: Option<PathBuf>,
-    /// The configuration is read again when its file changes.
-    pub watch_config: bool,
-}
-
-/// Where the admin socket is when the configuration does not say.
-pub const DEFAULT_SOCKET: &str = "/run/fairlead/admin.sock";
-
-impl Default for Admin {
-    fn default() -> Self {
-        Self {
-            socket: PathBuf::from(DEFAULT_SOCKET),
-            listen: None,
-            state_file: None,
-            watch_config: false,
-        }
-    }
 }
 
 impl Config {

@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::file::show as duration;
 use super::notify::{Action, Target};
 use super::{
-    Admin, Backend, Config, Limits, Mode, NamedBackends, OnAllDown, RESOLVED, RateLimit, Service,
-    Sync, Timeouts, XdpMode,
+    Admin, Backend, Config, Limits, Mode, NamedBackends, OnAllDown, RESOLVED, RateLimit, ServerTls,
+    Service, Sync, Timeouts, XdpMode,
 };
 use crate::admin::model::Kind;
 
@@ -146,6 +146,12 @@ struct AdminFile<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     listen: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<&'a PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<&'a ServerTls>,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    allowed_hosts: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
     state_file: Option<&'a PathBuf>,
     watch_config: bool,
 }
@@ -162,7 +168,7 @@ impl Serialize for Time {
 fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
     let Config { interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin } = config;
     let Limits { flows, half_open } = *limits;
-    let Admin { socket, listen, state_file, watch_config } = admin;
+    let Admin { socket, listen, token_file, tls, allowed_hosts, state_file, watch_config } = admin;
     let instances = vrrp.iter().enumerate();
     let vrrp = instances.map(|(index, it)| vrrp::instance(index, it, hidden)).collect();
     let targets = notify.iter().enumerate();
@@ -186,6 +192,9 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
         admin: AdminFile {
             socket,
             listen: *listen,
+            token_file: token_file.as_ref(),
+            tls: tls.as_ref(),
+            allowed_hosts,
             state_file: state_file.as_ref(),
             watch_config: *watch_config,
         },

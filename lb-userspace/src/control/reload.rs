@@ -25,6 +25,9 @@ pub fn frozen(old: &Config, new: &Config, sizes: &Sizes) -> Vec<String> {
     for (key, differs) in [
         ("admin.socket", before.socket != after.socket),
         ("admin.listen", before.listen != after.listen),
+        ("admin.token_file", before.token_file != after.token_file),
+        ("admin.tls", before.tls != after.tls),
+        ("admin.allowed_hosts", before.allowed_hosts != after.allowed_hosts),
         ("admin.state_file", before.state_file != after.state_file),
     ] {
         if differs {
@@ -39,7 +42,7 @@ mod tests {
     use std::path::{Path, PathBuf};
 
     use super::*;
-    use crate::config::{EXAMPLE, XdpMode, parse};
+    use crate::config::{EXAMPLE, ServerTls, XdpMode, parse};
 
     #[test]
     fn each_key_that_needs_a_start_is_named_and_others_are_not() {
@@ -53,12 +56,18 @@ mod tests {
         new.limits.flows *= 2;
         new.xdp_mode = XdpMode::Generic;
         new.admin.socket = PathBuf::from("/other");
+        new.admin.listen = Some("127.0.0.1:9464".parse().unwrap());
+        new.admin.token_file = Some(PathBuf::from("/other"));
+        let (cert_file, key_file) = (PathBuf::from("/other"), PathBuf::from("/other"));
+        new.admin.tls = Some(ServerTls { cert_file, key_file });
+        new.admin.allowed_hosts.push("lb".to_owned());
         new.admin.state_file = Some(PathBuf::from("/other"));
         let lines = frozen(&old, &new, &sizes);
-        assert_eq!(lines.len(), 4, "{lines:?}");
-        for (line, key) in
-            lines.iter().zip(["limits", "xdp_mode", "admin.socket", "admin.state_file"])
-        {
+        let keys = ["socket", "listen", "token_file", "tls", "allowed_hosts", "state_file"];
+        let keys = keys.map(|key| format!("admin.{key}"));
+        let keys = ["limits".to_owned(), "xdp_mode".to_owned()].into_iter().chain(keys);
+        assert_eq!(lines.len(), 8, "{lines:?}");
+        for (line, key) in lines.iter().zip(keys) {
             assert!(line.contains(&format!("`{key}`")), "{line}");
         }
     }

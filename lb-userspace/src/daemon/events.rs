@@ -10,6 +10,7 @@ use super::reload::{Asked, changed};
 use super::signals::{Signals, Wish};
 use super::{Commands, Ending, Published, RunOptions};
 use crate::admin::Command;
+use crate::admin::listener::Handle;
 use crate::admin::model::{Reload, Trigger, rfc3339};
 use crate::config::watch::Watch;
 use crate::control::driver::Controller;
@@ -57,6 +58,8 @@ pub(super) struct Loop<'a> {
     pub(super) give_up_at: Option<std::time::Instant>,
     pub(super) writer: Writer,
     pub(super) notifier: Notifier,
+    /// Who serves the API by TCP, if anybody.
+    pub(super) listener: Option<&'a Handle>,
     /// Watches the configuration's file, if that is wanted.
     pub(super) watch: Option<Watch>,
     /// Why the last reload was refused, if it was.
@@ -254,7 +257,8 @@ impl Loop<'_> {
         self.controller.track();
         self.controller.tell_serving();
         let (state_file, notify) = (self.state_file(), self.notifier.status());
-        self.controller.note_daemon(state_file, notify);
+        let listener = self.listener.map(Handle::view);
+        self.controller.note_daemon(state_file, notify, listener);
         match self.controller.status() {
             Ok(status) => {
                 drop(self.status.send_replace(status));

@@ -4,7 +4,7 @@ use super::*;
 
 const NOW: &str = "2026-01-02T03:04:05.006Z";
 const LATER: &str = "2026-01-02T03:05:00.000Z";
-const ROOT: Option<Peer> = Some(Peer { uid: 0, login_uid: Some(1000) });
+const ROOT: Option<Peer> = Some(Peer::local(0, Some(1000)));
 
 fn name(backend: &str) -> BackendName {
     ("api".to_owned(), backend.to_owned())

@@ -376,7 +376,7 @@ mod tests {
 
     #[test]
     fn sentences_say_who_and_what() {
-        let by = Some(Peer { uid: 0, login_uid: Some(1000) });
+        let by = Some(Peer::local(0, Some(1000)));
         let (service, backend) = ("api".to_owned(), "cp1".to_owned());
         let admin = Some(Admin::Draining);
         let what = What::Admin { service, backend, admin, weight: None, reset_weight: true, by };

@@ -1,27 +1,48 @@
 //! What operators have said of backends, who they were, and when. Pure.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
 use super::Admin;
 
-/// Whoever is at the other end of the admin socket.
+/// Whoever is at the other end of the admin socket, or of a connection by TCP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Peer {
-    pub uid: u32,
+    /// Absent by TCP.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<u32>,
     /// Who logged in, before any sudo or su; absent where the kernel does not know.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub login_uid: Option<u32>,
+    /// Who showed the token by TCP comes from there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<IpAddr>,
 }
 
 impl fmt::Display for Peer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "uid {}", self.uid)?;
-        match self.login_uid {
-            Some(login) if login != self.uid => write!(f, " (logged in as uid {login})"),
-            Some(_) | None => Ok(()),
+        match (self.uid, self.login_uid, self.address) {
+            (Some(uid), Some(login), _) if login != uid => {
+                write!(f, "uid {uid} (logged in as uid {login})")
+            }
+            (Some(uid), _, _) => write!(f, "uid {uid}"),
+            (None, _, Some(address)) => write!(f, "{address} with the token"),
+            (None, _, None) => f.write_str("somebody"),
         }
+    }
+}
+
+impl Peer {
+    /// A process of this node, through the socket.
+    pub const fn local(uid: u32, login_uid: Option<u32>) -> Self {
+        Self { uid: Some(uid), login_uid, address: None }
+    }
+
+    /// Somebody with the token, by TCP.
+    pub const fn remote(address: IpAddr) -> Self {
+        Self { uid: None, login_uid: None, address: Some(address) }
     }
 }
 

@@ -102,7 +102,12 @@ impl Operation {
         assert!(response.is_object(), "{name} is not in the document: {body}");
         let content = response["content"].as_object().unwrap();
         // Of the lines of `events` there is one here.
-        let kinds = ["application/json", "application/x-ndjson", "application/openmetrics-text"];
+        let kinds = [
+            "application/json",
+            "application/x-ndjson",
+            "application/openmetrics-text",
+            "text/event-stream",
+        ];
         let schema = &kinds.iter().find_map(|kind| content.get(*kind)).unwrap()["schema"];
         assert!(schema.is_object(), "{name} has no schema");
         let errors = errors(schema, body);

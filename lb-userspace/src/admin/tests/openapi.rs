@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::model::{Kind, Peer, State, SyncState, Trigger};
 use super::super::routes::events::MAX_FOLLOWERS;
+use super::super::routes::live::MAX_VIEWERS;
 use super::document::{Operation, document, errors, operations};
 use super::*;
 
@@ -97,6 +98,10 @@ async fn provoke(operation: &Operation, status: u16) -> (u16, Value) {
             let _followers = follow(&server).await;
             return server.request(method, &(operation.plain_path() + "?follow=true"), "").await;
         }
+        503 if operation.path == "/v1/live" => {
+            let _viewers = look_on(&server).await;
+            return server.request(method, &operation.target(), "").await;
+        }
         503 => server = Server::start_with(|receiver, _| drop(receiver)),
         504 => server = Server::start_with(|receiver, _| drop(tokio::spawn(never(receiver)))),
         other => panic!("{} {other}: nobody knows how to bring it about", name(operation)),
@@ -129,10 +134,22 @@ async fn follow(server: &Server) -> Vec<UnixStream> {
     followers
 }
 
+/// As many as there may be.
+async fn look_on(server: &Server) -> Vec<UnixStream> {
+    let mut viewers = Vec::new();
+    for _ in 0..MAX_VIEWERS {
+        let mut stream = UnixStream::connect(&server.path).await.unwrap();
+        stream.write_all(text("GET", "/v1/live", "").as_bytes()).await.unwrap();
+        stream.read_exact(&mut [0; 12]).await.unwrap();
+        viewers.push(stream);
+    }
+    viewers
+}
+
 /// Every kind, with everything that it may say.
 #[test]
 fn events_are_as_documented() {
-    let by = Some(Peer { uid: 0, login_uid: Some(1000) });
+    let by = Some(Peer::local(0, Some(1000)));
     let (service, backend) = ("api".to_owned(), "cp1".to_owned());
     let some = || Some("x".to_owned());
     let from = "init".to_owned();

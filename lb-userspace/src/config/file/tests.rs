@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -7,8 +7,8 @@ use rstest::rstest;
 
 use super::super::{
     Admin, Backend, Cidr, Config, ConfigError, EXAMPLE, Fall, Family, HealthCheck, Identity,
-    Limits, Mode, NamedBackends, OnAllDown, Pace, Probe, RateLimit, Request, Service, Statuses,
-    Timeouts, Tls, Verify, XdpMode,
+    Limits, Mode, NamedBackends, OnAllDown, Pace, Probe, RateLimit, Request, ServerTls, Service,
+    Statuses, Timeouts, Tls, Verify, XdpMode,
 };
 use super::parse;
 
@@ -65,6 +65,9 @@ fn minimal_file_gets_every_default() {
             admin: Admin {
                 socket: PathBuf::from("/run/fairlead/admin.sock"),
                 listen: None,
+                token_file: None,
+                tls: None,
+                allowed_hosts: Vec::new(),
                 state_file: None,
                 watch_config: false,
             },
@@ -135,7 +138,13 @@ fn every_value_can_be_other_than_the_default() {
             notify: notifications(),
             admin: Admin {
                 socket: PathBuf::from("/tmp/a.sock"),
-                listen: None,
+                listen: Some(SocketAddr::from(([10, 9, 9, 2], 9464))),
+                token_file: Some(PathBuf::from("/etc/fairlead/admin-token")),
+                tls: Some(ServerTls {
+                    cert_file: PathBuf::from("/etc/fairlead/tls.crt"),
+                    key_file: PathBuf::from("/etc/fairlead/tls.key"),
+                }),
+                allowed_hosts: vec!["lb1.example".to_owned(), "fd00::2".to_owned()],
                 state_file: Some(PathBuf::from("/tmp/a.json")),
                 watch_config: true,
             },

@@ -1,18 +1,16 @@
 //! The document as a whole: everything that is not of one service. Pure.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_saphyr::Spanned;
 
 use super::super::error::ConfigError;
-use super::super::{Admin, Config, DEFAULT_SOCKET, Limits, Service, XdpMode};
+use super::super::{Config, Limits, Service, XdpMode};
 use super::reader::Reader;
 use super::scalar::quoted;
-use super::{AdminFile, Document, LimitsFile, Reference, Spot, scalar};
+use super::{Document, LimitsFile, Reference, Spot, scalar};
 
 const FLOWS: std::ops::RangeInclusive<u32> = 1024..=16_777_216;
-/// `sun_path` less its terminating zero.
-const MAX_SOCKET_PATH: usize = 107;
 
 pub(super) fn translate(
     document: &Document,
@@ -34,7 +32,7 @@ pub(super) fn translate(
     let vrrp = reader.vrrp(&root, document);
     let sync = reader.sync(&root, document.sync.as_ref(), &services, &vrrp);
     let notify = reader.notify(&root, document.notify.as_ref());
-    let admin = reader.admin(&root, document.admin.as_ref());
+    let admin = reader.admin(&root, document.admin.as_ref(), &services, &vrrp);
     let references = reader.finish()?;
     Ok((Config { interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin }, references))
 }
@@ -111,49 +109,5 @@ impl Reader<'_> {
         }
         self.clashes(&scope, &list.value);
         services
-    }
-
-    fn admin(&mut self, root: &Spot, file: Option<&Spanned<AdminFile>>) -> Admin {
-        let Some(file) = file else {
-            return Admin::default();
-        };
-        let scope = root.of("admin", file);
-        let AdminFile { socket, listen, state_file, watch_config } = &file.value;
-        if let Some(listen) = listen {
-            self.wrong(
-                &scope.of("listen", listen),
-                "a TCP listener is not available yet; write null, and use the socket",
-            );
-        }
-        let path = socket.as_ref().map_or(DEFAULT_SOCKET, |path| path.value.as_str());
-        let spot = scope.field("socket", socket);
-        self.file_path(&spot, path, DEFAULT_SOCKET);
-        if path.len() > MAX_SOCKET_PATH {
-            self.wrong(
-                &spot,
-                format_args!(
-                    "is too long; write at most {MAX_SOCKET_PATH} bytes: {DEFAULT_SOCKET}"
-                ),
-            );
-        }
-        let state_file = state_file.as_ref().map(|file| {
-            let example = "/var/lib/fairlead/overrides.json";
-            self.file_path(&scope.of("state_file", file), &file.value, example);
-            PathBuf::from(&file.value)
-        });
-        let watch_config = self.boolean(&scope.field("watch_config", watch_config), watch_config);
-        Admin { socket: PathBuf::from(path), listen: None, state_file, watch_config }
-    }
-
-    fn file_path(&mut self, spot: &Spot, path: &str, example: &str) {
-        if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
-            self.wrong(
-                spot,
-                format_args!(
-                    "{} is not the absolute path of a file; write one such as {example}",
-                    quoted(path)
-                ),
-            );
-        }
     }
 }

@@ -22,7 +22,7 @@ pub(super) fn check(Reference { path, spot, content }: &Reference, file: &Path) 
     if *content == Content::Program {
         return program(path).map(|message| spot.problem(file, message));
     }
-    if *content == Content::SyncKeys
+    if matches!(content, Content::SyncKeys | Content::AdminToken)
         && let Some(message) = exposed(path)
     {
         return Some(spot.problem(file, message));
@@ -66,9 +66,9 @@ fn read(path: &Path, content: &Content) -> Result<Vec<u8>, String> {
 const fn wanted(content: &Content) -> &'static str {
     match content {
         Content::Ca => "the cluster's CA, a PEM file",
-        Content::ClientCertificate => "a client certificate, a PEM file",
-        Content::ClientKey(_) => "the key of the client certificate, a PEM file",
-        Content::Token => "a file with one token",
+        Content::ClientCertificate => "a certificate, a PEM file",
+        Content::ClientKey(_) => "the key of the certificate, a PEM file",
+        Content::Token | Content::AdminToken => "a file with one token",
         Content::Password(_) => "a file with one password",
         Content::SyncKeys => "a file with one key",
         Content::Program => "a program",
@@ -82,6 +82,7 @@ fn fault(content: &Content, bytes: &[u8]) -> Option<String> {
         Content::ClientCertificate => credentials::certificates(bytes).err(),
         Content::ClientKey(cert_file) => client_key(bytes, cert_file).err(),
         Content::Token => credentials::token(bytes).err(),
+        Content::AdminToken => credentials::admin_token(bytes).err(),
         Content::Password(_) => return first_line(bytes).err(),
         Content::SyncKeys => return key::parse(bytes).err().map(|fault| fault.to_string()),
         Content::Program => return None,

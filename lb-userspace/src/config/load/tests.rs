@@ -47,7 +47,7 @@ fn directory_is_no_ca() {
 /// Content of the client's certificate, its key and the token → key and remedy; `PAIR` stands for
 /// what fits.
 #[rstest]
-#[case::no_certificate("", "PAIR", "t", "client_cert_file", "name the client certificate")]
+#[case::no_certificate("", "PAIR", "t", "client_cert_file", "name a certificate")]
 #[case::cut("-----BEGIN CERTIFICATE-----\n", "PAIR", "t", "client_cert_file", "is broken PEM")]
 #[case::no_key("PAIR", "text", "t", "client_key_file", "has no PEM private key")]
 #[case::key_of_another(

@@ -235,6 +235,27 @@ fn sync() -> impl Strategy<Value = Option<Sync>> {
     proptest::option::of(sync)
 }
 
+/// What there is of a listener.
+fn listener() -> impl Strategy<Value = Admin> {
+    let path = || "/[a-z#: ]{0,11}[a-z]".prop_map(PathBuf::from);
+    let tls = (path(), path()).prop_map(|(cert_file, key_file)| ServerTls { cert_file, key_file });
+    let hosts = proptest::collection::btree_set("[a-z][a-z0-9-]{0,9}(\\.[a-z]{2,5})?", 0..3);
+    let address = prop_oneof![Just("127.0.0.1"), Just("::1"), Just("10.99.0.1"), Just("fd00::99")];
+    let listen = (address, 1..u16::MAX)
+        .prop_map(|(address, port)| SocketAddr::new(address.parse().unwrap(), port));
+    let listener = (listen, proptest::option::of(path()), proptest::option::of(tls), hosts);
+    proptest::option::of(listener).prop_map(|listener| match listener {
+        None => Admin::default(),
+        Some((listen, token_file, tls, hosts)) => Admin {
+            listen: Some(listen),
+            token_file,
+            tls,
+            allowed_hosts: hosts.into_iter().collect(),
+            ..Admin::default()
+        },
+    })
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let interfaces =
         proptest::collection::btree_set("[a-z#@!&*%{\\[-][a-z0-9.@#-]{0,13}[a-z]", 0..3);
@@ -242,12 +263,12 @@ fn config() -> impl Strategy<Value = Config> {
     let services = (1..4_usize).prop_flat_map(|count| (0..count).map(service).collect::<Vec<_>>());
     let limits = (1024..=16_777_216_u32, 1024..=16_777_216_u32);
     let state_file = proptest::option::of("/[a-z#: ]{0,11}[a-z]".prop_map(PathBuf::from));
-    let admin = ("/[a-z#: ]{0,11}[a-z]", state_file, any::<bool>());
+    let admin = ("/[a-z#: ]{0,11}[a-z]", listener(), state_file, any::<bool>());
     let kinds = subsequence(Kind::CHOICES.to_vec(), 1..11);
     let notify = proptest::collection::vec((kinds, 1..=4096_u32), 0..3);
     (interfaces, xdp, limits, services, admin, (notify, sync())).prop_map(
         |(interfaces, xdp_mode, (flows, half_open), services, admin, (notify, sync))| {
-            let (socket, state_file, watch_config) = admin;
+            let (socket, listener, state_file, watch_config) = admin;
             let targets = notify.into_iter().map(|(events, queue)| Target {
                 events: events.into_iter().collect(),
                 action: Action::Exec { exec: vec!["/bin/page".to_owned()] },
@@ -262,7 +283,7 @@ fn config() -> impl Strategy<Value = Config> {
                 vrrp: vec![],
                 sync,
                 notify: targets.collect(),
-                admin: Admin { socket: socket.into(), listen: None, state_file, watch_config },
+                admin: Admin { socket: socket.into(), state_file, watch_config, ..listener },
             }
         },
     )

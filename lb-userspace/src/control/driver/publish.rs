@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
 use super::{Controller, Name};
-use crate::admin::model::{self, Status};
+use crate::admin::model::{self, Status, rfc3339};
 use crate::control::elections;
 use crate::control::status::{self, Measured, Sources};
 use crate::netlink::snapshot::Resolution;
@@ -34,7 +34,9 @@ impl Controller {
         self.status.vips =
             status::vips(&self.desired, |vip| owned.contains(&vip), &self.elections.held(), now);
         let draining = self.elections.draining();
-        self.status.vrrp = elections::statuses(&views, draining, now, SystemTime::now());
+        let wall = SystemTime::now();
+        self.status.time = rfc3339(wall);
+        self.status.vrrp = elections::statuses(&views, draining, now, wall);
         self.status.xdp = self
             .datapath
             .attachments()
@@ -45,7 +47,7 @@ impl Controller {
                 reason: attachment.reason.clone(),
             })
             .collect();
-        self.status.sync = self.sync_status(Instant::now(), SystemTime::now());
+        self.status.sync = self.sync_status(Instant::now(), wall);
         self.status.overrides = self.overrides_listed();
         let counters = self.datapath.maps.counters()?;
         self.status.counters =
@@ -63,8 +65,14 @@ impl Controller {
     }
 
     /// What the daemon knows of itself.
-    pub fn note_daemon(&mut self, state_file: model::StateFile, notify: Vec<model::Notification>) {
+    pub fn note_daemon(
+        &mut self,
+        state_file: model::StateFile,
+        notify: Vec<model::Notification>,
+        listener: Option<model::Listener>,
+    ) {
         (self.status.state_file, self.status.notify) = (state_file, notify);
+        self.status.listener = listener;
     }
 
     fn overrides_listed(&self) -> Vec<model::Override> {

@@ -23,7 +23,6 @@ mod session;
 mod tcp;
 mod tiers;
 mod tls_cache;
-mod watched;
 
 pub use tls_cache::TlsCache;
 

@@ -16,8 +16,8 @@ use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 use super::Reason;
 use super::insecure::AnyCertificate;
 use super::session::Session;
-use super::watched::Watched;
 use crate::config::{Identity, Probe, Tls, Verify, credentials};
+use crate::watched::Watched;
 
 /// The configurations, tokens and sessions of all probes. Cheap to clone; clones share.
 #[derive(Clone, Default)]
@@ -60,7 +60,7 @@ impl TlsCache {
             let session = shared.sessions.entry((endpoint, trust)).or_default();
             (watched, Arc::clone(session))
         };
-        let config = session.config(watched.get().await?);
+        let config = session.config(watched.get().await.map_err(local)?);
         Ok((session, config))
     }
 
@@ -72,7 +72,7 @@ impl TlsCache {
             let new = || Arc::new(Watched::new(vec![path.clone()], authorization));
             Arc::clone(shared.tokens.entry(path.clone()).or_insert_with(new))
         };
-        watched.get().await.map(Some)
+        watched.get().await.map(Some).map_err(local)
     }
 
     /// Forgets what none of `probes` uses.
@@ -104,6 +104,11 @@ impl TlsCache {
         // Nothing leaves the maps half changed.
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// A file that cannot be used is no fault of the backend's.
+fn local(error: String) -> Reason {
+    Reason::Local(Reason::bounded(error))
 }
 
 fn authorization(contents: &[Vec<u8>]) -> Result<HeaderValue, String> {

@@ -5,6 +5,7 @@ use rstest::rstest;
 use super::super::super::ConfigError;
 use super::{MINIMAL, refusal};
 
+mod admin;
 mod families;
 mod needed;
 mod optional;
@@ -103,7 +104,6 @@ fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case]
     "admin.socket",
     "write one such as /run/fairlead/admin.sock"
 )]
-#[case::listen("admin: { listen: \"127.0.0.1:9464\" }", "1:18", "admin.listen", "write null")]
 fn globals(#[case] line: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {
     assert_refused(&format!("{line}\n{MINIMAL}"), place, key, remedy);
 }

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use super::super::watched::LOOK_INTERVAL;
 use super::*;
 use crate::config::Identity;
+use crate::watched::LOOK_INTERVAL;
 
 #[tokio::test]
 async fn a_client_certificate_is_shown_to_who_asks_for_it() {

@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 
 use super::super::session::RESUME_FOR;
-use super::super::watched::LOOK_INTERVAL;
 use super::*;
 use crate::health::testing::self_signed;
+use crate::watched::LOOK_INTERVAL;
 
 /// Certificate, name asked for → what the probe makes of it.
 #[tokio::test]

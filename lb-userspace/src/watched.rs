@@ -1,4 +1,5 @@
-//! A value that is made of files, and made again when they change. I/O.
+//! A value that is made of files, and made again when they change. Used by probes, and by the TCP listener of the
+//! API. I/O.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
@@ -11,10 +12,8 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
-use super::Reason;
-
-/// How often the files are looked at; a probe in between costs no system call for them.
-pub(super) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How often the files are looked at; a use in between costs no system call for them.
+pub(crate) const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// A bundle of CAs is a few kilobytes.
 const MAX_FILE: u64 = 1024 * 1024;
@@ -23,7 +22,7 @@ const MAX_FILE: u64 = 1024 * 1024;
 type Make<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync>;
 
 /// The value, once there is one: a file that cannot be used any more leaves it as it is.
-pub(super) struct Watched<T> {
+pub(crate) struct Watched<T> {
     files: Vec<PathBuf>,
     make: Make<T>,
     state: Mutex<State<T>>,
@@ -56,7 +55,7 @@ struct Version {
 }
 
 impl<T: Clone + Send + 'static> Watched<T> {
-    pub(super) fn new(
+    pub(crate) fn new(
         files: Vec<PathBuf>,
         make: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Self {
@@ -66,7 +65,10 @@ impl<T: Clone + Send + 'static> Watched<T> {
 
     /// The value. Whoever finds that it is time to look at the files again has that done in the
     /// background: only the first value is waited for.
-    pub(super) async fn get(self: &Arc<Self>) -> Result<T, Reason> {
+    ///
+    /// # Errors
+    /// There is none yet, and why.
+    pub(crate) async fn get(self: &Arc<Self>) -> Result<T, String> {
         if let Some((value, is_due)) = self.known() {
             if is_due {
                 let this = Arc::clone(self);
@@ -82,7 +84,6 @@ impl<T: Clone + Send + 'static> Watched<T> {
         })
         .await
         .unwrap_or_else(|error| Err(error.to_string()))
-        .map_err(|error| Reason::Local(Reason::bounded(error)))
     }
 
     /// Also says whether the caller is to look at the files.
