@@ -129,6 +129,9 @@ pub struct Backend {
     pub admin: Admin,
     /// What the probe found that decided.
     pub reason: String,
+    /// How long the last probe took; absent before the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub probe_us: Option<u64>,
     /// When `state` last changed.
     pub since: String,
     /// As configured, or as set by a command.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use lb_common::backend::{BackendCounters, State as InstalledState};
 
@@ -24,6 +24,8 @@ pub struct Measured {
 pub struct Sources<'a> {
     pub desired: &'a Desired,
     pub health: &'a HealthTable,
+    /// How long the last probe of each took.
+    pub probes: &'a BTreeMap<BackendKey, Duration>,
     /// What is made of it.
     pub standing: &'a Standing,
     pub overrides: &'a BTreeMap<(String, String), Override>,
@@ -67,11 +69,12 @@ impl Sources<'_> {
 
     fn backend(&self, service: &str, backend: &DesiredBackend) -> model::Backend {
         let name = (service.to_owned(), backend.name.clone());
-        let report = self.health.get(&BackendKey {
+        let key = BackendKey {
             service: name.0.clone(),
             backend: name.1.clone(),
             endpoint: SocketAddr::new(backend.address, backend.port),
-        });
+        };
+        let report = self.health.get(&key);
         let measured = self.measured.get(&name).cloned().unwrap_or_default();
         let counters = measured.counters;
         let since = self.since.get(&name).map(|(_, since)| *since);
@@ -82,6 +85,10 @@ impl Sources<'_> {
             health: backend.health,
             admin: admin(self.overrides.get(&name).map(|change| change.admin)),
             reason: reason(report, backend.health),
+            probe_us: self
+                .probes
+                .get(&key)
+                .map(|took| took.as_micros().try_into().unwrap_or(u64::MAX)),
             since: model::rfc3339(
                 since
                     .or_else(|| report.map(|report| report.since))

@@ -78,10 +78,14 @@ function showHeadline() {
 
 function showFigures() {
   const { established, capacity } = status.flows;
-  const { requests, replies, packets, drops } = rates.total;
+  const { requests, replies, packets, opened, drops } = rates.total;
   const rate = (series, unit) => (series.last === null ? "–" : unit(series.last));
   const items = [
-    { name: "Connections", value: count(established), rest: `${percent(established / capacity.established)} of the table` },
+    {
+      name: "Connections",
+      value: count(established),
+      rest: `${percent(established / capacity.established)} of the table${opened.last === null ? "" : `, ${short(opened.last)} new a second`}`,
+    },
     { name: "To clients", value: rate(replies, bits), curve: replies.values },
     { name: "To backends", value: rate(requests, bits), curve: requests.values },
     { name: "Packets a second", value: rate(packets, short), curve: packets.values },

@@ -22,7 +22,7 @@ export class Rates {
   #before = null;
   #backends = new Map();
   #drops = new Map();
-  total = { requests: new Series(), replies: new Series(), packets: new Series(), drops: new Series() };
+  total = { requests: new Series(), replies: new Series(), packets: new Series(), opened: new Series(), drops: new Series() };
 
   /** Compares with the status before it. */
   feed(status) {
@@ -36,7 +36,7 @@ export class Rates {
       return;
     }
     const rate = (after, earlier) => Math.max(0, after - (earlier ?? after)) / seconds;
-    const total = { requests: 0, replies: 0, packets: 0 };
+    const total = { requests: 0, replies: 0, packets: 0, opened: 0 };
     const known = this.#backends;
     this.#backends = new Map();
     for (const [key, value] of now.backends) {
@@ -50,6 +50,7 @@ export class Rates {
       total.requests += requests;
       total.replies += replies;
       total.packets += rate(value.packets, earlier.packets);
+      total.opened += rate(value.opened, earlier.opened);
     }
     this.#drops.clear();
     let drops = 0;
@@ -58,7 +59,7 @@ export class Rates {
       this.#drops.set(name, perSecond);
       drops += name.startsWith("drop_") ? perSecond : 0;
     }
-    for (const name of ["requests", "replies", "packets"]) this.total[name].push(total[name]);
+    for (const name of Object.keys(total)) this.total[name].push(total[name]);
     this.total.drops.push(drops);
   }
 
@@ -82,6 +83,7 @@ function sums(status) {
         requests: backend.requests.bytes,
         replies: backend.replies.bytes,
         packets: backend.requests.packets + backend.replies.packets,
+        opened: backend.opened,
         latency: backend.probe_us === undefined ? null : backend.probe_us / 1000,
       });
     }

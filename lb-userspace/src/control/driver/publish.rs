@@ -21,6 +21,7 @@ impl Controller {
         let sources = Sources {
             desired: &self.desired,
             health: &health,
+            probes: &self.health.latencies().last(),
             standing: &self.standing,
             overrides: self.overrides.effective(),
             measured: &measured,
