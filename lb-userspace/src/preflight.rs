@@ -4,7 +4,7 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 
 use anyhow::{Context as _, bail};
-use caps::{CapSet, Capability};
+use caps::{CapSet, Capability, CapsHashSet};
 
 use crate::datapath::sys;
 
@@ -21,14 +21,8 @@ const NEEDED: [(Capability, &str); 4] = [
 pub fn check_capabilities() -> anyhow::Result<()> {
     let held =
         caps::read(None, CapSet::Effective).context("reading this process's capabilities")?;
-    let missing: Vec<String> = NEEDED
+    let missing: Vec<String> = missing(&held)
         .iter()
-        .filter(|(capability, _)| {
-            // Before Linux 5.8 CAP_SYS_ADMIN included these two, and it still implies them.
-            let implied = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON)
-                && held.contains(&Capability::CAP_SYS_ADMIN);
-            !held.contains(capability) && !implied
-        })
         .map(|(capability, purpose)| format!("{capability} ({purpose})"))
         .collect();
     if missing.is_empty() {
@@ -41,8 +35,19 @@ pub fn check_capabilities() -> anyhow::Result<()> {
     )
 }
 
+/// Of those that a controller needs, those that are not among `held`; and what each is for.
+pub fn missing(held: &CapsHashSet) -> Vec<(Capability, &'static str)> {
+    let is_missing = |(capability, _): &&(Capability, &'static str)| {
+        // Before Linux 5.8 CAP_SYS_ADMIN included these two, and it still implies them.
+        let implied = matches!(capability, Capability::CAP_BPF | Capability::CAP_PERFMON)
+            && held.contains(&Capability::CAP_SYS_ADMIN);
+        !held.contains(capability) && !implied
+    };
+    NEEDED.iter().filter(is_missing).copied().collect()
+}
+
 /// The oldest kernel that has everything, as major and minor number.
-const OLDEST: (u32, u32) = (5, 15);
+pub const OLDEST: (u32, u32) = (5, 15);
 
 /// Says so if the kernel is older than that. It is no error: distributions add to old kernels.
 pub fn check_kernel() {
@@ -58,7 +63,7 @@ pub fn check_kernel() {
 }
 
 /// Of `6.1.0-17-amd64`: 6 and 1.
-fn version(release: &str) -> Option<(u32, u32)> {
+pub fn version(release: &str) -> Option<(u32, u32)> {
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
 }

@@ -10,7 +10,7 @@ pub(super) const HELP: &str = "Exit codes:
   1  failed, or refused by the controller; stderr says why
   2  wrong usage
   3  no controller answers at the socket, or it may not be used
-  4  the answer is no: what `trace` asks about would not be forwarded
+  4  the answer is no: what `trace` asks about would not be forwarded, `doctor` found a problem
 
 Every command that asks the controller takes --json. Shells complete names after
 `source <(fairlead completions bash)`; see `fairlead completions --help`.";

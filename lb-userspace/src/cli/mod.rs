@@ -14,6 +14,7 @@ mod check;
 mod cleanup;
 mod completions;
 mod config;
+mod doctor;
 mod drain;
 mod events;
 mod exit;
@@ -43,6 +44,7 @@ pub struct Cli {
 enum Command {
     Run(run::Arguments),
     Check(check::Arguments),
+    Doctor(doctor::Arguments),
     Status(status::Arguments),
     #[command(subcommand)]
     Backend(backend::Command),
@@ -82,6 +84,7 @@ impl Cli {
         match self.command {
             Command::Run(arguments) => run::run(arguments),
             Command::Check(arguments) => check::run(&arguments),
+            Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Status(arguments) => status::run(&arguments),
             Command::Backend(command) => backend::run(command),
             Command::Config(command) => config::run(&command),

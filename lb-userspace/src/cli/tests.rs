@@ -43,6 +43,7 @@ fn every_command_of_the_contract_is_known() {
         "fairlead flows purge --all --reset --limit 5 --json",
         "fairlead trace 10.0.0.2:1 10.0.0.100:6443 --json --socket /tmp/s",
         "fairlead config show --json",
+        "fairlead doctor --config f.yaml --iface eth0 --probe --all --json --socket /tmp/s",
         "fairlead completions bash",
         "fairlead manifest static-pod --config f.yaml --image a/b:1 --handover",
         "fairlead manifest systemd --config f.yaml",

@@ -30,6 +30,13 @@ pub fn diff(old: &Config, new: &Config) -> Vec<Change> {
     changes
 }
 
+/// The same of configurations as `show` has them.
+pub fn diff_shown(old: &Value, new: &Value) -> Vec<Change> {
+    let mut changes = Vec::new();
+    compare("", old, new, &mut changes);
+    changes
+}
+
 fn compare(key: &str, old: &Value, new: &Value, changes: &mut Vec<Change>) {
     if old == new {
         return;

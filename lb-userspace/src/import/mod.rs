@@ -17,7 +17,7 @@ use crate::config;
 mod draft;
 pub mod findings;
 mod haproxy;
-mod keepalived;
+pub(crate) mod keepalived;
 mod source;
 mod translate;
 mod write;

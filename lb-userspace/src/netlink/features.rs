@@ -18,6 +18,7 @@ const CTRL_ATTR_FAMILY_NAME: u16 = 2;
 const NETDEV_CMD_DEV_GET: u8 = 1;
 const NETDEV_A_DEV_IFINDEX: u16 = 1;
 const NETDEV_A_DEV_XDP_FEATURES: u16 = 3;
+const NETDEV_XDP_ACT_BASIC: u64 = 1 << 0;
 const NETDEV_XDP_ACT_NDO_XMIT: u64 = 1 << 2;
 
 /// Lengths of `struct nlmsghdr`, `genlmsghdr` and `nlattr`.
@@ -31,6 +32,14 @@ pub fn sends_redirected(ifindex: u32) -> Result<Option<bool>> {
     let context = || format!("ask what interface {ifindex} can do for XDP");
     features(ifindex)
         .map(|features| features.map(|bits| bits & NETDEV_XDP_ACT_NDO_XMIT != 0))
+        .with_context(context)
+}
+
+/// Whether the driver has XDP of its own; `None`: this kernel does not say.
+pub fn has_native(ifindex: u32) -> Result<Option<bool>> {
+    let context = || format!("ask what interface {ifindex} can do for XDP");
+    features(ifindex)
+        .map(|features| features.map(|bits| bits & NETDEV_XDP_ACT_BASIC != 0))
         .with_context(context)
 }
 

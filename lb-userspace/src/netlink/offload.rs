@@ -1,5 +1,5 @@
 //! What an interface does to received packets before XDP sees them: merging (GRO, LRO) and taking VLAN
-//! tags out, queried and switched. Called where XDP attaches. I/O.
+//! tags out, queried and switched; and which driver it is that does. Called where XDP attaches. I/O.
 //!
 //! Generic XDP sees frames after GRO: merged ones are longer than the link's MTU and could not
 //! be sent on. The kernel switches LRO and hardware GRO off for generic XDP itself, but not GRO.
@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use socket2::{Domain, Socket, Type};
 
 // linux/ethtool.h
+const ETHTOOL_GDRVINFO: u32 = 0x3;
 const ETHTOOL_GFLAGS: u32 = 0x25;
 const ETHTOOL_SFLAGS: u32 = 0x26;
 const ETHTOOL_GGRO: u32 = 0x2b;
@@ -54,6 +55,16 @@ pub fn set_lro(ifname: &str, on: bool) -> Result<()> {
         .with_context(|| format!("switch LRO of {ifname} {}", on_off(on)))
 }
 
+/// The name of an interface's driver, such as `veth` or `mlx5_core`.
+pub fn driver(ifname: &str) -> Result<String> {
+    let mut info = DriverInfo { command: ETHTOOL_GDRVINFO, driver: [0; 32], rest: [0; 160] };
+    // SAFETY: the structure is the one of this command, which the kernel fills in.
+    let done = unsafe { ioctl(ifname, &mut info) };
+    done.with_context(|| format!("read which driver {ifname} has"))?;
+    let name = info.driver.split(|byte| *byte == 0).next().unwrap_or_default();
+    Ok(String::from_utf8_lossy(name).into_owned())
+}
+
 fn set_flag(ifname: &str, flag: u32, on: bool) -> io::Result<()> {
     let flags = ethtool(ifname, ETHTOOL_GFLAGS, 0)?;
     let wanted = if on { flags | flag } else { flags & !flag };
@@ -76,16 +87,33 @@ struct EthtoolValue {
 
 /// Executes a command whose argument and result is one number.
 fn ethtool(ifname: &str, command: u32, data: u32) -> io::Result<u32> {
-    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let mut value = EthtoolValue { command, data };
+    // SAFETY: the structure is the one that these commands read and write.
+    unsafe { ioctl(ifname, &mut value) }?;
+    Ok(value.data)
+}
+
+/// The kernel's `struct ethtool_drvinfo`.
+#[repr(C)]
+struct DriverInfo {
+    command: u32,
+    driver: [u8; 32],
+    /// Versions, bus address and counts.
+    rest: [u8; 160],
+}
+
+/// # Safety
+/// `value` must begin with a command, and be the structure that this command reads and writes.
+unsafe fn ioctl<T>(ifname: &str, value: &mut T) -> io::Result<()> {
+    let socket = Socket::new(Domain::IPV4, Type::DGRAM, None)?;
     let mut request = libc::ifreq {
         ifr_name: name(ifname)?,
-        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut *value).cast() },
     };
-    // SAFETY: the request is an ifreq whose data points to the ethtool_value that these commands
-    // read and write; both outlive the call, and the socket is open.
+    // SAFETY: the request is an ifreq whose data points to what the caller vouches for; both outlive the
+    // call, and the socket is open.
     let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &raw mut request) };
-    if result == 0 { Ok(value.data) } else { Err(io::Error::last_os_error()) }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The name with the zero at its end that the kernel wants.

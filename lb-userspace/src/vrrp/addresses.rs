@@ -31,7 +31,7 @@ use crate::netlink::blocking::{Events, Requests};
 use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::Address;
 
-mod claims;
+pub(crate) mod claims;
 pub mod facts;
 mod listen;
 mod message;

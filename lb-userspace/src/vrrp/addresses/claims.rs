@@ -26,9 +26,9 @@ const PACKET: usize = 128;
 
 /// A claim, and the interface that it was heard on.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Heard {
-    pub(super) ifindex: u32,
-    pub(super) claim: Claim,
+pub(crate) struct Heard {
+    pub(crate) ifindex: u32,
+    pub(crate) claim: Claim,
 }
 
 /// What was heard at once.
@@ -104,20 +104,26 @@ fn retune(
         *slot = None;
         return Ok(());
     }
-    let filter: Vec<SockFilter> = filter
-        .iter()
-        .map(|it| SockFilter::new(it.code, it.jump_true, it.jump_false, it.operand))
-        .collect();
     if let Some(socket) = slot {
-        return socket.attach_filter(&filter);
+        return socket.attach_filter(&instructions(filter));
     }
+    *slot = Some(open(protocol, filter)?);
+    Ok(())
+}
+
+/// A socket for what of an EtherType passes a filter, on every interface.
+pub(crate) fn open(protocol: libc::c_int, filter: &[Instruction]) -> io::Result<Socket> {
     let kind = Type::DGRAM.nonblocking().cloexec();
     let socket = Socket::new(Domain::PACKET, kind, Some(Protocol::from(0)))?;
     socket.set_recv_buffer_size(RECEIVE_BUFFER)?;
-    socket.attach_filter(&filter)?;
+    socket.attach_filter(&instructions(filter))?;
     socket.bind(&every_interface(protocol))?;
-    *slot = Some(socket);
-    Ok(())
+    Ok(socket)
+}
+
+fn instructions(filter: &[Instruction]) -> Vec<SockFilter> {
+    let filter = filter.iter();
+    filter.map(|it| SockFilter::new(it.code, it.jump_true, it.jump_false, it.operand)).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "17, 20 and an EtherType")]
@@ -133,7 +139,7 @@ fn every_interface(protocol: libc::c_int) -> SockAddr {
 }
 
 /// `None`: what is there claims nothing.
-fn receive(socket: &Socket, family: Family) -> Result<Option<Heard>, Errno> {
+pub(crate) fn receive(socket: &Socket, family: Family) -> Result<Option<Heard>, Errno> {
     let mut buffer = [0; PACKET];
     let (length, from) = recvfrom::<LinkAddr>(socket.as_raw_fd(), &mut buffer)?;
     let Some(from) = from else { return Ok(None) };

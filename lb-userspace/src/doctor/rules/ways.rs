@@ -1,0 +1,111 @@
+//! The ways to the backends. Pure.
+
+use super::super::facts::ways::{State, Way};
+use super::super::finding::Finding;
+
+/// Of one kind that are said one by one.
+const MOST_SAID: usize = 8;
+
+/// `interfaces`: those that XDP attaches to.
+pub(super) fn judge(ways: &[Way], interfaces: &[String]) -> Vec<Finding> {
+    let mut found: Vec<Finding> = ways.iter().filter_map(|way| fault(way, interfaces)).collect();
+    let more = found.len().saturating_sub(MOST_SAID);
+    found.truncate(MOST_SAID);
+    if more > 0 {
+        found.push(
+            Finding::info("way.more", format!("{more} more backends have such a way"))
+                .because("they are left out of this list"),
+        );
+    }
+    let fine = ways.iter().filter(|way| fault(way, interfaces).is_none()).count();
+    if fine > 0 {
+        found.push(Finding::ok(
+            "way.known",
+            format!("the way to {fine} backends' addresses is known"),
+        ));
+    }
+    found
+}
+
+fn fault(way: &Way, interfaces: &[String]) -> Option<Finding> {
+    let Way { address, backends, state, narrow } = way;
+    let who = format!("{} ({address})", backends.join(", "));
+    let nobody = "it gets no connections";
+    match state {
+        State::Failed { neighbour, interface } => Some(
+            Finding::problem("way.neighbour", format!("{who} is out of reach: {neighbour} does not answer ARP or ND on {interface}"))
+                .because(nobody)
+                .fix(format!("ip neigh show {neighbour} dev {interface}; ping -c1 -I {interface} {neighbour}")),
+        ),
+        State::Unresolved { neighbour, interface } => Some(
+            Finding::warning("way.neighbour", format!("{who}: the MAC of {neighbour} on {interface} is not known yet"))
+                .because(format!("{nobody} until it is; a controller that runs asks for it"))
+                .fix(format!("ping -c1 -I {interface} {neighbour}")),
+        ),
+        State::NoRoute => Some(
+            Finding::problem("way.route", format!("there is no route to {who}"))
+                .because(format!("{nobody}; routes of the main table count, those of rules and other tables do not"))
+                .fix(format!("ip route get {address}")),
+        ),
+        State::Local => Some(
+            Finding::info("way.local", format!("{who} is this node's own address"))
+                .because("see \"On this node\" in the README's limits"),
+        ),
+        State::Known(interface) if !interfaces.is_empty() && !interfaces.contains(interface) => Some(
+            Finding::problem("way.interface", format!("{who} is behind {interface}, which is not in `interfaces`"))
+                .because(format!("{nobody}: its answers would arrive where no XDP program is"))
+                .fix(format!("interfaces: [{}, {interface}]     # in the configuration", interfaces.join(", "))),
+        ),
+        State::Known(interface) => narrow.map(|mtu| {
+            Finding::warning("mtu.path", format!("only packets of {mtu} bytes get from {interface} to {who}"))
+                .because(
+                    "somebody on the way said so by ICMP; clients have to hear it too, or their full segments are lost. Filters that drop \
+                     ICMP make such connections hang",
+                )
+                .fix(format!("tracepath -n {address}"))
+        }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{has, severities};
+    use super::*;
+    use crate::doctor::Severity;
+
+    fn way(state: State) -> Way {
+        let address = "10.0.0.11".parse().unwrap();
+        Way { address, backends: vec!["api/cp1".to_owned()], state, narrow: None }
+    }
+
+    #[test]
+    fn ways_are_judged_by_how_far_they_are_known() {
+        use Severity::{Info, Ok, Problem, Warning};
+        let (neighbour, interface) = ("10.0.0.1".parse().unwrap(), "eth0".to_owned());
+        let known = State::Known("eth0".to_owned());
+        for (way, id, severity) in [
+            (way(known.clone()), "way.known", Ok),
+            (
+                way(State::Failed { neighbour, interface: interface.clone() }),
+                "way.neighbour",
+                Problem,
+            ),
+            (way(State::Unresolved { neighbour, interface }), "way.neighbour", Warning),
+            (way(State::NoRoute), "way.route", Problem),
+            (way(State::Local), "way.local", Info),
+            (way(State::Known("eth1".to_owned())), "way.interface", Problem),
+            (Way { narrow: Some(1400), ..way(known) }, "mtu.path", Warning),
+        ] {
+            let found = judge(std::slice::from_ref(&way), &["eth0".to_owned()]);
+            assert!(has(&found, id, severity), "{way:?}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn of_many_some_are_said() {
+        let ways = vec![way(State::NoRoute); 100];
+        let found = judge(&ways, &[]);
+        assert_eq!(found.len(), MOST_SAID + 1);
+        assert_eq!(severities(&found), [Severity::Problem, Severity::Info]);
+    }
+}
