@@ -21,6 +21,7 @@ pub mod nat;
 pub mod rate;
 pub mod selection;
 pub mod service;
+pub mod socket;
 pub mod time;
 pub mod vip;
 
@@ -52,6 +53,10 @@ pub mod map {
     /// What the program tells of flows, and whether it is to: each program has its own, which nobody adopts.
     pub const FLOW_EVENTS: &str = "FLOW_EVENTS";
     pub const FLOW_REPORT: &str = "FLOW_REPORT";
+
+    /// Of the programs for local clients, pinned beside their links.
+    pub const LOCAL_CONNECTIONS: &str = "LOCAL_CONNECTIONS";
+    pub const REDIRECTS: &str = "REDIRECTS";
 
     /// All others. The controller pins each under its name.
     pub const ALL: [&str; 22] = [
@@ -91,6 +96,14 @@ pub const LAYOUT_VERSION: u32 = 3;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "fairlead";
+
+/// Names of the programs for local clients, in the object.
+pub mod hook {
+    pub const CONNECT4: &str = "fairlead_conn4";
+    pub const CONNECT6: &str = "fairlead_conn6";
+    pub const GETPEERNAME4: &str = "fairlead_peer4";
+    pub const GETPEERNAME6: &str = "fairlead_peer6";
+}
 
 /// VIPs, those for SNAT included; flows keep their index in 16 bits.
 pub const MAX_VIPS: u32 = 1024;

@@ -1,6 +1,7 @@
 //! Services as the datapath looks them up. Pure.
 
 use crate::addr::{Endpoint, IpBe, PortBe};
+use crate::backend::BackendId;
 use crate::conntrack::Timeouts;
 use crate::rate::RateLimit;
 
@@ -47,7 +48,9 @@ pub struct Service {
     /// New connections of one owner.
     pub rate: RateLimit,
     pub timeouts: Timeouts,
-    pub _pad2: u32,
+    /// The backend on this node, while this node's own clients are to go there; 0: any. See
+    /// [`crate::socket`].
+    pub own_backend: BackendId,
 }
 
 const _: () = assert!(size_of::<Service>() == 144);

@@ -23,6 +23,7 @@ mod reset;
 mod selection;
 mod service;
 mod snat;
+mod socket;
 mod verdict;
 
 use aya_ebpf::macros::xdp;

@@ -6,7 +6,7 @@
 
 use aya_ebpf::bindings::{BPF_F_INNER_MAP, BPF_F_NO_PREALLOC};
 use aya_ebpf::btf_maps::{
-    Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf,
+    Array, ArrayOfMaps, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, RingBuf, SkStorage,
 };
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::lpm_trie::Key;
@@ -21,18 +21,21 @@ use lb_common::lease::Lease;
 use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+use lb_common::socket::Redirect;
 use lb_common::vip::Vip;
 use lb_common::{MAX_SERVICES, MAX_VIPS, selection};
 
 mod count;
 mod flows;
 mod report;
+mod sockets;
 
 pub(crate) use count::{
     count, count_connection, count_flow, count_traffic, signal, time_exceeded_is_due,
 };
 pub(crate) use flows::{Choice, FlowMap, FlowMaps, Found, Scratch};
 pub(crate) use report::tell;
+pub(crate) use sockets::{count_local, redirect_of, remember};
 
 /// 2 × 131,072 flows × (16 + 64 bytes and the kernel's 48) = 34 MB.
 #[btf_map]
@@ -105,6 +108,13 @@ static FLOW_EVENTS: RingBuf<FlowEvent, { FLOW_RING as usize }> = RingBuf::new();
 /// Whether it does.
 #[btf_map]
 static FLOW_REPORT: PerCpuArray<FlowReport, 1> = PerCpuArray::new();
+
+/// Where sockets of this node really go: one for each that was led to a backend, as long as it is open.
+#[btf_map]
+static REDIRECTS: SkStorage<Redirect> = SkStorage::new();
+/// Connections of this node's own clients, by backend. 1,024 × 8 on each CPU.
+#[btf_map]
+static LOCAL_CONNECTIONS: PerCpuArray<u64, 1024> = PerCpuArray::new();
 
 /// A selection table: length, then slots. The real ones have the size they need.
 type Table = Array<u32, { selection::MAX_SLOTS as usize + 1 }, { BPF_F_INNER_MAP as usize }>;

@@ -13,6 +13,7 @@ mod give_up;
 mod health;
 mod idle;
 mod import;
+mod local_clients;
 mod modes;
 mod names;
 mod overrides;

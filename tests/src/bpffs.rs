@@ -13,6 +13,9 @@ use nix::sched::{CloneFlags, unshare};
 /// Iterators that a kernel with CONFIG_BPF_PRELOAD puts into every bpffs.
 const KERNELS_OWN: [&str; 2] = ["maps.debug", "progs.debug"];
 
+/// Where a command sees cgroups that was shown a bpffs.
+pub const CGROUPS: &str = "/sys/fs/cgroup";
+
 /// A mounted bpffs; unmounted on drop, and with it every pin, unless it is kept.
 #[derive(Debug)]
 pub struct Bpffs {
@@ -63,8 +66,8 @@ impl Bpffs {
         Ok(found)
     }
 
-    /// Lets `command` see this bpffs, and nothing of another, at `/sys/fs/bpf`: in a mount namespace of
-    /// its own, with a sysfs that shows the interfaces of the network namespace it is in by then.
+    /// Lets `command` see this bpffs, and nothing of another, at `/sys/fs/bpf`, and the cgroups of version 2
+    /// at [`CGROUPS`]: in a mount namespace of its own, with a sysfs that shows the interfaces of the network namespace it is in by then.
     pub fn show_to(&self, command: &mut Command) {
         let path = self.path.clone();
         // SAFETY: system calls only, but for the C strings that nix makes of paths on the stack.
@@ -105,6 +108,8 @@ fn enter_mounts(bpffs: &Path) -> nix::Result<()> {
     unshare(CloneFlags::CLONE_NEWNS)?;
     mount(NONE, "/", NONE, MsFlags::MS_REC | MsFlags::MS_PRIVATE, NONE)?;
     mount(Some("sysfs"), "/sys", Some("sysfs"), MsFlags::empty(), NONE)?;
+    // Of version 2, wherever the machine has it; one that has none does without.
+    let _ = mount(Some("cgroup2"), CGROUPS, Some("cgroup2"), MsFlags::empty(), NONE);
     mount(Some(bpffs), "/sys/fs/bpf", NONE, MsFlags::MS_BIND, NONE)
 }
 

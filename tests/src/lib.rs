@@ -11,6 +11,7 @@ pub mod bpf;
 pub mod bpffs;
 pub mod bulk;
 pub mod capture;
+pub mod cgroup;
 pub mod checksums;
 pub mod command;
 pub mod connects;

@@ -28,6 +28,7 @@ pub use self::addresses::Dual;
 use self::addresses::{backend_side, client_side};
 use self::build::Builder;
 use crate::bpffs::{self, Bpffs};
+use crate::cgroup;
 use crate::family::Family;
 use crate::netns::{self, Netns, unique_prefix};
 use crate::xdp_pass::Attached;
@@ -273,6 +274,7 @@ impl Topology {
 /// Removes the labs of test processes that were killed before they could.
 pub fn remove_stale() -> Result<()> {
     netns::remove_stale()?;
+    cgroup::remove_stale()?;
     for entry in fs::read_dir(std::env::temp_dir())? {
         let path = entry?.path();
         if path.file_name().is_some_and(|name| netns::is_stale(&name.to_string_lossy())) {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
@@ -48,6 +49,9 @@ pub struct Status {
     /// Nodes that share flows; absent without `sync`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sync: Option<Sync>,
+    /// Clients on this node itself.
+    #[serde(default)]
+    pub local_clients: LocalClients,
     /// Packets by verdict, under the names of `lb_common::counters`.
     pub counters: BTreeMap<String, u64>,
     pub flows: Flows,
@@ -65,6 +69,34 @@ pub struct Status {
     /// Who serves page and API by TCP; absent without `admin.listen`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub listener: Option<Listener>,
+}
+
+/// Whether connections that this node's own processes open to a VIP are led to backends.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocalClients {
+    pub state: LocalClientsState,
+    /// Whose processes: those of this cgroup and below.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<PathBuf>,
+    /// Why they are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Connections that no backend was there for.
+    #[serde(default)]
+    pub refused: u64,
+    /// Connections that were ended since their backend was given up.
+    #[serde(default)]
+    pub ended: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LocalClientsState {
+    On,
+    #[default]
+    Off,
+    /// They should be, and the kernel refuses.
+    Failed,
 }
 
 /// How one of the configuration's `notify` fares.
@@ -154,6 +186,9 @@ pub struct Backend {
     /// SYNs answered with RST.
     #[serde(default)]
     pub refused: u64,
+    /// Connections of this node's own clients, led here as they were opened.
+    #[serde(default)]
+    pub local_connections: u64,
     /// Absent until the way to the backend is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHop>,

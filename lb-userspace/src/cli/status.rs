@@ -7,7 +7,9 @@ use clap::Args;
 use jiff::Timestamp;
 
 use super::{SocketOption, ask, print};
-use crate::admin::model::{self, Backend, Override, Said, Service, Status};
+use crate::admin::model::{
+    self, Backend, LocalClients, LocalClientsState, Override, Said, Service, Status,
+};
 
 mod sync;
 mod vrrp;
@@ -70,6 +72,7 @@ fn table(status: &Status, now: Timestamp) -> String {
     }
     text += &vrrp::vrrp(status, now);
     text += &sync::sync(status, now);
+    text += &local_clients(status);
     let flows = &status.flows;
     push(
         &mut text,
@@ -119,6 +122,23 @@ fn overrides(status: &Status, now: Timestamp) -> String {
 fn origin<T>(said: &Said<T>, now: Timestamp) -> String {
     let by = said.by.map(|by| format!(" by {by}")).unwrap_or_default();
     format!("for {}{by}", age(&said.since, now))
+}
+
+/// Whether clients on this node are led to backends, and how many were.
+fn local_clients(status: &Status) -> String {
+    let LocalClients { state, cgroup, reason, refused, ended } = &status.local_clients;
+    let because = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    let backends = status.services.iter().flat_map(|service| &service.backends);
+    let led: u64 = backends.map(|backend| backend.local_connections).sum();
+    let cgroup = cgroup.as_ref().map(|path| path.display().to_string()).unwrap_or_default();
+    match state {
+        LocalClientsState::On => format!(
+            "local clients: led to backends below {cgroup}, {led} connections, {refused} refused, \
+             {ended} ended\n"
+        ),
+        LocalClientsState::Off => format!("local clients: not led to backends{because}\n"),
+        LocalClientsState::Failed => format!("local clients: NOT LED TO BACKENDS{because}\n"),
+    }
 }
 
 /// Targets of notifications that have not all been told everything.
@@ -218,6 +238,7 @@ mod tests {
             "vip 10.1.0.100: owned\n",
             "flows: 12 of 131072 established, 0 of 65536 half-open\n",
             "drop_malformed: 3\n",
+            "local clients: led to backends below /sys/fs/cgroup, 5 connections, 1 refused, 2 ended\n",
             "\noverride kube-apiserver/cp2: draining for 1m0s by uid 0 (logged in as uid 1000)\n",
             "override old/cp9: weight 7 for 1m0s; no such backend: fairlead backend reset old/cp9\n",
             "notify https://alerts.example/...: 3 told, 1 failed, 2 dropped, 0 waiting: it answered 500",

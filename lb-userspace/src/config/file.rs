@@ -19,6 +19,7 @@ mod backend;
 mod clash;
 mod family;
 mod health;
+mod local_clients;
 mod notify;
 mod pace;
 mod probe;
@@ -104,6 +105,7 @@ struct Document {
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
     vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
     sync: Option<Spanned<sync::SyncFile>>,
+    local_clients: Option<Spanned<local_clients::LocalClientsFile>>,
     notify: Option<Spanned<Vec<Spanned<NotifyFile>>>>,
     admin: Option<Spanned<admin::AdminFile>>,
 }
@@ -142,6 +144,7 @@ struct ServiceFile {
     exclusive: Field,
     allow: Option<Spanned<Vec<Spanned<String>>>>,
     rate_limit: Option<Spanned<RateLimitFile>>,
+    prefer_local: Field,
     reset_delay: Field,
     drain_timeout: Field,
     timeouts: Option<Spanned<TimeoutsFile>>,

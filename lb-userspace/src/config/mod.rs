@@ -16,6 +16,7 @@ pub mod elected;
 pub mod error;
 pub mod file;
 pub mod load;
+pub mod local_clients;
 pub mod notify;
 pub mod pace;
 pub mod probe;
@@ -29,6 +30,7 @@ pub use admin::{Admin, DEFAULT_SOCKET, ServerTls};
 pub use error::{ConfigError, Problem};
 pub use file::parse;
 pub use load::load;
+pub use local_clients::LocalClients;
 pub use pace::{Fall, Pace};
 pub use probe::{Identity, Probe, Request, Statuses, Tls, Verify};
 pub use sync::Sync;
@@ -62,6 +64,8 @@ pub struct Config {
     pub vrrp: Vec<Vrrp>,
     /// Which nodes share their flows; `None`: this one keeps its own to itself.
     pub sync: Option<Sync>,
+    /// What becomes of connections of this node's own processes.
+    pub local_clients: LocalClients,
     /// Where events are told.
     pub notify: Vec<notify::Target>,
     /// Socket and listener of the API.
@@ -115,6 +119,8 @@ pub struct Service {
     /// New connections that one client may make; `None`: any number.
     pub rate_limit: Option<RateLimit>,
     pub on_all_down: OnAllDown,
+    /// This node's own clients are led to the backend on this node while it is used.
+    pub prefer_local: bool,
     /// Deadline of a drain; zero never cuts.
     pub drain_timeout: Duration,
     /// How long a backend must be down before clients of its flows are reset.

@@ -13,8 +13,8 @@ use serde_json::Value;
 use super::file::show as duration;
 use super::notify::{Action, Target};
 use super::{
-    Admin, Backend, Config, Limits, Mode, NamedBackends, OnAllDown, RESOLVED, RateLimit, ServerTls,
-    Service, Sync, Timeouts, XdpMode,
+    Admin, Backend, Config, Limits, LocalClients, Mode, NamedBackends, OnAllDown, RESOLVED,
+    RateLimit, ServerTls, Service, Sync, Timeouts, XdpMode,
 };
 use crate::admin::model::Kind;
 
@@ -56,6 +56,7 @@ struct File<'a> {
     vrrp: Vec<vrrp::VrrpFile<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     sync: Option<SyncFile<'a>>,
+    local_clients: LocalClientsFile<'a>,
     notify: Vec<NotifyFile<'a>>,
     admin: AdminFile<'a>,
 }
@@ -81,6 +82,7 @@ struct ServiceFile<'a> {
     allow: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     rate_limit: Option<RateLimitFile>,
+    prefer_local: bool,
     reset_delay: Time,
     drain_timeout: Time,
     timeouts: TimeoutsFile,
@@ -119,6 +121,13 @@ struct SyncFile<'a> {
     listen: SocketAddr,
     peers: &'a [SocketAddr],
     key_file: &'a PathBuf,
+}
+
+#[derive(Serialize)]
+struct LocalClientsFile<'a> {
+    enabled: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cgroup: Option<&'a PathBuf>,
 }
 
 #[derive(Serialize)]
@@ -166,7 +175,9 @@ impl Serialize for Time {
 }
 
 fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
-    let Config { interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin } = config;
+    let Config { interfaces, xdp_mode, limits, services, vrrp, sync, local_clients, notify, admin } =
+        config;
+    let LocalClients { enabled, cgroup } = local_clients;
     let Limits { flows, half_open } = *limits;
     let Admin { socket, listen, token_file, tls, allowed_hosts, state_file, watch_config } = admin;
     let instances = vrrp.iter().enumerate();
@@ -188,6 +199,7 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
             peers,
             key_file,
         }),
+        local_clients: LocalClientsFile { enabled: enabled.as_str(), cgroup: cgroup.as_ref() },
         notify: targets.map(|(index, it)| target(index, it, hidden)).collect(),
         admin: AdminFile {
             socket,
@@ -213,6 +225,7 @@ fn service(service: &Service) -> ServiceFile<'_> {
         allow,
         rate_limit,
         on_all_down,
+        prefer_local,
         drain_timeout,
         reset_delay,
         timeouts,
@@ -238,6 +251,7 @@ fn service(service: &Service) -> ServiceFile<'_> {
             connections_per_second,
             burst,
         }),
+        prefer_local: *prefer_local,
         reset_delay: Time(*reset_delay),
         drain_timeout: Time(*drain_timeout),
         timeouts: TimeoutsFile {

@@ -38,6 +38,8 @@ pub struct View {
     pub overrides: BTreeMap<BackendName, Override>,
     /// By the backends' addresses, as far as they are resolved.
     pub next_hops: BTreeMap<IpAddr, NextHop>,
+    /// This node's, but for VIPs.
+    pub own_addresses: BTreeSet<IpAddr>,
     /// The answer of [`last_up_after`] to the previous result.
     pub last_up: LastUp,
 }
@@ -90,6 +92,8 @@ pub struct DesiredService {
     pub timeouts: Timeouts,
     /// No backend is up, and new flows go to those that were.
     pub panic: bool,
+    /// The backend on this node that this node's own clients go to, if they are to have one of their own.
+    pub preferred: Option<String>,
     /// In the order of the configuration.
     pub backends: Vec<DesiredBackend>,
 }
@@ -182,8 +186,20 @@ fn desired_service(service: &config::Service, family: Family, view: &View) -> De
         snat: service.snat_addresses.iter().filter(is_ours).copied().collect(),
         timeouts: timeouts(&service.timeouts),
         panic,
+        preferred: preferred(service, &backends, view),
         backends,
     }
+}
+
+/// Of those that take new flows, whoever they are then.
+fn preferred(
+    service: &config::Service,
+    backends: &[DesiredBackend],
+    view: &View,
+) -> Option<String> {
+    let mut used = backends.iter().filter(|backend| backend.effective_weight > 0);
+    let own = used.find(|backend| view.own_addresses.contains(&backend.address));
+    own.filter(|_| service.prefer_local).map(|backend| backend.name.clone())
 }
 
 /// Gives new flows to the best that there are. `true`: nobody is good, and they go to those that were.

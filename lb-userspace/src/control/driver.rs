@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
@@ -29,6 +30,7 @@ use crate::admin::model::{self, Status};
 use crate::config::Config;
 use crate::datapath::Datapath;
 use crate::datapath::replica::SharedPlaces;
+use crate::datapath::sockets::ender::{Ender, Lost};
 use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::elsewhere::Elsewhere;
 use crate::datapath::sweep::{Census, Sweep};
@@ -49,6 +51,7 @@ mod disown;
 mod doubt;
 mod flows;
 mod idle;
+mod local_clients;
 mod network;
 mod past;
 mod publish;
@@ -111,6 +114,13 @@ pub struct Controller {
     /// What the pass before the last one found, for backends that were removed in between.
     before: Census,
     status: Status,
+    /// The cgroup whose processes this controller has led to backends.
+    led: Option<PathBuf>,
+    /// The thread that ends their connections, once there are any.
+    ender: Option<Ender>,
+    /// When they are to end, whoever holds the VIP; and those that the thread has no room for.
+    local_give_up: GiveUp,
+    lost: Vec<Lost>,
     /// Backends that the log has named as out of reach.
     warned: BTreeSet<IpAddr>,
 }
@@ -168,6 +178,10 @@ impl Controller {
             census: everything(&installed),
             installed,
             status,
+            led: None,
+            ender: None,
+            local_give_up: GiveUp::default(),
+            lost: Vec::new(),
             warned: BTreeSet::new(),
         })
     }
@@ -191,6 +205,7 @@ impl Controller {
         self.datapath.finish_migration()?;
         self.probe();
         self.reconcile()?;
+        self.serve_local_clients();
         // Last: once the kernel owns a VIP, the program must be there to answer for it.
         self.hold_vips().await
     }
@@ -320,7 +335,8 @@ impl Controller {
             .collect();
         let (overrides, last_up) = (self.overrides.effective().clone(), self.last_up.clone());
         let Standing { health, held, shares, .. } = self.standing.clone();
-        View { health, held, shares, overrides, next_hops, last_up }
+        let own_addresses = self.own_addresses();
+        View { health, held, shares, overrides, next_hops, own_addresses, last_up }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]

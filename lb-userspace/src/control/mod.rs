@@ -20,6 +20,7 @@ pub mod flows;
 pub mod give_up;
 pub mod idle_reset;
 pub mod links;
+pub mod local_clients;
 pub mod maglev;
 pub mod plan;
 pub mod reload;

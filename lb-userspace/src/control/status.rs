@@ -18,6 +18,7 @@ pub struct Measured {
     pub connections: u64,
     pub counters: BackendCounters,
     pub next_hop: Option<model::NextHop>,
+    pub local_connections: u64,
 }
 
 /// Everything that `services` is made of.
@@ -109,6 +110,7 @@ impl Sources<'_> {
             confirmed: counters.connections,
             unanswered: counters.unanswered,
             refused: counters.refused,
+            local_connections: measured.local_connections,
             next_hop: measured.next_hop,
         }
     }

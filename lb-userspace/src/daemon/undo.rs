@@ -3,7 +3,7 @@
 use anyhow::Context as _;
 
 use crate::control::driver::Controller;
-use crate::datapath::Pins;
+use crate::datapath::{Pins, sockets};
 use crate::netlink::Netlink;
 use crate::netlink::snapshot::{Address, Snapshot};
 use crate::preflight;
@@ -41,6 +41,7 @@ pub(super) async fn undo(pins: &Pins, snapshot: &Snapshot) {
         let mut vips = Vips::new(Record::load()?);
         vips.release(&Netlink::open()?, snapshot).await?;
         vips.restore_offloads()?;
+        sockets::detach(pins)?;
         pins.remove_all()
     };
     if let Err(error) = undone.await {
@@ -80,6 +81,9 @@ pub fn cleanup() -> anyhow::Result<Vec<String>> {
         if let Ok(pins) = Pins::open()
             && pins.exists()
         {
+            if sockets::detach(&pins)? {
+                removed.push("programs for local clients".to_owned());
+            }
             removed.extend(pins.linked().into_iter().map(|name| format!("XDP program on {name}")));
             pins.remove_all()?;
             removed.push("pinned maps".to_owned());

@@ -51,6 +51,7 @@ pub struct Maps {
     allowed: LpmTrie<MapData, AllowKey, u8>,
     endpoints: HashMap<MapData, Endpoint, EndpointUse>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
+    local_connections: PerCpuArray<MapData, u64>,
     counters: PerCpuArray<MapData, u64>,
     vips: HashMap<MapData, IpBe, Vip>,
     leases: Array<MapData, Lease>,
@@ -102,6 +103,7 @@ impl Maps {
             allowed: take(map::ALLOWED)?.try_into()?,
             endpoints: take(map::ENDPOINTS)?.try_into()?,
             backend_counters: take(map::BACKEND_COUNTERS)?.try_into()?,
+            local_connections: take(map::LOCAL_CONNECTIONS)?.try_into()?,
             counters: take(map::COUNTERS)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             leases: take(map::LEASES)?.try_into()?,
@@ -281,7 +283,14 @@ impl Maps {
     fn clear_counters(&mut self, id: BackendId) -> anyhow::Result<()> {
         let cpus = self.backend_counters.get(&id, 0)?.len();
         let zeros = PerCpuValues::try_from(vec![BackendCounters::default(); cpus])?;
-        Ok(self.backend_counters.set(id, zeros, 0)?)
+        self.backend_counters.set(id, zeros, 0)?;
+        let zeros = PerCpuValues::try_from(vec![0; cpus])?;
+        Ok(self.local_connections.set(id, zeros, 0)?)
+    }
+
+    /// Connections of this node's own clients that were led to a backend, or for want of one refused.
+    pub fn local_connections(&self, id: BackendId) -> anyhow::Result<u64> {
+        Ok(self.local_connections.get(&id, 0)?.iter().sum())
     }
 
     /// Sum over all CPUs of every counter.

@@ -5,9 +5,12 @@
 //! it copies their contents into new ones, and either way swaps the program of each link in one step.
 
 use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::path::Path;
 
 use anyhow::Context as _;
 use aya::Ebpf;
+use lb_common::map;
 
 use crate::config::XdpMode;
 
@@ -26,6 +29,7 @@ pub mod replica;
 pub mod report;
 pub mod served;
 pub mod signals;
+pub mod sockets;
 pub mod stale;
 pub mod store;
 pub mod sweep;
@@ -72,7 +76,8 @@ impl Datapath {
                 stale.remove();
             }
         }
-        let mut ebpf = object::load(&current.path, sizes)?;
+        sockets::prepare(&pins.sockets(), sizes)?;
+        let mut ebpf = object::load(&current.path, &pins.sockets(), sizes)?;
         current.pin_program(object::program(&mut ebpf)?)?;
         if let Some(old) = predecessor.as_ref().filter(|old| !old.is_complete()) {
             log::warn!(
@@ -139,6 +144,27 @@ impl Datapath {
         FlowEvents::take(&mut self.ebpf, &self.maps)
     }
 
+    /// Has TCP sockets of processes below `cgroup` led to backends.
+    pub fn lead_sockets(&mut self, cgroup: &Path) -> anyhow::Result<()> {
+        sockets::attach(&mut self.ebpf, &self.pins, cgroup)
+    }
+
+    /// All of them are.
+    pub fn leads_sockets(&self, cgroup: &Path) -> bool {
+        sockets::are_attached(&self.pins, cgroup)
+    }
+
+    /// What is kept with sockets that are led, for a reader of its own.
+    pub fn redirects(&self) -> anyhow::Result<OwnedFd> {
+        let path = self.pins.socket_hook(map::REDIRECTS);
+        sys::pinned_object(&path).with_context(|| format!("opening {}", path.display()))
+    }
+
+    /// No longer leads any. True: some were.
+    pub fn leave_sockets(&self) -> anyhow::Result<bool> {
+        sockets::detach(&self.pins)
+    }
+
     /// Forgets an interface that is gone, or that the configuration no longer has.
     pub fn detach(&mut self, interface: &str) -> anyhow::Result<()> {
         self.attachments.remove(interface);
@@ -160,6 +186,7 @@ impl Datapath {
 
     /// Detaches everywhere and removes every pin.
     pub fn remove(self) -> anyhow::Result<()> {
+        sockets::detach(&self.pins)?;
         for interface in self.pins.linked() {
             attach::detach(&self.pins, &interface)?;
         }

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, MapInfo};
-use aya::programs::Xdp;
+use aya::programs::{ProgramType, Xdp};
+use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::event::{FLOW_RING, FLOW_RING_UNUSED};
 use lb_common::{PROGRAM, map};
@@ -53,38 +54,53 @@ impl Sizes {
     }
 }
 
-/// Loads the object with its maps in `dir`: those pinned there, or new ones pinned there.
-pub fn load(dir: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
+/// Loads the object with its maps in `dir`, and those of local clients in `sockets`: those pinned there,
+/// or new ones pinned there.
+pub fn load(dir: &Path, sockets: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
     let clock = Clock::measure();
-    match load_object(OBJECT, true, &clock, dir, sizes) {
+    let place = Place { dir, sockets, sizes };
+    match load_object(OBJECT, true, &clock, &place) {
         Ok(ebpf) => {
             log::info!("loaded the XDP program, for frames of several buffers too");
             Ok(ebpf)
         }
         Err(error) => {
             log::debug!("frames of several buffers: {error:#}");
-            let ebpf = load_object(&frags::without(OBJECT), false, &clock, dir, sizes)?;
+            let ebpf = load_object(&frags::without(OBJECT), false, &clock, &place)?;
             log::info!("loaded the XDP program, for frames of one buffer (jumbo: Linux 5.18)");
             Ok(ebpf)
         }
     }
 }
 
+/// Where the maps are, and how large.
+struct Place<'a> {
+    dir: &'a Path,
+    sockets: &'a Path,
+    sizes: &'a Sizes,
+}
+
 fn load_object(
     object: &[u8],
     frags: bool,
     clock: &Clock,
-    dir: &Path,
-    sizes: &Sizes,
+    place: &Place<'_>,
 ) -> anyhow::Result<Ebpf> {
+    let Place { dir, sockets, sizes } = *place;
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DISABLE);
     let frags = u8::from(frags);
     loader.override_global(FRAGS, &frags, true);
+    let set_retval = u8::from(lets_programs_set_errors());
+    loader.override_global(SET_RETVAL, &set_retval, true);
     clock.apply(&mut loader);
     for name in map::ALL {
         loader.map_max_entries(name, sizes.layout(name).2);
         loader.map_pin_path(name, dir.join(name));
+    }
+    loader.map_max_entries(map::LOCAL_CONNECTIONS, sizes.backends);
+    for name in super::sockets::MAPS {
+        loader.map_pin_path(name, sockets.join(name));
     }
     let ring = if sizes.sync { FLOW_RING } else { FLOW_RING_UNUSED };
     loader.map_max_entries(map::FLOW_EVENTS, ring);
@@ -97,6 +113,19 @@ fn load_object(
 
 /// The program's constant that says whether it may ask for more than a frame's first buffer.
 const FRAGS: &str = "FRAGS";
+
+/// The constant of the programs for local clients that says whether they may say why a call fails.
+const SET_RETVAL: &str = "SET_RETVAL";
+
+/// Linux 6.0; before, a call that such a program refuses fails with EPERM.
+fn lets_programs_set_errors() -> bool {
+    is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or_else(
+        |error| {
+            log::debug!("asking for bpf_set_retval: {error}");
+            false
+        },
+    )
+}
 
 /// The XDP program of a loaded object.
 pub fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {

@@ -5,6 +5,8 @@
 //!                                                                   /program-<identifier>
 //!                                                                   /table-<service>
 //!                                     /links/<interface>
+//!                                     /sockets/<hook>
+//!                                             /<MAP>
 //! ```
 //!
 //! Programs and selection tables could be found by their identifiers too, but only with CAP_SYS_ADMIN.
@@ -88,6 +90,16 @@ impl Pins {
     pub fn link(&self, interface: &str) -> PathBuf {
         // bpffs refuses names with a dot, which an interface may have.
         self.links().join(interface.replace('%', "%25").replace('.', "%2e"))
+    }
+
+    /// What concerns local clients.
+    pub fn sockets(&self) -> PathBuf {
+        self.root.join("sockets")
+    }
+
+    /// The link of a program for local clients, or one of their maps.
+    pub fn socket_hook(&self, name: &str) -> PathBuf {
+        self.sockets().join(name)
     }
 
     /// Interfaces that have a pinned link.

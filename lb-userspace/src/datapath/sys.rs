@@ -27,6 +27,7 @@ const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 
 /// `BPF_NOEXIST` of bpf(2): create, never replace.
@@ -225,6 +226,41 @@ pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
     // SAFETY: the kernel writes at most `info_len` bytes.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
     Ok(XdpLinkInfo { program: info[2], ifindex: info[4] })
+}
+
+/// What the kernel says of a link to a cgroup: that cgroup's number (0: it is gone).
+pub struct CgroupLinkInfo {
+    pub cgroup: u64,
+}
+
+pub fn cgroup_link_info(link: BorrowedFd<'_>) -> io::Result<CgroupLinkInfo> {
+    // struct bpf_link_info: type, id, prog_id, padding, then a union that starts with the cgroup.
+    let mut info = [0u64; 8];
+    let mut attr = InfoAttr {
+        bpf_fd: fd(link),
+        info_len: u32::try_from(size_of_val(&info)).unwrap_or(0),
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: the kernel writes at most `info_len` bytes.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(CgroupLinkInfo { cgroup: info[2] })
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct LinkUpdateAttr {
+    link_fd: u32,
+    new_prog_fd: u32,
+    flags: u32,
+    old_prog_fd: u32,
+}
+
+/// Replaces a link's program in one step.
+pub fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let mut attr =
+        LinkUpdateAttr { link_fd: fd(link), new_prog_fd: fd(program), ..LinkUpdateAttr::default() };
+    // SAFETY: the command reads two descriptors.
+    unsafe { bpf(BPF_LINK_UPDATE, &mut attr) }.map(drop)
 }
 
 /// Takes a link's program off its interface at once: a link that nobody refers to is removed only some

@@ -5,46 +5,35 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd};
 
-use anyhow::{Context as _, Result, bail};
-use rtnetlink::packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REPLACE, NLM_F_REQUEST,
-    NetlinkMessage, NetlinkPayload,
-};
+use anyhow::{Context as _, Result};
+use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::address::AddressMessage;
 use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::sys::Socket;
 use rtnetlink::sys::protocols::NETLINK_ROUTE;
-use rtnetlink::sys::{Socket, SocketAddr};
 
-use super::request::Message;
+use super::conversation::Conversation;
 use super::snapshot::{Address, Link};
 use super::{FAMILIES, is_gone, parse, vip_message};
 
 /// Groups of rtnetlink(7): links, IPv4 and IPv6 addresses.
 const GROUPS: [u32; 3] = [1, 5, 9];
-/// A dump that changes interrupt is tried this often.
-const ATTEMPTS: u32 = 8;
 /// What of a burst of events waits in the kernel.
 const EVENT_BUFFER: usize = 1 << 20;
 
 /// A connection for requests, one at a time.
-pub struct Requests {
-    socket: Socket,
-    sequence: u32,
-}
+pub struct Requests(Conversation<RouteNetlinkMessage>);
 
 impl Requests {
     /// Connects in the current thread's network namespace.
     pub fn open() -> Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE).context("open a netlink socket")?;
-        socket.bind_auto().context("bind a netlink socket")?;
-        socket.connect(&SocketAddr::new(0, 0)).context("connect to the kernel")?;
-        Ok(Self { socket, sequence: 0 })
+        Conversation::open(NETLINK_ROUTE).map(Self)
     }
 
     /// All interfaces.
     pub fn links(&mut self) -> Result<Vec<Link>> {
-        let found = self.dump(RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
+        let found = self.0.dump(&RouteNetlinkMessage::GetLink(LinkMessage::default()))?;
         let link = |message: &RouteNetlinkMessage| {
             let RouteNetlinkMessage::NewLink(link) = message else { return None };
             Some(parse::link(link))
@@ -58,7 +47,7 @@ impl Requests {
         for family in FAMILIES {
             let mut message = AddressMessage::default();
             message.header.family = family;
-            for found in self.dump(RouteNetlinkMessage::GetAddress(message))? {
+            for found in self.0.dump(&RouteNetlinkMessage::GetAddress(message))? {
                 if let RouteNetlinkMessage::NewAddress(address) = found {
                     addresses.extend(parse::address(&address));
                 }
@@ -84,73 +73,14 @@ impl Requests {
     /// Removes a VIP, as /32 or /128. `false`: it was not there.
     pub fn remove_vip(&mut self, ifindex: u32, vip: IpAddr) -> Result<bool> {
         let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip));
-        match self.execute(request, 0)? {
+        match self.0.execute(request, 0)? {
             Err(error) if is_gone(&error) => Ok(false),
             result => result.map(|()| true).with_context(|| format!("remove the VIP {vip}")),
         }
     }
 
     fn new_vip(&mut self, ifindex: u32, vip: IpAddr, flags: u16) -> Result<io::Result<()>> {
-        self.execute(RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip)), flags)
-    }
-
-    fn dump(&mut self, request: RouteNetlinkMessage) -> Result<Vec<RouteNetlinkMessage>> {
-        for _ in 0..ATTEMPTS {
-            self.send(request.clone(), NLM_F_DUMP)?;
-            let (mut found, mut interrupted) = (Vec::new(), false);
-            loop {
-                let mut done = false;
-                for message in self.receive()? {
-                    interrupted |= message.header.flags & NLM_F_DUMP_INTR != 0;
-                    match message.payload {
-                        NetlinkPayload::InnerMessage(inner) => found.push(inner),
-                        NetlinkPayload::Done(_) => done = true,
-                        NetlinkPayload::Error(error) => return Err(error.to_io().into()),
-                        NetlinkPayload::Overrun(_) => interrupted = true,
-                        NetlinkPayload::Noop | _ => {}
-                    }
-                }
-                if done {
-                    break;
-                }
-            }
-            if !interrupted {
-                return Ok(found);
-            }
-        }
-        bail!("the table changed during each of {ATTEMPTS} attempts")
-    }
-
-    /// The outer error is the connection's, the inner one the kernel's refusal.
-    fn execute(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<io::Result<()>> {
-        self.send(request, NLM_F_ACK | flags)?;
-        loop {
-            for message in self.receive()? {
-                if let NetlinkPayload::Error(error) = message.payload {
-                    return Ok(if error.code.is_none() { Ok(()) } else { Err(error.to_io()) });
-                }
-            }
-        }
-    }
-
-    fn send(&mut self, request: RouteNetlinkMessage, flags: u16) -> Result<()> {
-        self.sequence = self.sequence.wrapping_add(1);
-        let mut message = NetlinkMessage::from(request);
-        message.header.flags = NLM_F_REQUEST | flags;
-        message.header.sequence_number = self.sequence;
-        message.finalize();
-        let mut bytes = vec![0; message.buffer_len()];
-        message.serialize(&mut bytes);
-        self.socket.send(&bytes, 0).context("ask the kernel")?;
-        Ok(())
-    }
-
-    /// The messages of one datagram that answer the last request.
-    fn receive(&mut self) -> Result<Vec<Message>> {
-        let (bytes, _) = self.socket.recv_from_full().context("hear the kernel's answer")?;
-        let mut messages = messages(&bytes)?;
-        messages.retain(|message| message.header.sequence_number == self.sequence);
-        Ok(messages)
+        self.0.execute(RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip)), flags)
     }
 }
 
@@ -195,36 +125,9 @@ impl AsFd for Events {
     }
 }
 
-fn messages(bytes: &[u8]) -> Result<Vec<Message>> {
-    let mut messages = Vec::new();
-    let mut rest = bytes;
-    while rest.len() >= HEADER_LEN {
-        let message = Message::deserialize(rest).context("read the kernel's answer")?;
-        let length = (message.header.length as usize).max(HEADER_LEN).next_multiple_of(4);
-        messages.push(message);
-        rest = rest.get(length..).unwrap_or_default();
-    }
-    Ok(messages)
-}
-
-/// `struct nlmsghdr` of netlink(7).
-const HEADER_LEN: usize = 16;
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn several_messages_of_a_datagram_are_taken_apart() {
-        let mut message = Message::from(RouteNetlinkMessage::GetLink(LinkMessage::default()));
-        message.finalize();
-        let mut one = vec![0; message.buffer_len()];
-        message.serialize(&mut one);
-        let both = [one.clone(), one.clone()].concat();
-        assert_eq!(messages(&both).unwrap().len(), 2);
-        assert_eq!(messages(&both[..one.len()]).unwrap().len(), 1);
-        assert_eq!(messages(&[]).unwrap().len(), 0);
-    }
 
     #[test]
     fn the_loopback_is_found_without_privileges() {

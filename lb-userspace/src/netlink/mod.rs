@@ -10,7 +10,8 @@
 //! ```
 //! `snapshot` is pure and answers the questions; `parse` fills it. `offload` and `garp` are what
 //! else interfaces are asked for: what they do to received packets, and sending of raw frames; `features`
-//! asks what they can do. `blocking` is for threads that have no runtime.
+//! asks what they can do. `blocking` and `sock_diag`, which is about sockets, are for threads that have no
+//! runtime; `conversation` is what both speak by.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -29,12 +30,14 @@ use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, Handle, new_connection};
 
 pub mod blocking;
+mod conversation;
 pub mod features;
 pub mod garp;
 pub mod offload;
 mod parse;
 mod request;
 pub mod snapshot;
+pub mod sock_diag;
 mod watch;
 
 pub use snapshot::{Resolution, Snapshot};

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use super::{PROGRAM, directory};
 use crate::config::Config;
 use crate::config::load::Files;
+use crate::config::local_clients::{Enabled, LocalClients};
 
 /// Its control group pays for the maps too, so there is no limit: beyond it they could not be made.
 const HEAD: &str = "# /etc/kubernetes/manifests/fairlead.yaml on each LB node; made by `fairlead manifest static-pod`.
@@ -146,6 +147,12 @@ impl Pod<'_> {
             (PathBuf::from("/run/fairlead"), Mount::Created),
             (PathBuf::from("/var/lib/fairlead"), Mount::Created),
         ]);
+        let LocalClients { enabled, cgroup } = &self.config.local_clients;
+        if *enabled != Enabled::Never {
+            // What a container has there by itself is its own cgroup.
+            let cgroup = cgroup.clone().unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup"));
+            found.insert(cgroup, Mount::ReadOnly);
+        }
         for file in std::iter::once(&admin.socket).chain(&admin.state_file) {
             found.entry(directory(file)?.to_owned()).or_insert(Mount::Created);
         }

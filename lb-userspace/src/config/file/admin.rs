@@ -207,7 +207,7 @@ impl Reader<'_> {
         path
     }
 
-    fn file_path(&mut self, spot: &Spot, path: &str, example: &str) {
+    pub(super) fn file_path(&mut self, spot: &Spot, path: &str, example: &str) {
         if !path.starts_with('/') || path.ends_with('/') || path.contains('\0') {
             self.wrong(
                 spot,

@@ -43,6 +43,8 @@ impl Reader<'_> {
             allow: self.allow(scope, file),
             rate_limit: self.rate_limit(scope, file.rate_limit.as_ref()),
             on_all_down,
+            prefer_local: self
+                .boolean(&spot("prefer_local", &file.prefer_local), &file.prefer_local),
             reset_delay: self.duration(
                 &spot("reset_delay", &file.reset_delay),
                 &file.reset_delay,

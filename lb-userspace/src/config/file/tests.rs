@@ -11,6 +11,8 @@ use super::super::{
     Statuses, Timeouts, Tls, Verify, XdpMode,
 };
 use super::parse;
+use crate::config::LocalClients;
+use crate::config::local_clients::Enabled;
 
 mod notify;
 mod refused;
@@ -46,6 +48,7 @@ fn minimal_file_gets_every_default() {
                 allow: Vec::new(),
                 rate_limit: None,
                 on_all_down: OnAllDown::FailOpen,
+                prefer_local: false,
                 drain_timeout: Duration::ZERO,
                 reset_delay: Duration::from_secs(3),
                 timeouts: Timeouts {
@@ -61,6 +64,7 @@ fn minimal_file_gets_every_default() {
             }],
             vrrp: Vec::new(),
             sync: None,
+            local_clients: LocalClients { enabled: Enabled::Auto, cgroup: None },
             notify: Vec::new(),
             admin: Admin {
                 socket: PathBuf::from("/run/fairlead/admin.sock"),
@@ -104,6 +108,7 @@ fn every_value_can_be_other_than_the_default() {
         allow: ["10.0.0.0/8", "192.0.2.77/32", "2001:db8::/32"].map(range).to_vec(),
         rate_limit: Some(RateLimit { connections_per_second: 50, burst: 200 }),
         on_all_down: OnAllDown::Reject,
+        prefer_local: true,
         drain_timeout: Duration::from_secs(90),
         reset_delay: Duration::ZERO,
         timeouts: Timeouts {
@@ -135,6 +140,10 @@ fn every_value_can_be_other_than_the_default() {
             services: vec![service],
             vrrp: Vec::new(),
             sync: None,
+            local_clients: LocalClients {
+                enabled: Enabled::Always,
+                cgroup: Some(PathBuf::from("/sys/fs/cgroup/kubepods.slice")),
+            },
             notify: notifications(),
             admin: Admin {
                 socket: PathBuf::from("/tmp/a.sock"),

@@ -31,10 +31,13 @@ pub(super) fn translate(
     let services = reader.services(&root, document);
     let vrrp = reader.vrrp(&root, document);
     let sync = reader.sync(&root, document.sync.as_ref(), &services, &vrrp);
+    let local_clients = reader.local_clients(&root, document.local_clients.as_ref());
     let notify = reader.notify(&root, document.notify.as_ref());
     let admin = reader.admin(&root, document.admin.as_ref(), &services, &vrrp);
     let references = reader.finish()?;
-    Ok((Config { interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin }, references))
+    let config =
+        Config { interfaces, xdp_mode, limits, services, vrrp, sync, local_clients, notify, admin };
+    Ok((config, references))
 }
 
 impl Reader<'_> {

@@ -5,6 +5,7 @@ use proptest::sample::subsequence;
 
 use super::super::{Fall, HealthCheck, Identity, Pace, Probe, Request, Statuses, Tls, Verify};
 use super::*;
+use crate::config::local_clients::Enabled;
 use crate::config::{self, Cidr, EXAMPLE, parse};
 
 fn read(text: &str) -> Config {
@@ -163,7 +164,7 @@ fn address(index: usize, family: u8, host: u8) -> IpAddr {
 }
 
 fn numbers()
--> impl Strategy<Value = (u16, Mode, OnAllDown, Vec<Cidr>, Option<RateLimit>, [bool; 3])> {
+-> impl Strategy<Value = (u16, Mode, OnAllDown, Vec<Cidr>, Option<RateLimit>, [bool; 4])> {
     let modes = prop_oneof![Just(Mode::Nat), Just(Mode::Dnat), Just(Mode::Dsr)];
     let all_down = prop_oneof![Just(OnAllDown::FailOpen), Just(OnAllDown::Reject)];
     let range = (any::<[u8; 4]>(), 0..=32_u8)
@@ -174,7 +175,7 @@ fn numbers()
             .prop_map(|(rate, burst)| RateLimit { connections_per_second: rate, burst }),
     );
     let ranges = ranges.prop_map(|ranges| ranges.into_iter().collect());
-    (1..=u16::MAX, modes, all_down, ranges, limit, any::<[bool; 3]>())
+    (1..=u16::MAX, modes, all_down, ranges, limit, any::<[bool; 4]>())
 }
 
 fn service(index: usize) -> impl Strategy<Value = Service> {
@@ -183,7 +184,14 @@ fn service(index: usize) -> impl Strategy<Value = Service> {
     let families = subsequence(vec![4_u8, 6], 1..=2);
     (name(), numbers(), times, backends, health(), families).prop_map(
         move |(name, numbers, times, backends, health, families)| {
-            let (port, mode, on_all_down, allow, rate_limit, [is_exclusive, snat, other]) = numbers;
+            let (
+                port,
+                mode,
+                on_all_down,
+                allow,
+                rate_limit,
+                [is_exclusive, snat, other, prefer_local],
+            ) = numbers;
             let (reset_delay, drain_timeout, timeouts) = times;
             let own = |host| families.iter().map(move |family| (*family, host));
             let at = |(family, host)| address(index, family, host);
@@ -212,6 +220,7 @@ fn service(index: usize) -> impl Strategy<Value = Service> {
                 allow: if families.contains(&4) { allow } else { vec![] },
                 rate_limit,
                 on_all_down,
+                prefer_local,
                 drain_timeout,
                 reset_delay,
                 timeouts,
@@ -256,6 +265,12 @@ fn listener() -> impl Strategy<Value = Admin> {
     })
 }
 
+fn local_clients() -> impl Strategy<Value = LocalClients> {
+    let enabled = prop_oneof![Just(Enabled::Auto), Just(Enabled::Always), Just(Enabled::Never)];
+    let cgroup = proptest::option::of("/[a-z#: ]{0,11}[a-z]".prop_map(PathBuf::from));
+    (enabled, cgroup).prop_map(|(enabled, cgroup)| LocalClients { enabled, cgroup })
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let interfaces =
         proptest::collection::btree_set("[a-z#@!&*%{\\[-][a-z0-9.@#-]{0,13}[a-z]", 0..3);
@@ -266,8 +281,9 @@ fn config() -> impl Strategy<Value = Config> {
     let admin = ("/[a-z#: ]{0,11}[a-z]", listener(), state_file, any::<bool>());
     let kinds = subsequence(Kind::CHOICES.to_vec(), 1..11);
     let notify = proptest::collection::vec((kinds, 1..=4096_u32), 0..3);
-    (interfaces, xdp, limits, services, admin, (notify, sync())).prop_map(
-        |(interfaces, xdp_mode, (flows, half_open), services, admin, (notify, sync))| {
+    (interfaces, xdp, limits, services, admin, (notify, sync(), local_clients())).prop_map(
+        |(interfaces, xdp_mode, (flows, half_open), services, admin, others)| {
+            let (notify, sync, local_clients) = others;
             let (socket, listener, state_file, watch_config) = admin;
             let targets = notify.into_iter().map(|(events, queue)| Target {
                 events: events.into_iter().collect(),
@@ -282,6 +298,7 @@ fn config() -> impl Strategy<Value = Config> {
                 services,
                 vrrp: vec![],
                 sync,
+                local_clients,
                 notify: targets.collect(),
                 admin: Admin { socket: socket.into(), state_file, watch_config, ..listener },
             }

@@ -308,6 +308,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         allow: vec![range("10.0.0.0", 8)],
         rate_limit: None,
         on_all_down,
+        prefer_local: false,
         drain_timeout: Duration::ZERO,
         reset_delay: Duration::ZERO,
         timeouts: ConfiguredTimeouts::default(),
@@ -327,6 +328,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         services: vec![service],
         vrrp: Vec::new(),
         sync: None,
+        local_clients: config::LocalClients::default(),
         notify: Vec::new(),
         admin: config::Admin::default(),
     }

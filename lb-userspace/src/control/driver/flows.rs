@@ -15,7 +15,7 @@ use crate::control::plan::MapOp;
 use crate::datapath::now::monotonic;
 use crate::datapath::sweep::Facts;
 use crate::datapath::sweep::elsewhere::Standing;
-use crate::health::BackendKey;
+use crate::health::{BackendKey, HealthTable};
 
 /// Between two looks at who serves which VIP.
 const NOTE_INTERVAL: u32 = Ticks::in_ns(100_000_000);
@@ -24,6 +24,7 @@ impl Controller {
     /// Resets the clients of backends that are dead or whose drain is over: flows of an older epoch are
     /// answered with RST at their next segment; who is idle is told before.
     pub fn give_up(&mut self, now: Instant) -> anyhow::Result<()> {
+        self.give_up_local(now);
         let mut due = Vec::new();
         let table = self.health_table.borrow();
         for service in &self.desired.services {
@@ -34,14 +35,7 @@ impl Controller {
             if self.is_elsewhere(service) {
                 continue;
             }
-            let is_hard = |backend: &DesiredBackend| {
-                let key = BackendKey {
-                    service: service.name.clone(),
-                    backend: backend.name.clone(),
-                    endpoint: SocketAddr::new(backend.address, backend.port),
-                };
-                table.get(&key).is_some_and(|report| report.is_hard())
-            };
+            let is_hard = |backend: &_| is_hard(&table, &service.name, backend);
             due.extend(self.give_up.due(config, service, is_hard, now));
         }
         drop(table);
@@ -67,7 +61,7 @@ impl Controller {
 
     /// When the next backend is to be given up.
     pub fn give_up_deadline(&self, now: Instant) -> Option<Instant> {
-        self.give_up.deadline(now)
+        self.give_up.deadline(now).into_iter().chain(self.local_give_up.deadline(now)).min()
     }
 
     fn bump_epoch(&mut self, service: &str, name: &str) -> anyhow::Result<Option<BackendId>> {
@@ -132,4 +126,14 @@ impl Controller {
         let services = self.installed.services.values();
         services.map(|service| (service.id, service.timeouts)).collect()
     }
+}
+
+/// The last probe found the backend dead, not only unwell.
+pub(super) fn is_hard(table: &HealthTable, service: &str, backend: &DesiredBackend) -> bool {
+    let key = BackendKey {
+        service: service.to_owned(),
+        backend: backend.name.clone(),
+        endpoint: SocketAddr::new(backend.address, backend.port),
+    };
+    table.get(&key).is_some_and(|report| report.is_hard())
 }

@@ -9,6 +9,7 @@ use super::{Controller, Name};
 use crate::admin::model::{self, Status, rfc3339};
 use crate::control::elections;
 use crate::control::status::{self, Measured, Sources};
+use crate::datapath::sockets::ender::Ender;
 use crate::netlink::snapshot::Resolution;
 use crate::vrrp::clock;
 
@@ -50,6 +51,9 @@ impl Controller {
             .collect();
         self.status.sync = self.sync_status(Instant::now(), wall);
         self.status.overrides = self.overrides_listed();
+        self.status.local_clients.refused =
+            self.datapath.maps.local_connections(lb_common::socket::REFUSED)?;
+        self.status.local_clients.ended = self.ender.as_ref().map_or(0, Ender::ended);
         let counters = self.datapath.maps.counters()?;
         self.status.counters =
             counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
@@ -100,6 +104,7 @@ impl Controller {
                         connections: self.census.connections.get(&id).copied().unwrap_or(0),
                         counters: self.datapath.maps.backend_counters(id)?,
                         next_hop: self.next_hop(backend.address),
+                        local_connections: self.datapath.maps.local_connections(id)?,
                     },
                 );
             }

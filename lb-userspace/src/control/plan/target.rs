@@ -226,7 +226,15 @@ fn add_backends(
         target.backends.insert(id, backend);
         entries.push(Entry { name: &desired.name, id, weight: desired.effective_weight });
     }
+    let own = service.preferred.as_ref();
+    let own = own.and_then(|own| entries.iter().find(|entry| entry.name == own));
+    let own = own.map_or(0, |entry| entry.id);
     target.tables.insert(service_id, maglev::build(&entries));
+    for key in keys(service) {
+        if let Some(value) = target.services.get_mut(&key) {
+            value.own_backend = own;
+        }
+    }
 }
 
 fn check_allowed(target: &Installed, installed: &Installed) -> Result<(), PlanError> {

@@ -264,6 +264,7 @@ fn api(backends: &[u8]) -> DesiredService {
         snat: Vec::new(),
         timeouts: Timeouts::default(),
         panic: false,
+        preferred: None,
         backends: backends.iter().map(|number| backend(*number)).collect(),
     }
 }

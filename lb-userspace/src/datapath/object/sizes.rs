@@ -13,6 +13,7 @@ use lb_common::lease::Lease;
 use lb_common::link::{Link, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
+use lb_common::socket::Redirect;
 use lb_common::vip::Vip;
 use lb_common::{MAX_BACKENDS, MAX_SERVICES, MAX_VIPS, map};
 
@@ -104,8 +105,10 @@ impl Sizes {
             map::HALF_OPEN6 => (V6.0, V6.1, self.half_open(self.v6)),
             map::LEASES => (4, size_of::<Lease>(), self.vips),
             map::LINKS => (4, size_of::<Link>(), MAX_LINKS),
+            map::LOCAL_CONNECTIONS => (4, 8, self.backends),
             map::NEIGHBOURS => (size_of::<IpBe>(), size_of::<NextHop>(), MAX_NEIGHBOURS),
             map::ROUTES => (4 + size_of::<IpBe>(), size_of::<Route>(), MAX_ROUTES),
+            map::REDIRECTS => (4, size_of::<Redirect>(), 0),
             map::SERVICES => (size_of::<ServiceKey>(), size_of::<Service>(), self.services),
             map::SIGNALS => (0, 0, SIGNAL_RING),
             map::SOURCES => (size_of::<SourceKey>(), 8, self.sources),

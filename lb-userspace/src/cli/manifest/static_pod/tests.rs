@@ -63,6 +63,7 @@ fn what_the_configuration_names_is_mounted_where_it_is() {
         ("/run/fairlead", false),
         ("/run/lb", false),
         ("/sys/fs/bpf", false),
+        ("/sys/fs/cgroup", true),
         ("/var/lib/fairlead", false),
     ];
     assert_eq!(found, expected);

@@ -53,7 +53,7 @@ const NO_KEY: &str = "";
     "tls: 1\n",
     "1:1",
     "tls",
-    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, sync, notify, admin"
+    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, sync, local_clients, notify, admin"
 )]
 #[case::misspelt_within("admin: { sock: /a }\n", "1:10", "admin.sock", "did you mean `socket`?")]
 fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {
@@ -88,6 +88,18 @@ fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case]
     "write one, or remove the line"
 )]
 #[case::interfaces_are_text("interfaces: eth0", "1:13", "interfaces", "write one: [a, b]")]
+#[case::local_clients(
+    "local_clients: { enabled: yes }",
+    "1:27",
+    "local_clients.enabled",
+    "write auto or true or false"
+)]
+#[case::cgroup(
+    "local_clients: { cgroup: kubepods }",
+    "1:26",
+    "local_clients.cgroup",
+    "write one such as /sys/fs/cgroup/kubepods.slice"
+)]
 #[case::xdp_mode("xdp_mode: fast", "1:11", "xdp_mode", "write auto or native or generic")]
 #[case::few_flows("limits: { flows: 1023 }", "1:18", "limits.flows", "from 1024 to 16777216")]
 #[case::many_flows(
