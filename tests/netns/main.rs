@@ -6,6 +6,7 @@ mod apiservers;
 mod attach;
 mod certificates;
 mod completions;
+mod doctor;
 mod flood;
 mod flows;
 mod follow;
