@@ -28,6 +28,7 @@ fn connections_are_foretold_listed_counted_and_purged() -> Result<()> {
         let by_server = counted(&clients);
         assert_eq!(by_server.len(), 3, "{by_server:?}");
         listed(&controller, &clients)?;
+        put_together(&controller, &clients)?;
         purged(&controller, clients)?;
         controller.stop(false)?;
     }
@@ -84,6 +85,25 @@ fn listed(controller: &Controller<'_>, clients: &[Client]) -> Result<()> {
         (&flow["backend"], &flow["client"]),
         (&client.server.as_str().into(), &local.into())
     );
+    Ok(())
+}
+
+/// By whom they are of, as JSON and as CSV.
+fn put_together(controller: &Controller<'_>, clients: &[Client]) -> Result<()> {
+    let top = json(controller, &["flows", "top"])?;
+    let first = &top["groups"][0];
+    assert_eq!(first["client"], clients[0].local.ip().to_string(), "{top:#}");
+    assert_eq!((&first["established"], &top["flows"]), (&CLIENTS.into(), &CLIENTS.into()));
+    let top = json(controller, &["flows", "top", "--by", "backend"])?;
+    let groups = top["groups"].as_array().context("no groups")?;
+    let said: BTreeMap<&str, u64> = groups
+        .iter()
+        .filter_map(|it| Some((it["backend"].as_str()?, it["flows"].as_u64()?)))
+        .collect();
+    assert_eq!(said, counted(clients), "{top:#}");
+    let list = controller.cli(&["flows", "list", "--csv"])?;
+    assert_eq!(list.lines().count(), usize::from(CLIENTS) + 1, "{list}");
+    assert!(list.starts_with("client,vip,service,backend,"), "{list}");
     Ok(())
 }
 

@@ -95,6 +95,7 @@ pub(super) fn trusted() -> Router<Api> {
         .route("/v1/services/{service}/backends/{backend}", post(set_backend))
         .route("/v1/flows", get(flows::list))
         .route("/v1/flows/count", get(flows::count))
+        .route("/v1/flows/top", get(flows::top))
         .route("/v1/trace", get(trace::trace))
 }
 

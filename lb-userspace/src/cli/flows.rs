@@ -8,19 +8,23 @@ use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
 use super::completions;
 use super::table::table;
-use super::{SocketOption, ask, print, print_json};
+use super::watch::{self, Output};
+use super::{SocketOption, ask, csv, print, print_json};
 use crate::admin::model::flows::{
     Closed, Flow, FlowCount, FlowList, FlowQuery, FlowState, MAX_LIMIT, Purge, Purged, duration,
     range,
 };
 
-/// Show connections, count them, or remove some.
+mod top;
+
+/// Show connections, count them, find who has the most, or remove some.
 ///
 /// The filters may be combined; a flow must match all of them.
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
     List(List),
     Count(Count),
+    Top(top::Top),
     Purge(PurgeArguments),
 }
 
@@ -53,7 +57,8 @@ struct Filters {
 #[command(after_help = "Examples:
   fairlead flows list --client 10.0.0.0/24
   fairlead flows list --backend kube-apiserver/cp1 --state established --limit 50
-  fairlead flows list --older-than 1h --json")]
+  fairlead flows list --state syn-sent --watch
+  fairlead flows list --older-than 1h --csv")]
 pub(super) struct List {
     #[command(flatten)]
     filters: Filters,
@@ -61,9 +66,11 @@ pub(super) struct List {
     #[arg(long, value_name = "N", default_value_t = crate::admin::model::flows::DEFAULT_LIMIT,
         value_parser = limit())]
     limit: usize,
-    /// As JSON; its keys stay as they are, and others may come.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
+    /// As comma-separated values, with the names of the JSON's keys in the first line.
+    #[arg(long, conflicts_with = "json")]
+    csv: bool,
     #[command(flatten)]
     socket: SocketOption,
 }
@@ -71,14 +78,13 @@ pub(super) struct List {
 /// Count connections by state and by backend.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
-  fairlead flows count
+  fairlead flows count --watch
   fairlead flows count --service kube-apiserver --json")]
 pub(super) struct Count {
     #[command(flatten)]
     filters: Filters,
-    /// As JSON; its keys stay as they are, and others may come.
-    #[arg(long)]
-    json: bool,
+    #[command(flatten)]
+    output: Output,
     #[command(flatten)]
     socket: SocketOption,
 }
@@ -149,6 +155,7 @@ pub(super) fn run(command: Command) -> Result<()> {
     match command {
         Command::List(arguments) => run_list(&arguments),
         Command::Count(arguments) => run_count(&arguments),
+        Command::Top(arguments) => top::run(&arguments),
         Command::Purge(arguments) => run_purge(&arguments),
     }
 }
@@ -156,21 +163,28 @@ pub(super) fn run(command: Command) -> Result<()> {
 const OTHER_VERSION: &str = "the controller's answer is another version's; use --json";
 
 fn run_list(arguments: &List) -> Result<()> {
-    let query = arguments.filters.query(Some(arguments.limit));
-    let answer = ask(&arguments.socket.socket, async |client| client.flows(&query).await)?;
-    if arguments.json {
-        return print_json(&answer);
-    }
-    print(&list(&serde_json::from_value(answer).context(OTHER_VERSION)?))
+    let List { filters, limit, output, csv: as_csv, socket } = arguments;
+    let query = filters.query(Some(*limit));
+    watch::show(output, &socket.socket, async |client| {
+        let answer = client.flows(&query).await?;
+        if output.json {
+            return output.json_text(&answer);
+        }
+        let list: FlowList = serde_json::from_value(answer).context(OTHER_VERSION)?;
+        if *as_csv { csv::of(&list.flows) } else { Ok(self::list(&list)) }
+    })
 }
 
 fn run_count(arguments: &Count) -> Result<()> {
-    let query = arguments.filters.query(None);
-    let answer = ask(&arguments.socket.socket, async |client| client.flow_count(&query).await)?;
-    if arguments.json {
-        return print_json(&answer);
-    }
-    print(&count(&serde_json::from_value(answer).context(OTHER_VERSION)?))
+    let Count { filters, output, socket } = arguments;
+    let query = filters.query(None);
+    watch::show(output, &socket.socket, async |client| {
+        let answer = client.flow_count(&query).await?;
+        if output.json {
+            return output.json_text(&answer);
+        }
+        Ok(count(&serde_json::from_value(answer).context(OTHER_VERSION)?))
+    })
 }
 
 fn run_purge(arguments: &PurgeArguments) -> Result<()> {

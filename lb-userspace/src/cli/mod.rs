@@ -14,6 +14,7 @@ mod check;
 mod cleanup;
 mod completions;
 mod config;
+mod csv;
 mod doctor;
 mod drain;
 mod events;
@@ -28,6 +29,7 @@ mod status;
 mod stop;
 mod table;
 mod trace;
+mod watch;
 
 pub use exit::code;
 use exit::{Negative, Usage};

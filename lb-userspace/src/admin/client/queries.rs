@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::{Client, encode};
 use crate::admin::model::EffectiveConfig;
+use crate::admin::model::flows::top::TopQuery;
 use crate::admin::model::flows::{FlowQuery, Purge, Purged};
 use crate::admin::model::trace::TraceQuery;
 
@@ -20,6 +21,11 @@ impl Client {
     /// Likewise.
     pub async fn flow_count(&self, query: &FlowQuery) -> Result<Value> {
         self.get(&with_query("/v1/flows/count", query)?).await
+    }
+
+    /// Likewise.
+    pub async fn flow_top(&self, query: &TopQuery) -> Result<Value> {
+        self.get(&with_query("/v1/flows/top", query)?).await
     }
 
     pub async fn purge(&self, purge: &Purge) -> Result<Purged> {

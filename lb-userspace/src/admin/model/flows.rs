@@ -12,6 +12,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::{Cidr, Family};
 use crate::control::flows::Filter;
 
+pub mod top;
+
 /// Flows of a list, unless the client says otherwise, and at most: of the latter each takes 400 bytes.
 pub const DEFAULT_LIMIT: usize = 1000;
 pub const MAX_LIMIT: usize = 20_000;

@@ -1,4 +1,4 @@
-//! `GET /v1/flows`, `GET /v1/flows/count`, `POST /v1/flows/purge`. I/O.
+//! `GET /v1/flows`, `GET /v1/flows/count`, `GET /v1/flows/top`, `POST /v1/flows/purge`. I/O.
 //!
 //! The controller is asked for the maps once; they are read in slices by another thread, one query
 //! after the other, so that however many clients ask, the main loop and the datapath are not held up.
@@ -30,6 +30,10 @@ use crate::control::flows::{Facts, Selector};
 use crate::control::idle_reset::RATE;
 use crate::datapath::flows::Record;
 use crate::datapath::stale::Flow;
+
+mod top;
+
+pub(in crate::admin) use top::top;
 
 /// For the queries before this one.
 const TURN_TIMEOUT: Duration = Duration::from_secs(10);
