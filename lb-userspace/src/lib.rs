@@ -10,6 +10,7 @@ pub mod daemon;
 pub mod datapath;
 pub mod doctor;
 pub mod events;
+pub mod flow_log;
 pub mod health;
 pub mod import;
 pub mod metrics;

@@ -8,6 +8,7 @@ mod certificates;
 mod completions;
 mod doctor;
 mod flood;
+mod flow_log;
 mod flows;
 mod follow;
 mod give_up;

@@ -18,6 +18,7 @@ mod admin;
 mod backend;
 mod clash;
 mod family;
+mod flow_log;
 mod health;
 mod local_clients;
 mod notify;
@@ -106,6 +107,7 @@ struct Document {
     vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,
     sync: Option<Spanned<sync::SyncFile>>,
     local_clients: Option<Spanned<local_clients::LocalClientsFile>>,
+    flow_log: Option<Spanned<flow_log::FlowLogFile>>,
     notify: Option<Spanned<Vec<Spanned<NotifyFile>>>>,
     admin: Option<Spanned<admin::AdminFile>>,
 }

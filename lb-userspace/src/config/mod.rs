@@ -15,6 +15,7 @@ pub mod diff;
 pub mod elected;
 pub mod error;
 pub mod file;
+pub mod flow_log;
 pub mod load;
 pub mod local_clients;
 pub mod notify;
@@ -66,6 +67,8 @@ pub struct Config {
     pub sync: Option<Sync>,
     /// What becomes of connections of this node's own processes.
     pub local_clients: LocalClients,
+    /// Where connections are logged; `None`: nowhere.
+    pub flow_log: Option<flow_log::FlowLog>,
     /// Where events are told.
     pub notify: Vec<notify::Target>,
     /// Socket and listener of the API.

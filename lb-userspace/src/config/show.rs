@@ -11,6 +11,7 @@ use serde::{Serialize, Serializer};
 use serde_json::Value;
 
 use super::file::show as duration;
+use super::flow_log::{FlowLog, Output};
 use super::notify::{Action, Target};
 use super::{
     Admin, Backend, Config, Limits, LocalClients, Mode, NamedBackends, OnAllDown, RESOLVED,
@@ -57,6 +58,8 @@ struct File<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     sync: Option<SyncFile<'a>>,
     local_clients: LocalClientsFile<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    flow_log: Option<FlowLogFile>,
     notify: Vec<NotifyFile<'a>>,
     admin: AdminFile<'a>,
 }
@@ -131,6 +134,12 @@ struct LocalClientsFile<'a> {
 }
 
 #[derive(Serialize)]
+struct FlowLogFile {
+    file: String,
+    sample: u32,
+}
+
+#[derive(Serialize)]
 struct NotifyFile<'a> {
     events: Vec<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -175,8 +184,18 @@ impl Serialize for Time {
 }
 
 fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
-    let Config { interfaces, xdp_mode, limits, services, vrrp, sync, local_clients, notify, admin } =
-        config;
+    let Config {
+        interfaces,
+        xdp_mode,
+        limits,
+        services,
+        vrrp,
+        sync,
+        local_clients,
+        flow_log,
+        notify,
+        admin,
+    } = config;
     let LocalClients { enabled, cgroup } = local_clients;
     let Limits { flows, half_open } = *limits;
     let Admin { socket, listen, token_file, tls, allowed_hosts, state_file, watch_config } = admin;
@@ -200,6 +219,13 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
             key_file,
         }),
         local_clients: LocalClientsFile { enabled: enabled.as_str(), cgroup: cgroup.as_ref() },
+        flow_log: flow_log.as_ref().map(|FlowLog { file, sample }| FlowLogFile {
+            file: match file {
+                Output::Stdout => "stdout".to_owned(),
+                Output::File(path) => path.display().to_string(),
+            },
+            sample: *sample,
+        }),
         notify: targets.map(|(index, it)| target(index, it, hidden)).collect(),
         admin: AdminFile {
             socket,

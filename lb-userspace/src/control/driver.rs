@@ -35,6 +35,7 @@ use crate::datapath::stale::{Flow, Search};
 use crate::datapath::sweep::elsewhere::Elsewhere;
 use crate::datapath::sweep::{Census, Sweep};
 use crate::events::Events;
+use crate::flow_log::FlowLog;
 use crate::health::{BackendKey, HealthMonitor, HealthTable, Target};
 use crate::netlink::Netlink;
 use crate::netlink::garp::FrameSocket;
@@ -81,6 +82,8 @@ pub struct Controller {
     pub events: Events,
     /// The thread that shares flows, if there is one.
     pub sync: Option<driver::Handle>,
+    /// Writes what is told of flows, if that is wanted.
+    pub flow_log: Option<FlowLog>,
     /// The VIPs that it was told this node serves.
     serving: Option<BTreeSet<IpAddr>>,
     /// VIPs that the kernel had when it was last asked.
@@ -153,6 +156,7 @@ impl Controller {
             leased: None,
             events: Events::default(),
             sync: None,
+            flow_log: None,
             serving: None,
             held: BTreeSet::new(),
             desired: Desired::default(),

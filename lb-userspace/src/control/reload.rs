@@ -18,6 +18,9 @@ pub fn frozen(old: &Config, new: &Config, sizes: &Sizes) -> Vec<String> {
     if new.sync.is_some() != old.sync.is_some() {
         lines.push(format!("`sync` was added or removed, which {RESTART}"));
     }
+    if new.flow_log != old.flow_log {
+        lines.push(format!("`flow_log` changed, which {RESTART}"));
+    }
     if new.xdp_mode != old.xdp_mode {
         lines.push("`xdp_mode` changed, which needs a stop and a start".to_owned());
     }

@@ -1,4 +1,4 @@
-//! What became of confirmed flows, as the program and the controller tell it: for a peer. I/O.
+//! What became of confirmed flows, as the program and the controller tell it: for a peer, and for the flow log. I/O.
 //!
 //! The program writes to a ring, and wakes nobody; the reader comes by the clock, for all that has
 //! gathered since. What the controller itself removes comes by a queue.
@@ -21,6 +21,7 @@ use super::maps::Maps;
 use super::removals::Removals;
 use super::sweep::{Family, rules};
 use super::sys;
+use crate::flow_log::Tap;
 use crate::sync::placement;
 use crate::sync::record::{Change, FlowId, FlowRecord};
 
@@ -37,6 +38,8 @@ pub struct FlowEvents {
     established: [OwnedFd; 2],
     /// Where the last change of a flow is among those of this turn.
     latest: HashMap<FlowId, usize>,
+    /// Who is told of every event besides.
+    tap: Option<Tap>,
 }
 
 /// What a turn brought besides changes.
@@ -70,7 +73,12 @@ impl FlowEvents {
         let wanted = vec![FlowReport { wanted: 1, lost: 0 }; cpus];
         report.set(0, PerCpuValues::try_from(wanted)?, 0).context("asking for events of flows")?;
         removals.listen();
-        Ok(Self { ring, report, lost: 0, removals, established, latest: HashMap::new() })
+        Ok(Self { ring, report, lost: 0, removals, established, latest: HashMap::new(), tap: None })
+    }
+
+    /// From here on `tap` is told of every event, too.
+    pub fn tell(&mut self, tap: Tap) {
+        self.tap = Some(tap);
     }
 
     /// Appends what changed since the last turn: of each flow its last change.
@@ -83,12 +91,18 @@ impl FlowEvents {
             read += 1;
             let event = sys::from_bytes::<FlowEvent>(&record);
             if let Some(record) = event.as_ref().and_then(FlowRecord::told) {
+                if let Some(tap) = &self.tap {
+                    tap.put(&record);
+                }
                 note(&mut self.latest, changes, record.id, Change::Put(record));
             }
         }
-        for id in self.removals.take() {
+        for (id, why) in self.removals.take() {
             // It may have come again since: then its own event tells.
             if !self.is_there(&id).context("looking for a flow")? {
+                if let Some(tap) = &self.tap {
+                    tap.removed(&id, why);
+                }
                 note(&mut self.latest, changes, id, Change::Removed(id));
             }
         }
@@ -118,7 +132,11 @@ impl FlowEvents {
         let total: u64 = reports.iter().map(|report| report.lost).sum();
         let lost = total.saturating_sub(self.lost);
         self.lost = total;
-        Ok(lost + self.removals.take_lost())
+        let lost = lost + self.removals.take_lost();
+        if let Some(tap) = &self.tap {
+            tap.lost(lost);
+        }
+        Ok(lost)
     }
 }
 

@@ -17,6 +17,7 @@ use super::stale::{Flow, Found};
 use super::sweep::{Family, rules};
 use crate::control::flows::Facts;
 use crate::control::trace::FlowMap;
+use crate::flow_log::Why;
 use crate::sync::placement;
 use crate::sync::record::FlowId;
 
@@ -71,7 +72,7 @@ impl FlowSource for FlowReader {
             Flow::V4(found) => self.v4.maps().remove(found, unused),
             Flow::V6(found) => self.v6.maps().remove(found, unused),
         };
-        self.removals.push(|| flow.id());
+        self.removals.push(Why::Purged, || flow.id());
         removed
     }
 }
@@ -152,7 +153,7 @@ pub fn remove(maps: &Maps, flow: &Flow) -> io::Result<bool> {
         Flow::V4(found) => of(Ipv4Be::INDEX).remove(found, false),
         Flow::V6(found) => of(Ipv6Be::INDEX).remove(found, false),
     };
-    maps.removals.push(|| flow.id());
+    maps.removals.push(Why::Purged, || flow.id());
     removed
 }
 

@@ -18,6 +18,7 @@ use super::maps::{FlowMaps, Maps};
 use super::sweep::{Family, rules};
 use super::sys::{self, Progress, Walk};
 use crate::control::reset_frame::Reset;
+use crate::flow_log::Why;
 use crate::sync::placement;
 use crate::sync::record::FlowId;
 
@@ -154,10 +155,10 @@ impl Flow {
     }
 
     /// Forgets the flow, unless it has changed since it was found.
-    pub fn forget(&self, maps: &Maps) -> io::Result<()> {
+    pub fn forget(&self, maps: &Maps, why: Why) -> io::Result<()> {
         match self {
-            Self::V4(found) => forget(maps, found),
-            Self::V6(found) => forget(maps, found),
+            Self::V4(found) => forget(maps, found, why),
+            Self::V6(found) => forget(maps, found, why),
         }
     }
 }
@@ -197,7 +198,7 @@ where
     }))
 }
 
-fn forget<A: Family>(maps: &Maps, found: &Found<A>) -> io::Result<()>
+fn forget<A: Family>(maps: &Maps, found: &Found<A>, why: Why) -> io::Result<()>
 where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
@@ -208,7 +209,7 @@ where
     let is_its_own =
         |reply: &FlowHalf<A>| (reply.backend, reply.epoch) == (half.backend, half.epoch);
     rules::remove(established::<A>(maps), half_open.fd().as_fd(), key, half, is_its_own)?;
-    maps.removals.push(|| placement::id(key));
+    maps.removals.push(why, || placement::id(key));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::{PROGRAM, directory};
 use crate::config::Config;
+use crate::config::flow_log::FlowLog;
 use crate::config::load::Files;
 use crate::config::local_clients::{Enabled, LocalClients};
 
@@ -153,7 +154,8 @@ impl Pod<'_> {
             let cgroup = cgroup.clone().unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup"));
             found.insert(cgroup, Mount::ReadOnly);
         }
-        for file in std::iter::once(&admin.socket).chain(&admin.state_file) {
+        let flows = self.config.flow_log.as_ref().and_then(FlowLog::path);
+        for file in std::iter::once(&admin.socket).chain(&admin.state_file).chain(flows) {
             found.entry(directory(file)?.to_owned()).or_insert(Mount::Created);
         }
         let tracked = self.config.vrrp.iter().flat_map(|instance| &instance.track.files);

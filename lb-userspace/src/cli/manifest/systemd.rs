@@ -6,13 +6,14 @@ use std::path::Path;
 use anyhow::{Result, bail};
 
 use super::{PROGRAM, directory};
+use crate::config::flow_log::FlowLog;
 use crate::config::load::Files;
 use crate::config::{Config, DEFAULT_PATH, DEFAULT_SOCKET};
 
 const UNIT: &str = include_str!("../../../packaging/fairlead.service");
 
 /// What the unit lets the controller write, below which a path needs nothing more.
-const WRITTEN: [&str; 2] = ["/run/fairlead", "/var/lib/fairlead"];
+const WRITTEN: [&str; 3] = ["/run/fairlead", "/var/lib/fairlead", "/var/log/fairlead"];
 
 /// # Errors
 /// A path that a unit would have to quote.
@@ -47,7 +48,8 @@ pub(super) fn unit(config: &Config, path: &Path, files: &Files, program: &Path) 
 }
 
 fn written_elsewhere(config: &Config) -> Result<BTreeSet<String>> {
-    let files = [Some(&config.admin.socket), config.admin.state_file.as_ref()];
+    let flows = config.flow_log.as_ref().and_then(FlowLog::path);
+    let files = [Some(&config.admin.socket), config.admin.state_file.as_ref(), flows];
     let elsewhere = files
         .into_iter()
         .flatten()

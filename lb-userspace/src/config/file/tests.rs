@@ -65,6 +65,7 @@ fn minimal_file_gets_every_default() {
             vrrp: Vec::new(),
             sync: None,
             local_clients: LocalClients { enabled: Enabled::Auto, cgroup: None },
+            flow_log: None,
             notify: Vec::new(),
             admin: Admin {
                 socket: PathBuf::from("/run/fairlead/admin.sock"),
@@ -144,6 +145,7 @@ fn every_value_can_be_other_than_the_default() {
                 enabled: Enabled::Always,
                 cgroup: Some(PathBuf::from("/sys/fs/cgroup/kubepods.slice")),
             },
+            flow_log: None,
             notify: notifications(),
             admin: Admin {
                 socket: PathBuf::from("/tmp/a.sock"),

@@ -32,11 +32,22 @@ pub(super) fn translate(
     let vrrp = reader.vrrp(&root, document);
     let sync = reader.sync(&root, document.sync.as_ref(), &services, &vrrp);
     let local_clients = reader.local_clients(&root, document.local_clients.as_ref());
+    let flow_log = reader.flow_log(&root, document.flow_log.as_ref());
     let notify = reader.notify(&root, document.notify.as_ref());
     let admin = reader.admin(&root, document.admin.as_ref(), &services, &vrrp);
     let references = reader.finish()?;
-    let config =
-        Config { interfaces, xdp_mode, limits, services, vrrp, sync, local_clients, notify, admin };
+    let config = Config {
+        interfaces,
+        xdp_mode,
+        limits,
+        services,
+        vrrp,
+        sync,
+        local_clients,
+        flow_log,
+        notify,
+        admin,
+    };
     Ok((config, references))
 }
 

@@ -5,6 +5,7 @@ use proptest::sample::subsequence;
 
 use super::super::{Fall, HealthCheck, Identity, Pace, Probe, Request, Statuses, Tls, Verify};
 use super::*;
+use crate::config::flow_log::{FlowLog, Output};
 use crate::config::local_clients::Enabled;
 use crate::config::{self, Cidr, EXAMPLE, parse};
 
@@ -271,6 +272,15 @@ fn local_clients() -> impl Strategy<Value = LocalClients> {
     (enabled, cgroup).prop_map(|(enabled, cgroup)| LocalClients { enabled, cgroup })
 }
 
+fn flow_log() -> impl Strategy<Value = Option<FlowLog>> {
+    let file = prop_oneof![
+        Just(Output::Stdout),
+        "/[a-z#: ]{0,11}[a-z]".prop_map(|path| Output::File(path.into()))
+    ];
+    let log = (file, 1..=1_000_000_u32).prop_map(|(file, sample)| FlowLog { file, sample });
+    proptest::option::of(log)
+}
+
 fn config() -> impl Strategy<Value = Config> {
     let interfaces =
         proptest::collection::btree_set("[a-z#@!&*%{\\[-][a-z0-9.@#-]{0,13}[a-z]", 0..3);
@@ -281,9 +291,9 @@ fn config() -> impl Strategy<Value = Config> {
     let admin = ("/[a-z#: ]{0,11}[a-z]", listener(), state_file, any::<bool>());
     let kinds = subsequence(Kind::CHOICES.to_vec(), 1..11);
     let notify = proptest::collection::vec((kinds, 1..=4096_u32), 0..3);
-    (interfaces, xdp, limits, services, admin, (notify, sync(), local_clients())).prop_map(
-        |(interfaces, xdp_mode, (flows, half_open), services, admin, others)| {
-            let (notify, sync, local_clients) = others;
+    (interfaces, xdp, limits, services, admin, (notify, sync(), local_clients(), flow_log()))
+        .prop_map(|(interfaces, xdp_mode, (flows, half_open), services, admin, others)| {
+            let (notify, sync, local_clients, flow_log) = others;
             let (socket, listener, state_file, watch_config) = admin;
             let targets = notify.into_iter().map(|(events, queue)| Target {
                 events: events.into_iter().collect(),
@@ -299,11 +309,11 @@ fn config() -> impl Strategy<Value = Config> {
                 vrrp: vec![],
                 sync,
                 local_clients,
+                flow_log,
                 notify: targets.collect(),
                 admin: Admin { socket: socket.into(), state_file, watch_config, ..listener },
             }
-        },
-    )
+        })
 }
 
 proptest! {

@@ -329,6 +329,7 @@ fn config(on_all_down: OnAllDown) -> Config {
         vrrp: Vec::new(),
         sync: None,
         local_clients: config::LocalClients::default(),
+        flow_log: None,
         notify: Vec::new(),
         admin: config::Admin::default(),
     }

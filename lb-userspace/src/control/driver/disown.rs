@@ -7,6 +7,7 @@ use anyhow::Context as _;
 
 use super::Controller;
 use crate::datapath::flows;
+use crate::flow_log::Why;
 use crate::sync::record::FlowId;
 
 impl Controller {
@@ -30,7 +31,7 @@ impl Controller {
             if flow.is_own() && self.tell_end(&flow)? {
                 self.status.idle_resets += 1;
             }
-            flow.forget(maps).context("forgetting a flow")?;
+            flow.forget(maps, Why::Disowned).context("forgetting a flow")?;
         }
         Ok(())
     }

@@ -11,6 +11,7 @@ use lb_common::service::ServiceKey;
 use super::Controller;
 use crate::control::idle_reset::{Action, Event};
 use crate::datapath::stale::Flow;
+use crate::flow_log::Why;
 
 impl Controller {
     /// When to call [`Self::tell_idle`] and [`Self::end_disowned`].
@@ -59,7 +60,7 @@ impl Controller {
         for flow in flows {
             let backend = self.installed.backends.get(&flow.backend());
             if backend.is_some_and(|backend| services.contains(&backend.service))
-                && self.reset(flow, now_ns)?
+                && self.reset(flow, now_ns, Why::GivenUp)?
             {
                 self.status.idle_resets += 1;
             }
@@ -69,12 +70,12 @@ impl Controller {
 
     /// Resets a flow's client and forgets the flow. `false`: it is not for us, or not to be reached, or it has
     /// to say first where it is.
-    pub(super) fn reset(&self, flow: &Flow, now_ns: u64) -> anyhow::Result<bool> {
+    pub(super) fn reset(&self, flow: &Flow, now_ns: u64, why: Why) -> anyhow::Result<bool> {
         let maps = &self.datapath.maps;
         if !maps.may_forward(flow.vip(), now_ns)? || !self.tell_end(flow)? {
             return Ok(false);
         }
-        flow.forget(maps).context("forgetting a flow")?;
+        flow.forget(maps, why).context("forgetting a flow")?;
         Ok(true)
     }
 

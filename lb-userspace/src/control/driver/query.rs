@@ -14,6 +14,7 @@ use crate::control::flows::{BackendNames, Directory, Named};
 use crate::datapath::flows::{self, FlowReader};
 use crate::datapath::now::monotonic;
 use crate::datapath::stale::Flow;
+use crate::flow_log::Why;
 
 impl Controller {
     /// Answers a question; who asked may have gone.
@@ -75,7 +76,7 @@ impl Controller {
             let Some(flow) = flows::refreshed(maps, flow, unused).context("reading a flow")? else {
                 continue;
             };
-            let reset = self.reset(&flow, monotonic())?;
+            let reset = self.reset(&flow, monotonic(), Why::Purged)?;
             // A segment that came after the RST kept the flow.
             let removed = flows::remove(maps, &flow).context("removing a flow")?;
             purged.reset += u64::from(reset);

@@ -9,7 +9,9 @@ use tokio::sync::mpsc;
 
 use super::Controller;
 use crate::admin::model::{self, SyncState, What};
+use crate::datapath::FlowEvents;
 use crate::datapath::store::FlowStore;
+use crate::flow_log::FlowLog;
 use crate::sync::driver::{self, Command, Notice};
 use crate::sync::fsm::Vips;
 use crate::vrrp::event::Reason;
@@ -19,20 +21,49 @@ use crate::vrrp::thread;
 const CAPACITY_PART: usize = 4;
 
 impl Controller {
-    /// Starts to speak with peers, if the configuration has any.
+    /// Starts to speak with peers, if the configuration has any, and to log connections if it says so.
     pub fn share_flows(&mut self) -> anyhow::Result<Option<mpsc::Receiver<Notice>>> {
-        let Some(config) = self.config.sync.clone() else { return Ok(None) };
-        let events = self.datapath.take_flow_events()?;
+        if self.config.sync.is_none() && self.config.flow_log.is_none() {
+            return Ok(None);
+        }
+        let mut events = self.datapath.take_flow_events()?;
+        let log = self.log_flows(&mut events);
+        let Some(config) = self.config.sync.clone() else {
+            if let Some(mut log) = log {
+                log.read(events)?;
+                self.flow_log = Some(log);
+            }
+            return Ok(None);
+        };
+        self.flow_log = log;
         let store = FlowStore::new(&self.datapath.maps, events, self.places.clone())
             .context("duplicating the maps of flows")?;
-        let flows = usize::try_from(self.config.limits.flows).unwrap_or(usize::MAX);
-        // Of either family.
-        let capacity = flows.saturating_mul(2).saturating_add(flows / CAPACITY_PART);
-        let (handle, notices) = driver::spawn(config, capacity, Box::new(store))?;
+        let (handle, notices) = driver::spawn(config, self.flow_capacity(), Box::new(store))?;
         self.sync = Some(handle);
         self.elections.hold_back(true);
         self.tell_serving();
         Ok(Some(notices))
+    }
+
+    /// The log that the configuration wants. Without it everything else goes on.
+    fn log_flows(&self, events: &mut FlowEvents) -> Option<FlowLog> {
+        let settings = self.config.flow_log.as_ref()?;
+        match FlowLog::start(settings, self.flow_capacity()) {
+            Ok((log, tap)) => {
+                events.tell(tap);
+                Some(log)
+            }
+            Err(error) => {
+                log::error!("{error:#}; connections are not logged");
+                None
+            }
+        }
+    }
+
+    /// Flows that there may be for a moment, of either family.
+    fn flow_capacity(&self) -> usize {
+        let flows = usize::try_from(self.config.limits.flows).unwrap_or(usize::MAX);
+        flows.saturating_mul(2).saturating_add(flows / CAPACITY_PART)
     }
 
     /// Other peers, perhaps.

@@ -62,7 +62,7 @@ impl Sizes {
             vips: twice(config.vips().len(), MAX_VIPS),
             allowed: twice(allowed, u32::MAX >> 1),
             sources: if is_limited { MAX_SOURCES } else { UNUSED },
-            sync: config.sync.is_some(),
+            sync: config.sync.is_some() || config.flow_log.is_some(),
         }
     }
 

@@ -12,6 +12,7 @@ use lb_common::time::Ticks;
 use super::{Census, Facts, Family, SILENCE};
 use crate::datapath::removals::Removals;
 use crate::datapath::sys;
+use crate::flow_log::Why;
 use crate::sync::placement;
 
 /// A reply half without an original half is kept for so long: it may be about to get one.
@@ -63,7 +64,8 @@ where
                 reply.has(flag::CLOSING) || self.idle(reply) >= SILENCE
             })?;
             if half.is_original() && !self.facts.elsewhere.is_elsewhere(half.vip) {
-                self.removals.push(|| placement::id(key));
+                let why = if self.is_stale(half) { Why::GivenUp } else { Why::Idle };
+                self.removals.push(why, || placement::id(key));
             }
             return Ok(());
         }
