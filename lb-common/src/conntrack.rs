@@ -110,7 +110,7 @@ pub struct FlowHalf<A> {
     pub seq_end: u32,
     /// Its last acknowledgement: where a RST to it has to be.
     pub ack: u32,
-    /// End of its FIN.
+    /// End of its FIN. Of a reply half before its SYN-ACK: when the SYN was sent, see [`crate::connect`].
     pub fin_end: u32,
     pub backend: BackendId,
     /// Of the backend when the flow was made.

@@ -10,6 +10,7 @@
 pub mod addr;
 pub mod backend;
 pub mod checksum;
+pub mod connect;
 pub mod conntrack;
 pub mod counters;
 pub mod event;
@@ -50,7 +51,9 @@ pub mod map {
     pub const VIPS: &str = "VIPS";
     pub const WAYS_CHANGED: &str = "WAYS_CHANGED";
 
-    /// What the program tells of flows, and whether it is to: each program has its own, which nobody adopts.
+    /// How long backends take to answer a SYN, what the program tells of flows, and whether it is to: each program
+    /// has its own, which nobody adopts.
+    pub const CONNECT_TIMES: &str = "CONNECT_TIMES";
     pub const FLOW_EVENTS: &str = "FLOW_EVENTS";
     pub const FLOW_REPORT: &str = "FLOW_REPORT";
 

@@ -1,6 +1,6 @@
 //! Time.
 
-use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns};
+use aya_ebpf::helpers::generated::{bpf_jiffies64, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use lb_common::time::Ticks;
 
 /// Nanoseconds of the kernel's timer tick. Set by the controller before loading, where it could measure
@@ -17,6 +17,13 @@ static TICK_ZERO_NS: u64 = 0;
 pub(crate) struct Now {
     pub(crate) ns: u64,
     pub(crate) ticks: Ticks,
+}
+
+/// CLOCK_MONOTONIC to the nanosecond, at the price of a call: for SYNs and SYN-ACKs.
+#[inline(always)]
+pub(crate) fn exact_ns() -> u64 {
+    // SAFETY: a helper without arguments, in every kernel.
+    unsafe { bpf_ktime_get_ns() }
 }
 
 #[inline(always)]

@@ -181,6 +181,10 @@ fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, n
     if segment.has(tcp::SYN) {
         // In an established flow it is a duplicate, or forged.
         if map == FlowMap::HalfOpen && !half.is_original() && segment.has(tcp::ACK) {
+            if !half.has(flag::SYN) {
+                maps::count_connect(half.backend, half.fin_end);
+                half.fin_end = 0;
+            }
             half.set(flag::SYN);
             half.seq_end = segment.end();
             half.ack = segment.ack;

@@ -12,6 +12,7 @@ use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters, BackendId, SIGNAL_RING, Signal};
+use lb_common::connect::{ConnectTimes, MAX_MEASURED};
 use lb_common::conntrack::FlowHalf;
 use lb_common::counters::COUNTERS as COUNTER_COUNT;
 use lb_common::event::{FLOW_RING, FlowEvent, FlowReport};
@@ -31,7 +32,7 @@ mod report;
 mod sockets;
 
 pub(crate) use count::{
-    count, count_connection, count_flow, count_traffic, signal, time_exceeded_is_due,
+    count, count_connect, count_connection, count_flow, count_traffic, signal, time_exceeded_is_due,
 };
 pub(crate) use flows::{Choice, FlowMap, FlowMaps, Found, Scratch};
 pub(crate) use report::tell;
@@ -62,6 +63,9 @@ static BACKENDS: Array<Backend, 1024> = Array::new();
 /// 1,024 × 72 on each CPU.
 #[btf_map]
 static BACKEND_COUNTERS: PerCpuArray<BackendCounters, 1024> = PerCpuArray::new();
+/// 1,024 × 168 on each CPU.
+#[btf_map]
+static CONNECT_TIMES: PerCpuArray<ConnectTimes, { MAX_MEASURED as usize }> = PerCpuArray::new();
 /// 8 bytes a counter on each CPU.
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT as usize }> = PerCpuArray::new();

@@ -194,7 +194,8 @@ fn api(
     events: &Events,
 ) -> (Api, Live) {
     let live = Live::default();
-    let metrics = Metrics::new(status.clone(), live.clone(), controller.health.latencies());
+    let metrics = Metrics::new(status.clone(), live.clone(), controller.health.latencies())
+        .with_connects(controller.datapath.maps.connects());
     let mut api = Api::new(status, commands, events.clone());
     api.metrics = metrics;
     (api, live)

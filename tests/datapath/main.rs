@@ -9,6 +9,7 @@
 mod admission;
 mod clock;
 mod close;
+mod connects;
 mod corners;
 mod extension;
 mod forward;

@@ -1,6 +1,7 @@
 //! New flows.
 
 use lb_common::backend::{Backend, BackendId};
+use lb_common::connect;
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::link::LinkId;
@@ -8,6 +9,7 @@ use lb_common::nat::Kind;
 use lb_common::service::Service;
 use lb_common::time::Ticks;
 
+use crate::clock;
 use crate::family::Family;
 use crate::maps::{self, FlowMap, Scratch};
 use crate::packet::Packet;
@@ -104,7 +106,11 @@ pub(crate) fn fill_reply<A: Family>(
 ) -> bool {
     let segment = &packet.segment;
     half.init(kind, reply_key, &new.key.reversed());
-    half.flags = if segment.is_syn() { 0 } else { flag::MID_STREAM };
+    if segment.is_syn() {
+        half.fin_end = connect::stamp(clock::exact_ns());
+    } else {
+        half.flags = flag::MID_STREAM;
+    }
     half.attempts = new.attempt;
     half.seq_end = segment.ack;
     half.ack = segment.seq;

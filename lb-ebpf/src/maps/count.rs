@@ -1,11 +1,13 @@
 //! Counters, and what the controller is told at once.
 
 use lb_common::backend::{BackendCounters, BackendId, Signal, SignalKind};
+use lb_common::connect;
 use lb_common::counters::Counter;
 use lb_common::flow::Direction;
 use lb_common::rate::RateLimit;
 
-use super::{BACKEND_COUNTERS, COUNTERS, SIGNALS, TIME_EXCEEDED};
+use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, SIGNALS, TIME_EXCEEDED};
+use crate::clock;
 
 /// Between two signals of one backend, on one CPU. Nanoseconds.
 const SIGNAL_INTERVAL: u64 = 100_000_000;
@@ -56,6 +58,24 @@ pub(crate) fn count_flow(id: BackendId) {
 pub(crate) fn count_connection(id: BackendId) {
     if let Some(counters) = backend_counters(id) {
         counters.connections += 1;
+    }
+}
+
+/// Counts how long a backend took to answer a SYN that was sent at `stamp`; 0: nobody knows.
+#[inline(never)]
+pub(crate) fn count_connect(id: BackendId, stamp: u32) {
+    if stamp == 0 {
+        return;
+    }
+    let Some(times) = CONNECT_TIMES.get_ptr_mut(id) else {
+        return;
+    };
+    // SAFETY: as in `count`.
+    let times = unsafe { &mut *times };
+    let took = connect::since(stamp, clock::exact_ns());
+    times.sum_us += u64::from(took);
+    if let Some(count) = times.buckets.get_mut(connect::bucket(took)) {
+        *count += 1;
     }
 }
 

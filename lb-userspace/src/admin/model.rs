@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::time::SystemTime;
 
 use jiff::Timestamp;
+use lb_common::backend::BackendId;
 use serde::{Deserialize, Serialize};
 
 use crate::health::Health;
@@ -152,6 +153,9 @@ pub struct Service {
 /// One backend of one service.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backend {
+    /// Of the datapath's maps, 0: of none. Not part of the contract.
+    #[serde(skip)]
+    pub id: BackendId,
     pub name: String,
     pub address: SocketAddr,
     /// What traffic sees; `health` and `admin` are its causes.

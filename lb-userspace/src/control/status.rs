@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use lb_common::backend::{BackendCounters, State as InstalledState};
+use lb_common::backend::{BackendCounters, BackendId, State as InstalledState};
 
 use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override};
 use super::standing::Standing;
@@ -15,6 +15,7 @@ use crate::vrrp::Nanos;
 /// What the datapath and the kernel say of a backend.
 #[derive(Clone, Debug, Default)]
 pub struct Measured {
+    pub id: BackendId,
     pub connections: u64,
     pub counters: BackendCounters,
     pub next_hop: Option<model::NextHop>,
@@ -80,6 +81,7 @@ impl Sources<'_> {
         let counters = measured.counters;
         let since = self.since.get(&name).map(|(_, since)| *since);
         model::Backend {
+            id: measured.id,
             name: backend.name.clone(),
             address: SocketAddr::new(backend.address, backend.port),
             state: state(backend.state),

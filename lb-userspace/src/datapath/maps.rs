@@ -29,7 +29,10 @@ use super::sys::{self, Walk};
 use crate::config::Cidr;
 use crate::control::plan::{Capacity, Installed, MapOp};
 
+mod connects;
 mod network;
+
+pub use connects::Connects;
 
 /// Capacities that the program declares.
 pub const MAX_ROUTES: u32 = 4096;
@@ -52,6 +55,7 @@ pub struct Maps {
     endpoints: HashMap<MapData, Endpoint, EndpointUse>,
     backend_counters: PerCpuArray<MapData, BackendCounters>,
     local_connections: PerCpuArray<MapData, u64>,
+    connects: Connects,
     counters: PerCpuArray<MapData, u64>,
     vips: HashMap<MapData, IpBe, Vip>,
     leases: Array<MapData, Lease>,
@@ -104,6 +108,7 @@ impl Maps {
             endpoints: take(map::ENDPOINTS)?.try_into()?,
             backend_counters: take(map::BACKEND_COUNTERS)?.try_into()?,
             local_connections: take(map::LOCAL_CONNECTIONS)?.try_into()?,
+            connects: Connects::new(take(map::CONNECT_TIMES)?.try_into()?),
             counters: take(map::COUNTERS)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             leases: take(map::LEASES)?.try_into()?,
@@ -285,12 +290,18 @@ impl Maps {
         let zeros = PerCpuValues::try_from(vec![BackendCounters::default(); cpus])?;
         self.backend_counters.set(id, zeros, 0)?;
         let zeros = PerCpuValues::try_from(vec![0; cpus])?;
-        Ok(self.local_connections.set(id, zeros, 0)?)
+        self.local_connections.set(id, zeros, 0)?;
+        self.connects.clear(id)
     }
 
     /// Connections of this node's own clients that were led to a backend, or for want of one refused.
     pub fn local_connections(&self, id: BackendId) -> anyhow::Result<u64> {
         Ok(self.local_connections.get(&id, 0)?.iter().sum())
+    }
+
+    /// How long backends take to answer a SYN; for a reader of its own.
+    pub fn connects(&self) -> Connects {
+        self.connects.clone()
     }
 
     /// Sum over all CPUs of every counter.

@@ -104,6 +104,7 @@ fn load_object(
     }
     let ring = if sizes.sync { FLOW_RING } else { FLOW_RING_UNUSED };
     loader.map_max_entries(map::FLOW_EVENTS, ring);
+    loader.map_max_entries(map::CONNECT_TIMES, sizes.measured());
     let mut ebpf = loader.load(object).context("creating the BPF maps")?;
     program(&mut ebpf)?.load().context(
         "loading the XDP program: the kernel's verifier refused it; Linux 5.15 or newer is needed",

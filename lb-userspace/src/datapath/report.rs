@@ -18,7 +18,7 @@ const LRU_ELEMENT: u64 = 56;
 const SMALL: u64 = 100_000;
 
 /// The maps, what they hold, and what the kernel adds to an element.
-const LARGE: [(&str, &str, u64); 8] = [
+const LARGE: [(&str, &str, u64); 9] = [
     ("established IPv4 flows, two a flow", map::ESTABLISHED, HASH_ELEMENT),
     ("half-open IPv4 flows, two a flow", map::HALF_OPEN, LRU_ELEMENT),
     ("established IPv6 flows, two a flow", map::ESTABLISHED6, HASH_ELEMENT),
@@ -26,6 +26,7 @@ const LARGE: [(&str, &str, u64); 8] = [
     ("clients' rates", map::SOURCES, LRU_ELEMENT),
     ("backends", map::BACKENDS, 0),
     ("backends' counters, on each CPU", map::BACKEND_COUNTERS, 0),
+    ("backends' times to connect, on each CPU", map::CONNECT_TIMES, 0),
     ("endpoints", map::ENDPOINTS, HASH_ELEMENT),
 ];
 

@@ -85,7 +85,7 @@ families! {
     PACKETS: Counter "packets" Number ["verdict" "reason"],
     /// Flows in the maps: `established` or `half_open`, as of the last complete pass.
     FLOWS: Gauge "flows" Number ["state"],
-    /// Room for flows, by the configuration.
+    /// Room for flows, by the configuration; beyond it connections are refused, and half-open flows evict each other.
     FLOWS_LIMIT: Gauge "flows_limit" Number ["state"],
     /// Idle clients that were told by RST that their backend was given up.
     IDLE_RESETS: Counter "idle_resets" Number [],
@@ -117,10 +117,14 @@ families! {
     BACKEND_OPENED: Counter "backend_opened_flows" Number ["service" "backend"],
     /// Flows that a reply confirmed; in `dsr` the client's ACK.
     BACKEND_CONFIRMED: Counter "backend_confirmed_flows" Number ["service" "backend"],
+    /// Connections of this node's own clients that were led to the backend; they are no flows.
+    BACKEND_LOCAL: Counter "backend_local_connections" Number ["service" "backend"],
     /// SYNs that clients had to send again, because the backend did not answer.
     BACKEND_RETRIED: Counter "backend_retried_syns" Number ["service" "backend"],
     /// SYNs that the backend answered with RST.
     BACKEND_REFUSED: Counter "backend_refused_syns" Number ["service" "backend"],
+    /// From the SYN that made the flow to the backend's SYN-ACK, as the datapath sees them; not in `dsr`.
+    BACKEND_CONNECTS: Histogram "backend_connect_duration" Seconds ["service" "backend"],
     /// How long probes took, whatever they found.
     BACKEND_PROBES: Histogram "backend_probe_duration" Seconds ["service" "backend"],
 
@@ -194,7 +198,7 @@ families! {
     SYNC_PEER_STATE: Gauge "sync_peer_state" Number ["peer" "state"],
     /// Flows of the peer that are here, by the last comparison.
     SYNC_HELD: Gauge "sync_held_flows" Number ["peer"],
-    /// Flows of this node that the peer has, by the last comparison.
+    /// Flows of this node that the peer has, as it said last, when it answered a change.
     SYNC_HELD_BY_PEER: Gauge "sync_held_by_peer_flows" Number ["peer"],
     /// How long a change takes to be carried out at the peer.
     SYNC_LAG: Gauge "sync_lag" Seconds ["peer"],
@@ -229,6 +233,12 @@ families! {
     RELOADS: Counter "config_reloads" Number ["result"],
     /// How long reloads took.
     RELOAD_DURATION: Histogram "config_reload_duration" Seconds [],
+    /// Connections to `admin.listen` that are open.
+    LISTENER_CONNECTIONS: Gauge "listener_connections" Number [],
+    /// Requests by `admin.listen`.
+    LISTENER_REQUESTS: Counter "listener_requests" Number [],
+    /// Of them those that were turned away.
+    LISTENER_REFUSED: Counter "listener_refused_requests" Number ["reason"],
     /// Backends whose state or weight an operator overrules.
     OVERRIDES: Gauge "overrides" Number [],
     /// Events told to a target of `notify` (its number and its name), by `delivered`, `failed` or `dropped`.

@@ -2,15 +2,21 @@
 //!
 //! A rendering is kept for a while, so that it does not matter who scrapes how often: see [`Metrics::text`].
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lb_common::backend::BackendId;
+use lb_common::connect::ConnectTimes;
 use tokio::sync::Mutex;
 use tokio::task::spawn_blocking;
 use tokio::time::Instant;
 
 use crate::admin::StatusReader;
+use crate::admin::model::Status;
+use crate::datapath::maps::Connects;
 use crate::health::Latencies;
 
 pub mod families;
@@ -30,11 +36,13 @@ const KEPT: Duration = Duration::from_millis(250);
 const SHARE: u32 = 20;
 
 /// What is told to Prometheus.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Metrics {
     status: StatusReader,
     live: Live,
     latencies: Latencies,
+    /// Of the datapath, if there is one.
+    connects: Option<Connects>,
     /// By [`Form`].
     kept: Arc<[Mutex<Option<Rendering>>; Form::ALL.len()]>,
 }
@@ -47,7 +55,14 @@ struct Rendering {
 
 impl Metrics {
     pub fn new(status: StatusReader, live: Live, latencies: Latencies) -> Self {
-        Self { status, live, latencies, kept: Arc::default() }
+        Self { status, live, latencies, connects: None, kept: Arc::default() }
+    }
+
+    /// The same, with what the datapath measures.
+    #[must_use]
+    pub fn with_connects(mut self, connects: Connects) -> Self {
+        self.connects = Some(connects);
+        self
     }
 
     /// All metrics, as of at most 250 ms ago, or of 20 times of what it took to write them, if that is more.
@@ -61,9 +76,9 @@ impl Metrics {
         {
             return text.clone();
         }
-        let readings = self.read();
+        let reader = self.clone();
         // It fails when the controller ends; nothing is refused by who reads it.
-        let text = spawn_blocking(move || render(readings, form)).await.unwrap_or_default();
+        let text = spawn_blocking(move || render(reader.read(), form)).await.unwrap_or_default();
         let text = Bytes::from(text);
         let now = Instant::now();
         let until = now + KEPT.max((now - start) * SHARE);
@@ -72,11 +87,30 @@ impl Metrics {
     }
 
     fn read(&self) -> Readings {
-        Readings {
-            status: self.status.borrow().clone(),
-            live: self.live.clone(),
-            latencies: self.latencies.all(),
-        }
+        let status = self.status.borrow().clone();
+        let connects = self.connects(&status);
+        Readings { status, live: self.live.clone(), latencies: self.latencies.all(), connects }
+    }
+
+    /// Of the backends that there are metrics of.
+    fn connects(&self, status: &Status) -> BTreeMap<BackendId, ConnectTimes> {
+        let Some(connects) = &self.connects else { return BTreeMap::new() };
+        let backends = status.services.iter().flat_map(|service| &service.backends);
+        let of = |id: BackendId| match connects.of(id) {
+            Ok(times) => times.map(|times| (id, times)),
+            Err(error) => {
+                log::error!("metrics: {error:#}");
+                None
+            }
+        };
+        let ids = backends.take(render::MAX_BACKENDS).map(|backend| backend.id);
+        ids.filter(|id| *id != 0).filter_map(of).collect()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").finish_non_exhaustive()
     }
 }
 

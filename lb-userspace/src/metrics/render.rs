@@ -5,6 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use lb_common::backend::BackendId;
+use lb_common::connect::ConnectTimes;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, prometheus_text, text};
 use prometheus_client::metrics::histogram::Histogram;
@@ -60,6 +62,8 @@ pub struct Readings {
     pub live: Live,
     /// Of probes.
     pub latencies: BTreeMap<BackendKey, Histogram>,
+    /// How long backends take to answer a SYN.
+    pub connects: BTreeMap<BackendId, ConnectTimes>,
 }
 
 /// All families in one text.
@@ -81,13 +85,14 @@ impl Collector for Readings {
         self.controller(writer)?;
         self.omitted(writer)?;
         self.datapath(writer)?;
-        services::write(writer, &self.status, &self.latencies)?;
+        services::write(writer, self)?;
         self.vips(writer)?;
         vrrp::write(writer, &self.status.vrrp)?;
         if let Some(sync) = &self.status.sync {
             sync::write(writer, sync)?;
         }
         self.main_loop(writer)?;
+        self.listener(writer)?;
         self.notifications(writer)
     }
 }
@@ -150,6 +155,14 @@ impl Readings {
         writer.counters(&family::RELOADS, [(["success"], applied), (["failure"], refused)])?;
         writer.histograms(&family::RELOAD_DURATION, [(none(), live.reload_duration())])?;
         writer.gauges(&family::OVERRIDES, one(self.status.overrides.len() as f64))
+    }
+
+    fn listener(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let Some(listener) = &self.status.listener else { return Ok(()) };
+        writer.gauges(&family::LISTENER_CONNECTIONS, one(listener.connections as f64))?;
+        writer.counters(&family::LISTENER_REQUESTS, [(none(), listener.requests)])?;
+        let refused = listener.refused.iter().map(|(reason, count)| ([&**reason], *count));
+        writer.counters(&family::LISTENER_REFUSED, refused)
     }
 
     fn notifications(&self, writer: &mut Writer<'_>) -> fmt::Result {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lb_common::connect::ConnectTimes;
 use lb_common::counters::Counter;
 use prometheus_client::metrics::histogram::Histogram;
 use serde_json::json;
@@ -10,7 +11,6 @@ use tokio::sync::watch;
 use super::*;
 use crate::admin::model::Status;
 use crate::health::BackendKey;
-
 mod readme;
 
 #[test]
@@ -50,6 +50,10 @@ fn values_are_those_of_the_status() {
         "fairlead_backend_refused_syns_total{service=\"kube-apiserver\",backend=\"cp2\"} 2",
         "fairlead_backend_probe_duration_seconds_count{service=\"kube-apiserver\",backend=\"cp1\"} 1",
         "fairlead_backend_probe_duration_seconds_bucket{le=\"0.004\",service=\"kube-apiserver\",backend=\"cp1\"} 1",
+        "fairlead_backend_connect_duration_seconds_sum{service=\"kube-apiserver\",backend=\"cp1\"} 0.00025",
+        "fairlead_backend_connect_duration_seconds_bucket{le=\"0.000064\",service=\"kube-apiserver\",backend=\"cp1\"} 3",
+        "fairlead_backend_connect_duration_seconds_bucket{le=\"0.000128\",service=\"kube-apiserver\",backend=\"cp1\"} 4",
+        "fairlead_backend_connect_duration_seconds_bucket{le=\"+Inf\",service=\"kube-apiserver\",backend=\"cp1\"} 4",
         "fairlead_vip_owner{vip=\"10.0.0.100\"} 1.0",
         "fairlead_vip_lease_remaining_seconds{vip=\"10.0.0.100\"} 2.4",
         "fairlead_vrrp_state{vrrp_instance=\"api\",state=\"active\"} 1.0",
@@ -194,7 +198,11 @@ fn readings(status: Status) -> Readings {
     let live = Live::default();
     live.was_busy(Task::Sweep, Duration::from_millis(2));
     live.reloaded(false, Duration::from_millis(40));
-    Readings { status: Arc::new(status), live, latencies }
+    let mut times = ConnectTimes::default();
+    (times.buckets[1], times.buckets[2], times.sum_us) = (3, 1, 250);
+    // Backends of the fixture have no identifiers.
+    let connects = BTreeMap::from([(0, times)]);
+    Readings { status: Arc::new(status), live, latencies, connects }
 }
 
 /// For a figure: `--ignored --nocapture`, and `--release` for that of a user's build.

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use arrayvec::ArrayVec;
+use lb_common::connect::{BUCKETS, ConnectTimes, upper_bound};
 use prometheus_client::encoding::{
     DescriptorEncoder, EncodeLabel as _, EncodeLabelSet, EncodeMetric as _, LabelSetEncoder,
     MetricEncoder, NoLabelSet,
@@ -76,6 +78,26 @@ impl Writer<'_> {
         let mut encoder = self.begin(family, MetricType::Histogram)?;
         for (values, histogram) in samples {
             histogram.encode(encoder.encode_family(&Labels { family, values })?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn connects<'v, S: AsRef<str>, const N: usize>(
+        &mut self,
+        family: &'static Family,
+        samples: impl IntoIterator<Item = ([S; N], &'v ConnectTimes)>,
+    ) -> fmt::Result {
+        let mut encoder = self.begin(family, MetricType::Histogram)?;
+        for (values, times) in samples {
+            let buckets = times.buckets.iter().enumerate().map(|(bucket, count)| {
+                let end = upper_bound(bucket).map_or(f64::INFINITY, |end| f64::from(end) / 1e6);
+                (end, *count)
+            });
+            let buckets: ArrayVec<_, BUCKETS> = buckets.collect();
+            let (sum, count) = (times.sum_us as f64 / 1e6, times.buckets.iter().sum());
+            let labels = Labels { family, values };
+            let mut encoder = encoder.encode_family(&labels)?;
+            encoder.encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
 use lb_common::backend::BackendCounters;
+use lb_common::connect::ConnectTimes;
 use lb_common::counters::Counter;
 use lb_common::map;
 use lb_tests::packet::Frame;
@@ -45,6 +46,13 @@ impl Harness {
             self.map(map::BACKEND_COUNTERS).try_into().unwrap();
         let mut sum = BackendCounters::default();
         counters.get(&id, 0).unwrap().iter().for_each(|cpu| sum += cpu);
+        sum
+    }
+
+    pub(crate) fn connect_times(&self, id: u32) -> ConnectTimes {
+        let times: PerCpuArray<_, ConnectTimes> = self.map(map::CONNECT_TIMES).try_into().unwrap();
+        let mut sum = ConnectTimes::default();
+        times.get(&id, 0).unwrap().iter().for_each(|cpu| sum += cpu);
         sum
     }
 

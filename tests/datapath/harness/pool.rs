@@ -10,6 +10,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::datapath::clock::Clock;
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters};
+use lb_common::connect::ConnectTimes;
 use lb_common::conntrack::FlowHalf;
 use lb_common::event::FlowReport;
 use lb_common::filter::Filters;
@@ -89,6 +90,7 @@ fn empty(ebpf: &mut Ebpf) {
     filters.set(0, Filters::EMPTY, 0).unwrap();
     for index in 0..USED {
         zero_each(ebpf, map::BACKEND_COUNTERS, index, BackendCounters::default());
+        zero_each(ebpf, map::CONNECT_TIMES, index, ConnectTimes::default());
     }
     let mut changed: Array<_, WaysChanged> =
         ebpf.map_mut(map::WAYS_CHANGED).unwrap().try_into().unwrap();

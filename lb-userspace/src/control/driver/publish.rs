@@ -101,6 +101,7 @@ impl Controller {
                 measured.insert(
                     name,
                     Measured {
+                        id,
                         connections: self.census.connections.get(&id).copied().unwrap_or(0),
                         counters: self.datapath.maps.backend_counters(id)?,
                         next_hop: self.next_hop(backend.address),

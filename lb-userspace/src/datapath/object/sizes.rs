@@ -5,6 +5,7 @@
 
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters, SIGNAL_RING};
+use lb_common::connect::{ConnectTimes, MAX_MEASURED};
 use lb_common::conntrack::FlowHalf;
 use lb_common::counters::COUNTERS;
 use lb_common::filter::Filters;
@@ -87,6 +88,11 @@ impl Sizes {
         if is_used { self.limits.half_open * 2 } else { UNUSED }
     }
 
+    /// Backends whose time to connect is measured.
+    pub fn measured(&self) -> u32 {
+        self.backends.min(MAX_MEASURED)
+    }
+
     /// Key size, value size and capacity of a map, by its name.
     pub fn layout(&self, name: &str) -> (usize, usize, u32) {
         const V4: (usize, usize) = (size_of::<FlowKey<Ipv4Be>>(), size_of::<FlowHalf<Ipv4Be>>());
@@ -95,6 +101,7 @@ impl Sizes {
             map::ALLOWED => (4 + size_of::<AllowKey>(), 1, self.allowed),
             map::BACKENDS => (4, size_of::<Backend>(), self.backends),
             map::BACKEND_COUNTERS => (4, size_of::<BackendCounters>(), self.backends),
+            map::CONNECT_TIMES => (4, size_of::<ConnectTimes>(), self.measured()),
             map::COUNTERS => (4, 8, COUNTERS),
             // Endpoints, and their hosts.
             map::ENDPOINTS => (size_of::<Endpoint>(), size_of::<EndpointUse>(), self.backends * 2),

@@ -1,24 +1,18 @@
 //! Services and their backends. Pure.
 
-use std::collections::BTreeMap;
 use std::fmt;
-
-use prometheus_client::metrics::histogram::Histogram;
 
 use super::super::families as family;
 use super::super::write::{Writer, truth};
-use super::{MAX_BACKENDS, MAX_SERVICES, seconds};
-use crate::admin::model::{Backend, Service, State, Status};
+use super::{MAX_BACKENDS, MAX_SERVICES, Readings, seconds};
+use crate::admin::model::{Backend, Service, State};
 use crate::health::{BackendKey, Health};
 
 /// A backend, and the name of its service.
 type Named<'a> = (&'a str, &'a Backend);
 
-pub(super) fn write(
-    writer: &mut Writer<'_>,
-    status: &Status,
-    latencies: &BTreeMap<BackendKey, Histogram>,
-) -> fmt::Result {
+pub(super) fn write(writer: &mut Writer<'_>, readings: &Readings) -> fmt::Result {
+    let Readings { status, latencies, connects, .. } = readings;
     let services = || status.services.iter().take(MAX_SERVICES);
     let all: Vec<Named<'_>> = services()
         .flat_map(|service| service.backends.iter().map(|backend| (&*service.name, backend)))
@@ -31,6 +25,10 @@ pub(super) fn write(
     writer.gauges(&family::SERVICE_ALARMS, alarms)?;
     states(writer, &all)?;
     traffic(writer, &all)?;
+    let connects = all.iter().filter_map(|(service, backend)| {
+        Some(([*service, &*backend.name], connects.get(&backend.id)?))
+    });
+    writer.connects(&family::BACKEND_CONNECTS, connects)?;
     let probes = all.iter().filter_map(|(service, backend)| {
         let key = BackendKey {
             service: (*service).to_owned(),
@@ -78,6 +76,7 @@ fn traffic(writer: &mut Writer<'_>, all: &[Named<'_>]) -> fmt::Result {
     };
     writer.counters(&family::BACKEND_OPENED, of(|it| it.opened))?;
     writer.counters(&family::BACKEND_CONFIRMED, of(|it| it.confirmed))?;
+    writer.counters(&family::BACKEND_LOCAL, of(|it| it.local_connections))?;
     writer.counters(&family::BACKEND_RETRIED, of(|it| it.unanswered))?;
     writer.counters(&family::BACKEND_REFUSED, of(|it| it.refused))
 }
