@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::*;
 use crate::admin::model::Status;
 use crate::health::BackendKey;
+mod package;
 mod readme;
 
 #[test]

@@ -68,6 +68,8 @@ fn the_package_has_manual_and_completions() -> Result<()> {
         "./usr/share/fish/vendor_completions.d/fairlead.fish\n",
         "./usr/lib/tmpfiles.d/fairlead.conf\n",
         "./etc/fairlead/fairlead.yaml.example\n",
+        "./usr/share/fairlead/alerts.yaml\n",
+        "./usr/share/fairlead/dashboard.json\n",
     ] {
         ensure!(listed.contains(file), "no {file} in {listed}");
     }
