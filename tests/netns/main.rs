@@ -16,6 +16,7 @@ mod health;
 mod idle;
 mod import;
 mod local_clients;
+mod metrics;
 mod modes;
 mod names;
 mod overrides;

@@ -21,6 +21,7 @@ use super::scene::{PATIENCE, binary};
 use traffic::{Amount, Traffic};
 
 mod identity;
+mod scraped;
 mod traffic;
 
 /// Streams go to another port, so to another service.

@@ -31,6 +31,7 @@ pub mod packet;
 pub mod pki;
 pub mod plain;
 pub mod recorder;
+pub mod scrape;
 pub mod server_thread;
 pub mod steady;
 pub mod topology;
