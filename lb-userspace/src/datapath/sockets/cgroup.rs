@@ -1,4 +1,4 @@
-//! Which cgroup the programs for local clients go to. I/O, but for [`mount_of`].
+//! Which cgroup the programs for local clients go to. I/O, but for `mount_of`.
 
 use std::fs;
 use std::path::{Path, PathBuf};
