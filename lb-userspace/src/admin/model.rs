@@ -215,6 +215,10 @@ pub enum State {
 }
 
 impl State {
+    pub const fn is_up(self) -> bool {
+        matches!(self, Self::Up)
+    }
+
     pub const ALL: [Self; 6] =
         [Self::Unknown, Self::Up, Self::Degraded, Self::Draining, Self::Down, Self::Disabled];
 

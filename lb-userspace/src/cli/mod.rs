@@ -28,6 +28,7 @@ mod run;
 mod status;
 mod stop;
 mod table;
+mod top;
 mod trace;
 mod watch;
 
@@ -48,6 +49,7 @@ enum Command {
     Check(check::Arguments),
     Doctor(doctor::Arguments),
     Status(status::Arguments),
+    Top(top::Arguments),
     #[command(subcommand)]
     Backend(backend::Command),
     #[command(subcommand)]
@@ -88,6 +90,7 @@ impl Cli {
             Command::Check(arguments) => check::run(&arguments),
             Command::Doctor(arguments) => doctor::run(&arguments),
             Command::Status(arguments) => status::run(&arguments),
+            Command::Top(arguments) => top::run(&arguments),
             Command::Backend(command) => backend::run(command),
             Command::Config(command) => config::run(&command),
             Command::Flows(command) => flows::run(command),
