@@ -21,6 +21,7 @@ mod modes;
 mod names;
 mod overrides;
 mod packages;
+mod page;
 mod pairs;
 mod pmtu;
 mod probes;

@@ -9,6 +9,7 @@ pub mod advert;
 pub mod apiserver;
 pub mod bpf;
 pub mod bpffs;
+pub mod browser;
 pub mod bulk;
 pub mod capture;
 pub mod cgroup;

@@ -20,8 +20,9 @@ const RUST: [[&str; 2]; 2] =
     [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// Programs that the tests and the lab call, and their Debian packages.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 17] = [
     ("bpftool", "bpftool"),
+    ("chromium", "chromium"),
     ("curl", "curl"),
     ("ethtool", "ethtool"),
     ("fish", "fish"),
