@@ -20,10 +20,25 @@ pub struct Backend {
     /// What probes alone said, as a [`State`]; 0: not recorded. Kept for the same.
     pub health: u8,
     pub service: u32,
-    pub _pad2: u32,
+    /// [`flag`] bits.
+    pub flags: u32,
 }
 
 const _: () = assert!(size_of::<Backend>() == 48);
+
+/// Bits of [`Backend::flags`].
+pub mod flag {
+    /// It listens on this node: requests are handed to its kernel, and replies are met where they leave.
+    pub const LOCAL: u32 = 1 << 0;
+}
+
+impl Backend {
+    /// On this node.
+    #[inline(always)]
+    pub const fn is_local(&self) -> bool {
+        self.flags & flag::LOCAL != 0
+    }
+}
 
 /// What the controller last thought of a backend.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -91,6 +91,12 @@ counters! {
     DropRefusedSyn = "drop_refused_syn",
     /// To a VIP with `accept: false`, of no service.
     DropNotAccepted = "drop_not_accepted",
+    /// From a client to a backend on this node, by way of its kernel.
+    ForwardLocalRequest = "forward_local_request",
+    /// From a backend on this node to a client, likewise.
+    ForwardLocalReply = "forward_local_reply",
+    /// An ICMP error, to a backend on this node.
+    ForwardLocalIcmpError = "forward_local_icmp_error",
 }
 
 /// Size of the counter map.

@@ -1,6 +1,6 @@
 //! A filter in front of the hash lookups: which addresses are none of ours, for certain. Pure.
 
-use crate::addr::Address;
+use crate::addr::{Address, PortBe};
 
 /// Words of a filter.
 pub const FILTER_WORDS: usize = 64;
@@ -51,9 +51,44 @@ impl Filters {
         Self { vips: AddressFilter::EMPTY, sources: AddressFilter::EMPTY, any_source: 0 };
 }
 
+/// A bit for each port. Value of the map of ports that backends on this node listen on.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortSet([u64; PORT_WORDS]);
+
+/// Words of a set of ports.
+const PORT_WORDS: usize = 1024;
+
+impl PortSet {
+    pub const EMPTY: Self = Self([0; PORT_WORDS]);
+
+    pub const fn insert(&mut self, port: PortBe) {
+        let (word, bit) = Self::position(port);
+        self.0[word] |= 1 << bit;
+    }
+
+    #[inline(always)]
+    pub const fn contains(&self, port: PortBe) -> bool {
+        let (word, bit) = Self::position(port);
+        self.0[word] >> bit & 1 != 0
+    }
+
+    #[inline(always)]
+    const fn position(port: PortBe) -> (usize, u16) {
+        let port = port.get();
+        ((port >> 6) as usize & (PORT_WORDS - 1), port & 63)
+    }
+}
+
 #[cfg(feature = "user")]
-// SAFETY: u64 only.
-unsafe impl aya::Pod for Filters {}
+mod pod {
+    use super::{Filters, PortSet};
+
+    // SAFETY: u64 only.
+    unsafe impl aya::Pod for Filters {}
+    // SAFETY: likewise.
+    unsafe impl aya::Pod for PortSet {}
+}
 
 #[cfg(test)]
 mod tests {
@@ -76,6 +111,16 @@ mod tests {
             prop_assert!(v4.iter().all(|address| filter.may_contain(*address)));
             prop_assert!(v6.iter().all(|address| filter.may_contain(*address)));
         }
+    }
+
+    #[test]
+    fn a_set_of_ports_has_what_was_inserted_and_nothing_else() {
+        let ports = [0, 1, 63, 64, 443, 6443, 65535];
+        let mut set = PortSet::EMPTY;
+        ports.iter().for_each(|port| set.insert(PortBe::new(*port)));
+        let found: Vec<u16> =
+            (0..=u16::MAX).filter(|port| set.contains(PortBe::new(*port))).collect();
+        assert_eq!(found, ports);
     }
 
     #[test]

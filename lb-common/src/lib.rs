@@ -60,6 +60,8 @@ pub mod map {
     /// Of the programs for local clients, pinned beside their links.
     pub const LOCAL_CONNECTIONS: &str = "LOCAL_CONNECTIONS";
     pub const REDIRECTS: &str = "REDIRECTS";
+    /// Ports of backends on this node, for the program that meets their replies: likewise.
+    pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
 
     /// All others. The controller pins each under its name.
     pub const ALL: [&str; 22] = [
@@ -99,6 +101,8 @@ pub const LAYOUT_VERSION: u32 = 3;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "fairlead";
+/// Name of the program that meets what backends on this node send to clients.
+pub const EGRESS_PROGRAM: &str = "fairlead_egress";
 
 /// Names of the programs for local clients, in the object.
 pub mod hook {

@@ -148,9 +148,8 @@ pub(crate) fn request<A: Family>(
 
 /// Progress of a confirmed flow, or of a handshake, by a backend's segment.
 #[inline(always)]
-pub(crate) fn reply<A: Family>(found: &Found<A>, packet: &Packet<A>, now: Now) {
+pub(crate) fn reply<A: Family>(found: &Found<A>, segment: &Segment, now: Now) {
     let half = reborrow(found);
-    let segment = &packet.segment;
     if half.has(flag::REPLICA) && !segment.has(tcp::SYN | tcp::RST) {
         resume_reply(half, segment);
     }
@@ -162,6 +161,16 @@ pub(crate) fn reply<A: Family>(found: &Found<A>, packet: &Packet<A>, now: Now) {
             half.checked = now.ticks;
             look_after_way(half);
         }
+    }
+}
+
+/// A reply that this node's kernel sends itself, the first since a peer told of its flow: it knows the way
+/// to the client, whatever the half says of it.
+#[inline(always)]
+pub(crate) fn resume_local<A>(found: &Found<A>, segment: &Segment) {
+    let half = reborrow(found);
+    if half.has(flag::REPLICA) && !segment.has(tcp::SYN | tcp::RST) {
+        half.resume(segment);
     }
 }
 

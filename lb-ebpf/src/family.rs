@@ -1,7 +1,8 @@
 //! What differs between IPv4 and IPv6.
 
 use aya_ebpf::bindings::bpf_fib_lookup;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::cty::c_long;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::conntrack::FlowHalf;
 use lb_common::link::Link;
 
@@ -43,6 +44,20 @@ pub(crate) trait Family: FlowMaps {
     /// # Errors
     /// What becomes of what is not a complete TCP segment.
     fn find_tcp(ctx: &XdpContext, frame: &Frame, ip: &Self::Header) -> Result<L4, Step>;
+
+    /// Where the TCP header is that belongs to the IP header at `offset` of what this node sends itself:
+    /// whole packets without extension headers. `None`: it is not TCP, or not such a one.
+    fn own_tcp(ip: &Self::Header, offset: usize) -> Option<usize>;
+
+    /// Replaces the source address behind the IP header at `l3_offset`, and what that does to the checksum
+    /// at `tcp_check`, which may be yet to be completed.
+    fn replace_source(
+        ctx: &TcContext,
+        l3_offset: usize,
+        tcp_check: usize,
+        old: &Self,
+        new: &Self,
+    ) -> Result<(), c_long>;
 
     /// Rewrites addresses, hop count and the header's checksum as the half says.
     fn translate(ip: &mut Self::Header, half: &FlowHalf<Self>);

@@ -28,11 +28,22 @@ pub(crate) fn request<A: Family>(
 ) -> Result<Verdict, Verdict> {
     let next_hop = if backend.next_hop.is_known() {
         &backend.next_hop
+    } else if backend.is_local() {
+        return Ok(deliver(packet, half));
     } else {
         let source = half.translation.src.ip();
         fib::<A>(packet, &source, &backend.endpoint.address).ok_or(NO_NEXT_HOP)?
     };
     send(packet, half, next_hop, Direction::Original)
+}
+
+/// Translates a client's segment to a backend on this node, and leaves it to the kernel: the client's
+/// address stays, for the kernel takes its own as a source from nobody.
+#[inline(never)]
+fn deliver<A: Family>(packet: &Packet<A>, half: &FlowHalf<A>) -> Verdict {
+    packet.translate(half);
+    maps::count_traffic(half.backend, Direction::Original, u64::from(packet.bytes()));
+    Verdict::Local
 }
 
 /// Translates a backend's segment and sends it to the flow's client.

@@ -144,6 +144,10 @@ impl<A: Family> Error<A> {
         let backend = maps::backend(half.backend).ok_or(NO_NEXT_HOP)?;
         let next_hop = if half.is_original() { &backend.next_hop } else { &half.next_hop };
         if !next_hop.is_known() {
+            if half.is_original() && backend.is_local() {
+                self.translate(half);
+                return Ok(Verdict::LocalIcmpError);
+            }
             return Err(NO_NEXT_HOP);
         }
         let link = maps::link(next_hop.link).ok_or(NO_NEXT_HOP)?;

@@ -11,6 +11,7 @@
 mod admission;
 mod clock;
 mod conntrack;
+mod egress;
 mod expired;
 mod family;
 mod forward;
@@ -26,8 +27,8 @@ mod snat;
 mod socket;
 mod verdict;
 
-use aya_ebpf::macros::xdp;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::macros::{classifier, xdp};
+use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::IPPROTO_TCP;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::conntrack::{FlowHalf, flag, tcp};
@@ -45,6 +46,12 @@ use crate::verdict::{DropReason, PassReason, ResetReason, Step, Verdict};
 #[xdp(frags)]
 fn fairlead(ctx: XdpContext) -> u32 {
     process(&ctx).action()
+}
+
+/// Meets what leaves by an interface, for the replies of backends on this node among it.
+#[classifier]
+fn fairlead_egress(ctx: TcContext) -> i32 {
+    egress::process(&ctx).action()
 }
 
 #[inline(always)]
@@ -223,11 +230,11 @@ fn reply<A: Family>(
         return Ok(Verdict::Drop(DropReason::RefusedSyn));
     }
     if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
-        if let Err(reason) = conntrack::confirm_guess(key, &found, packet, now) {
+        if let Err(reason) = conntrack::confirm_guess(key, &found, &packet.segment, now) {
             return Ok(reset::tell_client(packet, found.half, reason));
         }
     } else {
-        conntrack::reply(&found, packet, now);
+        conntrack::reply(&found, &packet.segment, now);
     }
     if !found.half.next_hop.is_known() {
         return Err(Verdict::Drop(DropReason::NoNextHop).into());
@@ -262,6 +269,7 @@ fn try_open<A: Family>(ctx: &XdpContext, frame: &Frame, attempt: u8) -> Result<V
     let Some(Selected { id, backend, attempt }) = selection::select(key, service, attempt) else {
         return Err(Step::AnswerReset(ResetReason::NoBackend));
     };
+    let kind = if backend.is_local() { Kind::Dnat } else { kind };
     let new = NewFlow { key, service, id, backend, kind, attempt, now: now.ticks };
     let half = conntrack::create(&new, packet)?;
     Ok(forward_request(packet, half))

@@ -10,13 +10,13 @@ use aya_ebpf::btf_maps::{
 };
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::lpm_trie::Key;
-use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
+use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
 use lb_common::backend::{Backend, BackendCounters, BackendId, SIGNAL_RING, Signal};
 use lb_common::connect::{ConnectTimes, MAX_MEASURED};
 use lb_common::conntrack::FlowHalf;
 use lb_common::counters::COUNTERS as COUNTER_COUNT;
 use lb_common::event::{FLOW_RING, FlowEvent, FlowReport};
-use lb_common::filter::Filters;
+use lb_common::filter::{Filters, PortSet};
 use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
 use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route, WaysChanged};
@@ -119,6 +119,9 @@ static REDIRECTS: SkStorage<Redirect> = SkStorage::new();
 /// Connections of this node's own clients, by backend. 1,024 × 8 on each CPU.
 #[btf_map]
 static LOCAL_CONNECTIONS: PerCpuArray<u64, 1024> = PerCpuArray::new();
+/// Ports that backends on this node listen on. 8 KiB.
+#[btf_map]
+static LOCAL_PORTS: Array<PortSet, 1> = Array::new();
 
 /// A selection table: length, then slots. The real ones have the size they need.
 type Table = Array<u32, { selection::MAX_SLOTS as usize + 1 }, { BPF_F_INNER_MAP as usize }>;
@@ -169,6 +172,12 @@ pub(crate) fn table_entry(service: u32, hash: u64) -> Option<BackendId> {
 #[inline(always)]
 pub(crate) fn filters() -> Option<&'static Filters> {
     FILTERS.get(0)
+}
+
+/// A backend on this node listens on the port, for all that is known: at some address of any.
+#[inline(always)]
+pub(crate) fn is_local_port(port: PortBe) -> bool {
+    LOCAL_PORTS.get(0).is_some_and(|ports| ports.contains(port))
 }
 
 /// What is known of a VIP; `None`: it is none.

@@ -1,7 +1,7 @@
 //! The only access to packet memory: bounds checks, and the headers of a TCP segment to a VIP.
 
 use aya_ebpf::bindings::xdp_md;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::addr::{Endpoint, Ports};
 use lb_common::checksum;
 use lb_common::conntrack::{FlowHalf, Segment};
@@ -46,16 +46,46 @@ pub(crate) struct L4 {
     len: usize,
 }
 
+/// What has a frame's bytes, or the first of them.
+pub(crate) trait Memory {
+    fn start(&self) -> usize;
+    fn end(&self) -> usize;
+}
+
+impl Memory for XdpContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
+impl Memory for TcContext {
+    #[inline(always)]
+    fn start(&self) -> usize {
+        self.data()
+    }
+
+    #[inline(always)]
+    fn end(&self) -> usize {
+        self.data_end()
+    }
+}
+
 /// A reference to the `T` at `offset` of the frame; `None` if it does not fit.
 ///
 /// `T` must be a header type: bytes only, alignment 1, every bit pattern valid. References taken
 /// before the frame is resized must not be used afterwards, and those to overlapping ranges not
 /// together.
 #[inline(always)]
-pub(crate) fn header_at<'a, T>(ctx: &XdpContext, offset: usize) -> Option<&'a mut T> {
+pub(crate) fn header_at<'a, T>(ctx: &impl Memory, offset: usize) -> Option<&'a mut T> {
     const { assert!(align_of::<T>() == 1) };
-    let start = ctx.data() + offset;
-    if start + size_of::<T>() > ctx.data_end() {
+    let start = ctx.start() + offset;
+    if start + size_of::<T>() > ctx.end() {
         return None;
     }
     // SAFETY: the range is inside the frame (checked above, as the verifier demands), alignment is 1,
@@ -83,17 +113,7 @@ pub(crate) fn parse<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Packet
     let L4 { offset, len } = A::find_tcp(ctx, frame, ip)?;
     let malformed = || not_of_another_host(dst, Verdict::Drop(DropReason::Malformed));
     let tcp: &mut TcpHdr = header_at(ctx, offset).ok_or_else(malformed)?;
-    let [offset_byte, flags] = flag_bytes(tcp);
-    let tcp_len = usize::from(offset_byte >> 4) * 4;
-    if tcp_len < TcpHdr::LEN || len < tcp_len {
-        return Err(malformed().into());
-    }
-    let segment = Segment {
-        seq: u32::from_be(get_u32(&tcp.seq)),
-        ack: u32::from_be(get_u32(&tcp.ack_seq)),
-        payload: (len - tcp_len) as u32,
-        flags,
-    };
+    let segment = segment(tcp, len).ok_or_else(malformed)?;
     Ok(Packet {
         ctx: ctx.ctx,
         eth: frame.eth,
@@ -162,9 +182,26 @@ fn has_bytes(ctx: &XdpContext, offset: usize, len: usize) -> bool {
     end <= ctx.data_end() - ctx.data() || end as u64 <= crate::frags::frame_len(ctx)
 }
 
+/// What the state rules read of a segment with `len` bytes of header and payload. `None`: it says that
+/// its header is longer than that, or too short to be one.
+#[inline(always)]
+pub(crate) fn segment(tcp: &TcpHdr, len: usize) -> Option<Segment> {
+    let [offset_byte, flags] = flag_bytes(tcp);
+    let tcp_len = usize::from(offset_byte >> 4) * 4;
+    if tcp_len < TcpHdr::LEN || len < tcp_len {
+        return None;
+    }
+    Some(Segment {
+        seq: u32::from_be(get_u32(&tcp.seq)),
+        ack: u32::from_be(get_u32(&tcp.ack_seq)),
+        payload: (len - tcp_len) as u32,
+        flags,
+    })
+}
+
 /// The first four bytes of the TCP header.
 #[inline(always)]
-fn ports(tcp: &TcpHdr) -> &[u8; 4] {
+pub(crate) fn ports(tcp: &TcpHdr) -> &[u8; 4] {
     // SAFETY: a header of 20 bytes, alignment 1.
     unsafe { &*core::ptr::from_ref(tcp).cast::<[u8; 4]>() }
 }

@@ -113,9 +113,10 @@ fn choose<A: Family>(
     }
 }
 
+/// A backend on this node gets nothing from an address of ours, so that it has one choice only.
 #[inline(always)]
 fn kind_of<A>(new: &NewFlow<'_, A>, attempt: u32) -> Kind {
-    if attempt == 0 { new.kind } else { Kind::Nat }
+    if attempt == 0 || new.backend.is_local() { new.kind } else { Kind::Nat }
 }
 
 /// Makes `reply_key` that of the client's `attempt`th choice, and returns the VIP whose lease it is

@@ -18,8 +18,12 @@ pub(crate) enum Verdict {
         direction: Direction,
         egress: Egress,
     },
+    /// Translated, for a backend on this node: its kernel takes it on.
+    Local,
     /// An ICMP error, translated and addressed.
     IcmpError(Egress),
+    /// Likewise, for a backend on this node.
+    LocalIcmpError,
     /// Turned into a RST.
     Reset {
         reason: ResetReason,
@@ -130,6 +134,8 @@ impl Verdict {
                 (Direction::Reply, true) => Counter::ForwardReply,
                 (Direction::Reply, false) => Counter::RedirectReply,
             },
+            Self::Local => Counter::ForwardLocalRequest,
+            Self::LocalIcmpError => Counter::ForwardLocalIcmpError,
             Self::IcmpError(Egress { same: true, .. }) => Counter::ForwardIcmpError,
             Self::IcmpError(Egress { same: false, .. }) => Counter::RedirectIcmpError,
             Self::Reset { reason, .. } => match reason {
@@ -148,7 +154,7 @@ impl Verdict {
     #[inline(always)]
     pub(crate) fn action(self) -> u32 {
         let (verdict, action) = match self {
-            Self::Pass(_) => (self, XDP_PASS),
+            Self::Pass(_) | Self::Local | Self::LocalIcmpError => (self, XDP_PASS),
             Self::Drop(_) => (self, XDP_DROP),
             Self::TimeExceeded => (self, XDP_TX),
             Self::Forward { egress, .. } | Self::IcmpError(egress) | Self::Reset { egress, .. } => {
@@ -169,7 +175,7 @@ impl Verdict {
 
 impl DropReason {
     #[inline(always)]
-    fn counter(self) -> Counter {
+    pub(crate) fn counter(self) -> Counter {
         match self {
             Self::Malformed => Counter::DropMalformed,
             Self::Fragment => Counter::DropFragment,

@@ -16,6 +16,7 @@ mod connection;
 mod control;
 mod flows;
 mod frames;
+mod local;
 mod names;
 mod pool;
 mod sync;
@@ -25,6 +26,7 @@ pub(crate) use self::connection::{Connection, IRS, ISS, from_client, rst_to, syn
 pub(crate) use self::control::insert;
 pub(crate) use self::flows::{FlowId, FlowMap, Half, client_hash_of, flow_hash_of, key, peer_key};
 pub(crate) use self::frames::Action;
+pub(crate) use self::local::{Left, LocalConnection};
 pub(crate) use self::names::{local, local_frame, local_ip, name_of};
 
 /// The interface that test runs come in by is the loopback one of the namespace.

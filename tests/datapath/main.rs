@@ -1,4 +1,4 @@
-//! The XDP program, frame by frame, through `BPF_PROG_TEST_RUN`.
+//! The XDP program, and the one for what leaves, frame by frame, through `BPF_PROG_TEST_RUN`.
 //!
 //! The maps are filled as the controller fills them. Each frame must move exactly one counter; what
 //! passes or drops must be untouched, and what is rewritten must be, byte for byte, the frame that
@@ -17,6 +17,7 @@ mod handshake;
 mod harness;
 mod hops;
 mod icmp;
+mod local;
 mod malformed;
 mod midstream;
 mod modes;

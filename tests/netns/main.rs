@@ -15,6 +15,7 @@ mod give_up;
 mod health;
 mod idle;
 mod import;
+mod local;
 mod local_clients;
 mod metrics;
 mod modes;

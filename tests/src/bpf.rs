@@ -12,6 +12,7 @@ const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
 const BPF_STATS_RUN_TIME: u32 = 0;
@@ -82,23 +83,31 @@ struct EnableStats {
     kind: u32,
 }
 
-/// An XDP program made of instructions as linux/bpf.h lays them out, eight bytes each.
+/// `r0 = -1` (TCX_NEXT), `exit`: the classifier that leaves a frame to the next one.
+pub const TCX_NEXT: [u64; 2] = [0xffff_ffff_0000_00b7, 0x0000_0000_0000_0095];
+
+/// A program, of XDP if nothing else is said, made of instructions as linux/bpf.h lays them out, eight bytes each.
 #[derive(Debug)]
 pub struct Program(OwnedFd);
 
 impl Program {
     pub fn load(instructions: &[u64]) -> io::Result<Self> {
-        Self::load_with(instructions, 0)
+        Self::load_with(BPF_PROG_TYPE_XDP, instructions, 0)
+    }
+
+    /// For what leaves or enters an interface.
+    pub fn load_classifier(instructions: &[u64]) -> io::Result<Self> {
+        Self::load_with(BPF_PROG_TYPE_SCHED_CLS, instructions, 0)
     }
 
     /// For frames of several buffers too; needs Linux 5.18.
     pub fn load_for_frags(instructions: &[u64]) -> io::Result<Self> {
-        Self::load_with(instructions, BPF_F_XDP_HAS_FRAGS)
+        Self::load_with(BPF_PROG_TYPE_XDP, instructions, BPF_F_XDP_HAS_FRAGS)
     }
 
-    fn load_with(instructions: &[u64], prog_flags: u32) -> io::Result<Self> {
+    fn load_with(prog_type: u32, instructions: &[u64], prog_flags: u32) -> io::Result<Self> {
         let mut attr = ProgLoad {
-            prog_type: BPF_PROG_TYPE_XDP,
+            prog_type,
             insn_cnt: u32::try_from(instructions.len()).map_err(io::Error::other)?,
             insns: instructions.as_ptr() as u64,
             license: LICENSE.as_ptr() as u64,

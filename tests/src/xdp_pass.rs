@@ -18,6 +18,7 @@ const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_XDP: u32 = 37;
+const BPF_TCX_EGRESS: u32 = 47;
 
 /// Frames to it are dropped on arrival, as the world swallows answers to sources that do not exist.
 /// Only the first four bytes are looked at.
@@ -112,15 +113,24 @@ impl XdpPass {
 impl Attached {
     /// Any program, to an interface of the namespace that the calling thread is in.
     pub fn new(program: &Program, interface: &str) -> Result<Self> {
+        Self::at(program, interface, BPF_XDP)
+    }
+
+    /// A classifier, likewise, behind all others at the interface's egress (tcx, Linux 6.6).
+    pub fn at_egress(program: &Program, interface: &str) -> Result<Self> {
+        Self::at(program, interface, BPF_TCX_EGRESS)
+    }
+
+    fn at(program: &Program, interface: &str, attach_type: u32) -> Result<Self> {
         let index = if_nametoindex(interface).with_context(|| format!("index of {interface}"))?;
         let attr = LinkCreate {
             prog_fd: raw(program.as_fd()),
             target_ifindex: index,
-            attach_type: BPF_XDP,
+            attach_type,
             flags: 0,
         };
         let link = new_fd(BPF_LINK_CREATE, &attr)
-            .with_context(|| format!("attaching an XDP program to {interface}"))?;
+            .with_context(|| format!("attaching a program to {interface}"))?;
         Ok(Self { link })
     }
 

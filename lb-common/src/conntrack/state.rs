@@ -82,6 +82,12 @@ impl TcpState {
                 Self::SynSent
             };
         }
+        if original.flags & (flag::FIN | flag::REPLICA) == flag::FIN
+            && reply.flags & (flag::FIN | flag::REPLICA) == flag::REPLICA
+        {
+            // The backend may answer the client past this node, as in `of_original`.
+            return Self::Closing;
+        }
         let original_acked = fin_acked(original, reply);
         let reply_acked = fin_acked(reply, original);
         if original.flags & reply.flags & flag::FIN == 0 {

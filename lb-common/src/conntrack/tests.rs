@@ -32,6 +32,26 @@ fn segment(flags: u8, seq: u32, ack: u32) -> Segment {
     Segment { seq, ack, payload: 0, flags }
 }
 
+/// After a take-over a backend on the node that had the VIP answers by itself: its FIN is not seen here.
+#[rstest]
+#[case::the_client_alone(flag::FIN, flag::REPLICA, TcpState::Closing)]
+#[case::seen_since(flag::FIN, 0, TcpState::FinWait1)]
+#[case::by_the_peer_s_word(flag::FIN | flag::REPLICA, flag::REPLICA, TcpState::FinWait1)]
+#[case::both(flag::FIN, flag::FIN | flag::REPLICA, TcpState::Closing)]
+#[case::neither(0, flag::REPLICA, TcpState::Established)]
+fn what_a_client_closes_of_which_no_reply_is_seen_is_closing(
+    #[case] original_flags: u32,
+    #[case] reply_flags: u32,
+    #[case] expected: TcpState,
+) {
+    let (mut original, mut reply) = flow();
+    original.flags |= original_flags;
+    original.fin_end = 1001;
+    reply.flags |= reply_flags;
+    reply.fin_end = 5001;
+    assert_eq!(TcpState::of(&original, &reply), expected);
+}
+
 /// Every combination of what the rule reads, against the table of RFC 9293 section 3.3.2 in words.
 #[test]
 fn the_state_table_is_exhaustive() {

@@ -7,7 +7,6 @@ use super::reborrow;
 use crate::clock::Now;
 use crate::family::Family;
 use crate::maps::{self, FlowMap, Found};
-use crate::packet::Packet;
 use crate::verdict::ResetReason;
 
 /// The client's first segment after its SYN: if it completes the handshake, the flow is promoted.
@@ -69,11 +68,10 @@ fn promote<A: Family>(
 pub(crate) fn confirm_guess<A: Family>(
     key: &FlowKey<A>,
     found: &Found<A>,
-    packet: &Packet<A>,
+    segment: &Segment,
     now: Now,
 ) -> Result<(), ResetReason> {
     let half = reborrow(found);
-    let segment = &packet.segment;
     let original_key = half.translation.peer_key();
     let Some(original) = A::flow_in(found.map, &original_key) else {
         return Ok(());

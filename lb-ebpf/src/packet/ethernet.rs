@@ -1,10 +1,9 @@
 //! The Ethernet header and up to two tags (IEEE 802.1Q).
 
-use aya_ebpf::programs::XdpContext;
 use lb_common::link::{Mac, Tags};
 
 use super::bytes::{get_u16, get_u32, set_u16, set_u32};
-use super::header_at;
+use super::{Memory, header_at};
 use crate::maps;
 
 pub(crate) const ETHERTYPE_IPV4: [u8; 2] = [0x08, 0x00];
@@ -109,7 +108,7 @@ impl Frame {
 
 /// `None`: too short for an Ethernet header.
 #[inline(always)]
-pub(crate) fn frame(ctx: &XdpContext) -> Option<Frame> {
+pub(crate) fn frame(ctx: &impl Memory) -> Option<Frame> {
     let eth: &mut EthHdr = header_at(ctx, 0)?;
     let mut frame = Frame {
         ether_type: eth.ether_type,
@@ -126,7 +125,7 @@ pub(crate) fn frame(ctx: &XdpContext) -> Option<Frame> {
 }
 
 #[inline(always)]
-fn look_behind_tags(ctx: &XdpContext, frame: &mut Frame) -> Option<()> {
+fn look_behind_tags(ctx: &impl Memory, frame: &mut Frame) -> Option<()> {
     let outer: &mut TagHdr = header_at(ctx, EthHdr::LEN)?;
     frame.tags.outer = Tags::seen(u16::from_be_bytes(outer.tci));
     frame.ether_type = outer.ether_type;

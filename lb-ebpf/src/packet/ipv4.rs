@@ -1,7 +1,8 @@
 //! IPv4 (RFC 791).
 
-use aya_ebpf::bindings::bpf_fib_lookup;
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, bpf_fib_lookup};
+use aya_ebpf::cty::c_long;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::addr::{Address as _, Ipv4Be};
 use lb_common::checksum;
 use lb_common::conntrack::FlowHalf;
@@ -19,6 +20,9 @@ use crate::{IPPROTO_TCP, service};
 const FRAGMENT_MASK: u16 = 0x3fff;
 const MORE_FRAGMENTS: u16 = 0x2000;
 const AF_INET: u8 = 2;
+/// Where the header has its checksum and its source.
+const CHECK_AT: usize = 10;
+const SOURCE_AT: usize = 12;
 
 impl Family for Ipv4Be {
     type Header = Ipv4Hdr;
@@ -81,6 +85,29 @@ impl Family for Ipv4Be {
             return Err(of_fragment(ctx, src, dst, first_at).into());
         }
         Ok(L4 { offset: frame.l3_offset + header_len, len: total_len - header_len })
+    }
+
+    #[inline(always)]
+    fn own_tcp(ip: &Ipv4Hdr, offset: usize) -> Option<usize> {
+        let whole = u16::from_be(get_u16(&ip.frags)) & FRAGMENT_MASK == 0;
+        let header_len = usize::from(ip.ihl());
+        (ip.proto == IPPROTO_TCP && whole && header_len >= Ipv4Hdr::LEN)
+            .then_some(offset + header_len)
+    }
+
+    #[inline(always)]
+    fn replace_source(
+        ctx: &TcContext,
+        l3_offset: usize,
+        tcp_check: usize,
+        old: &Self,
+        new: &Self,
+    ) -> Result<(), c_long> {
+        const LEN: u64 = size_of::<Ipv4Be>() as u64;
+        let (from, to) = (u64::from(old.word()), u64::from(new.word()));
+        ctx.l4_csum_replace(tcp_check, from, to, u64::from(BPF_F_PSEUDO_HDR) | LEN)?;
+        ctx.l3_csum_replace(l3_offset + CHECK_AT, from, to, LEN)?;
+        ctx.store(l3_offset + SOURCE_AT, &new.word(), 0)
     }
 
     #[inline(always)]

@@ -1,7 +1,9 @@
 //! IPv6 (RFC 8200).
 
-use aya_ebpf::bindings::{bpf_fib_lookup, xdp_md};
-use aya_ebpf::programs::XdpContext;
+use aya_ebpf::bindings::{BPF_F_PSEUDO_HDR, bpf_fib_lookup, xdp_md};
+use aya_ebpf::cty::c_long;
+use aya_ebpf::helpers::generated::bpf_csum_diff;
+use aya_ebpf::programs::{TcContext, XdpContext};
 use lb_common::addr::{Address as _, Ipv6Be};
 use lb_common::conntrack::FlowHalf;
 use lb_common::link::Link;
@@ -15,6 +17,8 @@ use crate::verdict::{DropReason, PassReason, Step, Verdict};
 use crate::{IPPROTO_TCP, maps, neighbour, service};
 
 const AF_INET6: u8 = 10;
+/// Where the header has its source.
+const SOURCE_AT: usize = 8;
 const HEADER_LEN: usize = size_of::<Ipv6Hdr>();
 
 /// Extension headers (RFC 8200 section 4), and how many of them are looked through.
@@ -148,6 +152,28 @@ impl Family for Ipv6Be {
             return Err(malformed().into());
         }
         Ok(L4 { offset, len: start + len - offset })
+    }
+
+    #[inline(always)]
+    fn own_tcp(ip: &Ipv6Hdr, offset: usize) -> Option<usize> {
+        (ip.next_hdr == IPPROTO_TCP).then_some(offset + HEADER_LEN)
+    }
+
+    #[inline(always)]
+    fn replace_source(
+        ctx: &TcContext,
+        l3_offset: usize,
+        tcp_check: usize,
+        old: &Self,
+        new: &Self,
+    ) -> Result<(), c_long> {
+        const LEN: u32 = size_of::<Ipv6Be>() as u32;
+        let words = |address: &Self| core::ptr::from_ref(address).cast_mut().cast();
+        // SAFETY: the helper reads the bytes of two addresses.
+        let difference = unsafe { bpf_csum_diff(words(old), LEN, words(new), LEN, 0) };
+        let difference = u64::try_from(difference).map_err(|_| difference)?;
+        ctx.l4_csum_replace(tcp_check, 0, difference, u64::from(BPF_F_PSEUDO_HDR))?;
+        ctx.store(l3_offset + SOURCE_AT, new, 0)
     }
 
     #[inline(always)]

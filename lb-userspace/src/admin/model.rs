@@ -193,6 +193,9 @@ pub struct Backend {
     /// Connections of this node's own clients, led here as they were opened.
     #[serde(default)]
     pub local_connections: u64,
+    /// On this node.
+    #[serde(default)]
+    pub local: bool,
     /// Absent until the way to the backend is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub next_hop: Option<NextHop>,

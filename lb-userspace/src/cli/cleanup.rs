@@ -7,7 +7,7 @@ use serde_json::json;
 use super::{print, print_json};
 use crate::daemon;
 
-/// Remove what a killed controller left: the XDP program, its maps, the VIPs.
+/// Remove what a killed controller left: the XDP and tcx programs, their maps, the VIPs.
 ///
 /// Ends all connections that it still forwards. Refused while a controller runs. Needs root.
 #[derive(Debug, Args)]

@@ -37,11 +37,24 @@ pub struct View {
     /// What operators asked for at run time.
     pub overrides: BTreeMap<BackendName, Override>,
     /// By the backends' addresses, as far as they are resolved.
-    pub next_hops: BTreeMap<IpAddr, NextHop>,
+    pub ways: BTreeMap<IpAddr, Way>,
     /// This node's, but for VIPs.
     pub own_addresses: BTreeSet<IpAddr>,
     /// The answer of [`last_up_after`] to the previous result.
     pub last_up: LastUp,
+}
+
+/// How requests get to a backend.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// Not resolved.
+    #[default]
+    Unknown,
+    Hop(NextHop),
+    /// It is on this node.
+    Local,
+    /// It is on this node, and out of reach: it gets no flows.
+    Barred,
 }
 
 /// What an operator said about one backend.
@@ -112,8 +125,7 @@ pub struct DesiredBackend {
     pub weight: u16,
     /// Share of new flows; 0: it is not in the table.
     pub effective_weight: u16,
-    /// `None`: not resolved.
-    pub next_hop: Option<NextHop>,
+    pub way: Way,
 }
 
 /// What should be installed, given what is known.
@@ -235,7 +247,8 @@ fn share(
     percent: impl Fn(&DesiredBackend) -> Option<u8>,
 ) -> bool {
     for backend in &mut *backends {
-        backend.effective_weight = match (chosen(backend), percent(backend)) {
+        let is_chosen = backend.way != Way::Barred && chosen(backend);
+        backend.effective_weight = match (is_chosen, percent(backend)) {
             (false, _) => 0,
             (true, None) => backend.weight,
             (true, Some(percent)) => part(backend.weight, percent),
@@ -267,7 +280,7 @@ fn desired_backend(
         health,
         weight: said.weight.unwrap_or(backend.weight),
         effective_weight: 0,
-        next_hop: view.next_hops.get(&backend.address).copied(),
+        way: view.ways.get(&backend.address).copied().unwrap_or_default(),
     }
 }
 

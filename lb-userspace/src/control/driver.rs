@@ -16,7 +16,7 @@ use lb_common::time::Ticks;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use super::desired::{self, Desired, LastUp, View};
+use super::desired::{self, Desired, LastUp, View, Way};
 use super::disowned::Disowned;
 use super::doubt::Doubts;
 use super::elections::{Elections, Facts};
@@ -113,6 +113,8 @@ pub struct Controller {
     clients: Clients,
     frames: FrameSocket,
     links: Links,
+    /// What backends on this node send to clients is met at every interface; or why it is not.
+    replies_are_met: Result<(), String>,
     census: Census,
     /// What the pass before the last one found, for backends that were removed in between.
     before: Census,
@@ -178,6 +180,7 @@ impl Controller {
             clients: Clients::default(),
             frames: FrameSocket::open().context("opening a socket for frames")?,
             links,
+            replies_are_met: Err(String::new()),
             before: everything(&installed),
             census: everything(&installed),
             installed,
@@ -207,6 +210,7 @@ impl Controller {
             log::error!("{error:#}");
         }
         self.datapath.finish_migration()?;
+        self.meet_local_replies();
         self.probe();
         self.reconcile()?;
         self.serve_local_clients();
@@ -326,21 +330,24 @@ impl Controller {
     }
 
     fn view(&self) -> View {
-        let next_hops = self
+        let ways = self
             .backend_addresses()
             .into_iter()
             .filter_map(|address| match self.snapshot.next_hop(address) {
-                Resolution::Known(hop) => Some((address, self.links.next_hop(&hop)?)),
-                Resolution::Unresolved { .. }
-                | Resolution::Failed { .. }
-                | Resolution::NoRoute
-                | Resolution::Local => None,
+                Resolution::Known(hop) => Some((address, Way::Hop(self.links.next_hop(&hop)?))),
+                Resolution::Local if self.replies_are_met.is_ok() && !address.is_loopback() => {
+                    Some((address, Way::Local))
+                }
+                Resolution::Local => Some((address, Way::Barred)),
+                Resolution::Unresolved { .. } | Resolution::Failed { .. } | Resolution::NoRoute => {
+                    None
+                }
             })
             .collect();
         let (overrides, last_up) = (self.overrides.effective().clone(), self.last_up.clone());
         let Standing { health, held, shares, .. } = self.standing.clone();
         let own_addresses = self.own_addresses();
-        View { health, held, shares, overrides, next_hops, own_addresses, last_up }
+        View { health, held, shares, overrides, ways, own_addresses, last_up }
     }
 
     #[expect(clippy::disallowed_methods, reason = "a driver: stamps what status prints")]

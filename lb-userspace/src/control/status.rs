@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use lb_common::backend::{BackendCounters, BackendId, State as InstalledState};
 
-use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override};
+use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override, Way};
 use super::standing::Standing;
 use crate::admin::model;
 use crate::health::{BackendKey, Health, HealthTable, Report};
@@ -113,6 +113,7 @@ impl Sources<'_> {
             unanswered: counters.unanswered,
             refused: counters.refused,
             local_connections: measured.local_connections,
+            local: backend.way == Way::Local,
             next_hop: measured.next_hop,
         }
     }

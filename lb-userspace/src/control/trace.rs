@@ -176,6 +176,12 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             return Ok(Fate::ByPort);
         }
         let (id, backend) = self.select(&table, &attempt)?;
+        let kind = if backend.is_local() {
+            self.passed("local", "the backend is on this node, and sees the client's address");
+            Kind::Dnat
+        } else {
+            kind
+        };
         self.claim(&service, id, &backend, kind)
     }
 

@@ -85,6 +85,8 @@ pub fn cleanup() -> anyhow::Result<Vec<String>> {
                 removed.push("programs for local clients".to_owned());
             }
             removed.extend(pins.linked().into_iter().map(|name| format!("XDP program on {name}")));
+            let egress = pins.egress_linked().into_iter();
+            removed.extend(egress.map(|name| format!("tcx program on {name}")));
             pins.remove_all()?;
             removed.push("pinned maps".to_owned());
         }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::fd::AsFd as _;
+use std::path::Path;
 
 use anyhow::{Context as _, bail};
 use aya::programs::links::{FdLink, PinnedLink};
@@ -89,8 +90,7 @@ fn replace(program: &mut Xdp, pins: &Pins, interface: &Interface) -> anyhow::Res
     if !path.exists() {
         return Ok(None);
     }
-    let info = sys::pinned_object(&path).and_then(|link| sys::xdp_link_info(link.as_fd()));
-    if !info.is_ok_and(|info| info.ifindex == interface.ifindex) {
+    if !is_link_on(&path, interface.ifindex) {
         // Of an interface that is gone, or was made again under the same name.
         fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
         return Ok(None);
@@ -145,21 +145,30 @@ fn explain(error: ProgramError, interface: &Interface) -> anyhow::Error {
 
 /// Detaches from an interface and removes its link.
 pub fn detach(pins: &Pins, interface: &str) -> anyhow::Result<()> {
-    let path = pins.link(interface);
+    detach_pinned(&pins.link(interface))
+}
+
+/// Takes off what a pinned link holds, if there is one, and removes the link.
+pub(super) fn detach_pinned(path: &Path) -> anyhow::Result<()> {
     if path.exists() {
-        let detached = sys::pinned_object(&path).and_then(|link| sys::detach_link(link.as_fd()));
+        let detached = sys::pinned_object(path).and_then(|link| sys::detach_link(link.as_fd()));
         if let Err(error) = detached {
             // The interface may be gone; the program ends with its link at the latest.
-            log::debug!("detaching from {interface}: {error}");
+            log::debug!("detaching by {}: {error}", path.display());
         }
-        fs::remove_file(&path).with_context(|| format!("removing {}", path.display()))?;
+        fs::remove_file(path).with_context(|| format!("removing {}", path.display()))?;
     }
     Ok(())
 }
 
 /// The link of an interface is alive and on the interface of this index.
 pub fn is_attached(pins: &Pins, interface: &str, ifindex: u32) -> bool {
-    sys::pinned_object(&pins.link(interface))
-        .and_then(|link| sys::xdp_link_info(link.as_fd()))
+    is_link_on(&pins.link(interface), ifindex)
+}
+
+/// A pinned link is alive and on the interface of this index.
+pub(super) fn is_link_on(path: &Path, ifindex: u32) -> bool {
+    sys::pinned_object(path)
+        .and_then(|link| sys::link_info(link.as_fd()))
         .is_ok_and(|info| info.ifindex == ifindex)
 }

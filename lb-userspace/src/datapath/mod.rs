@@ -4,7 +4,7 @@
 //! where key, value, capacity and layout are what it expects it loads its own program over them, else
 //! it copies their contents into new ones, and either way swaps the program of each link in one step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
@@ -16,6 +16,7 @@ use crate::config::XdpMode;
 
 pub mod attach;
 pub mod clock;
+pub mod egress;
 pub mod events;
 pub mod flows;
 pub mod maps;
@@ -36,6 +37,7 @@ pub mod sweep;
 pub mod sys;
 
 pub use attach::{Attachment, Interface, Mode};
+use egress::Egress;
 pub use events::FlowEvents;
 pub use maps::Maps;
 pub use object::{OBJECT, Sizes};
@@ -48,6 +50,7 @@ pub struct Datapath {
     ebpf: Ebpf,
     pins: Pins,
     attachments: BTreeMap<String, Attachment>,
+    egress: Egress,
     /// Maps of a predecessor that were copied from, and are to go when the program is swapped.
     predecessor: Option<pins::MapDir>,
     current: pins::MapDir,
@@ -90,11 +93,13 @@ impl Datapath {
             log::info!("copied {copied} halves of flows into maps of the new layout");
         }
         let maps = Maps::take(&mut ebpf, &current)?;
+        let egress = Egress::take(&mut ebpf)?;
         Ok(Self {
             maps,
             ebpf,
             pins,
             attachments: BTreeMap::new(),
+            egress,
             predecessor,
             current,
             sizes: *sizes,
@@ -165,9 +170,18 @@ impl Datapath {
         sockets::detach(&self.pins)
     }
 
+    /// Meets what backends on this node send from these ports, at every interface that the program for XDP
+    /// is attached to; without ports, at none.
+    pub fn meet_local_replies(&mut self, ports: &BTreeSet<u16>) -> anyhow::Result<()> {
+        let attached = &self.attachments;
+        let interfaces = attached.iter().map(|(name, it)| (name.as_str(), it.ifindex)).collect();
+        self.egress.reconcile(object::egress(&mut self.ebpf)?, &self.pins, &interfaces, ports)
+    }
+
     /// Forgets an interface that is gone, or that the configuration no longer has.
     pub fn detach(&mut self, interface: &str) -> anyhow::Result<()> {
         self.attachments.remove(interface);
+        egress::detach(&self.pins, interface)?;
         attach::detach(&self.pins, interface)
     }
 
@@ -189,6 +203,9 @@ impl Datapath {
         sockets::detach(&self.pins)?;
         for interface in self.pins.linked() {
             attach::detach(&self.pins, &interface)?;
+        }
+        for interface in self.pins.egress_linked() {
+            egress::detach(&self.pins, &interface)?;
         }
         self.pins.remove_all()
     }

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use anyhow::Context as _;
 use aya::maps::{MapData, MapInfo};
-use aya::programs::{ProgramType, Xdp};
+use aya::programs::{ProgramType, SchedClassifier, Xdp};
 use aya::sys::{BpfHelper, is_helper_supported};
 use aya::{Ebpf, EbpfLoader, VerifierLogLevel};
 use lb_common::event::{FLOW_RING, FLOW_RING_UNUSED};
-use lb_common::{PROGRAM, map};
+use lb_common::{EGRESS_PROGRAM, PROGRAM, map};
 
 use super::clock::Clock;
 use super::pins::MapDir;
@@ -131,6 +131,13 @@ fn lets_programs_set_errors() -> bool {
 /// The XDP program of a loaded object.
 pub fn program(ebpf: &mut Ebpf) -> anyhow::Result<&mut Xdp> {
     let program = ebpf.program_mut(PROGRAM).context("the BPF object has no XDP program")?;
+    Ok(program.try_into()?)
+}
+
+/// The program for what leaves, likewise; it may be yet to be loaded.
+pub fn egress(ebpf: &mut Ebpf) -> anyhow::Result<&mut SchedClassifier> {
+    let program =
+        ebpf.program_mut(EGRESS_PROGRAM).context("the BPF object has no program for egress")?;
     Ok(program.try_into()?)
 }
 

@@ -7,6 +7,7 @@
 //!                                     /links/<interface>
 //!                                     /sockets/<hook>
 //!                                             /<MAP>
+//!                                     /egress/<interface>
 //! ```
 //!
 //! Programs and selection tables could be found by their identifiers too, but only with CAP_SYS_ADMIN.
@@ -88,8 +89,7 @@ impl Pins {
     }
 
     pub fn link(&self, interface: &str) -> PathBuf {
-        // bpffs refuses names with a dot, which an interface may have.
-        self.links().join(interface.replace('%', "%25").replace('.', "%2e"))
+        self.links().join(pin_name(interface))
     }
 
     /// What concerns local clients.
@@ -104,10 +104,28 @@ impl Pins {
 
     /// Interfaces that have a pinned link.
     pub fn linked(&self) -> Vec<String> {
-        names(&self.links())
-            .into_iter()
-            .map(|name| name.replace("%2e", ".").replace("%25", "%"))
-            .collect()
+        interfaces(&self.links())
+    }
+
+    fn egress(&self) -> PathBuf {
+        self.root.join("egress")
+    }
+
+    /// Where the link of an interface's egress is, whose directory is there then.
+    pub fn create_egress(&self, interface: &str) -> anyhow::Result<PathBuf> {
+        let directory = self.egress();
+        fs::create_dir_all(&directory)
+            .with_context(|| format!("creating {}", directory.display()))?;
+        Ok(self.egress_link(interface))
+    }
+
+    pub fn egress_link(&self, interface: &str) -> PathBuf {
+        self.egress().join(pin_name(interface))
+    }
+
+    /// Interfaces whose egress has a pinned link.
+    pub fn egress_linked(&self) -> Vec<String> {
+        interfaces(&self.egress())
     }
 
     /// All sets of maps, oldest first.
@@ -232,7 +250,18 @@ impl MapDir {
 
 fn program_of_link(path: &Path) -> Option<u32> {
     let link = sys::pinned_object(path).ok()?;
-    Some(sys::xdp_link_info(link.as_fd()).ok()?.program)
+    Some(sys::link_info(link.as_fd()).ok()?.program)
+}
+
+/// bpffs refuses names with a dot, which an interface may have.
+fn pin_name(interface: &str) -> String {
+    interface.replace('%', "%25").replace('.', "%2e")
+}
+
+/// What [`pin_name`] was made of, of every pin in a directory.
+fn interfaces(directory: &Path) -> Vec<String> {
+    let decode = |name: String| name.replace("%2e", ".").replace("%25", "%");
+    names(directory).into_iter().map(decode).collect()
 }
 
 fn names(directory: &Path) -> Vec<String> {

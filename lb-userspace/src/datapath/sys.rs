@@ -209,14 +209,14 @@ pub fn kernel_release() -> String {
     String::from_utf8_lossy(&bytes).into_owned()
 }
 
-/// What the kernel says of an XDP link: its program, and its interface (0: that is gone).
-pub struct XdpLinkInfo {
+/// What the kernel says of a link of XDP or tcx: its program, and its interface (0: that is gone).
+pub struct LinkInfo {
     pub program: u32,
     pub ifindex: u32,
 }
 
-pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
-    // struct bpf_link_info: type, id, prog_id, padding, then a union that starts with the interface.
+pub fn link_info(link: BorrowedFd<'_>) -> io::Result<LinkInfo> {
+    // struct bpf_link_info: type, id, prog_id, padding, then a union that starts with the interface for both kinds.
     let mut info = [0u32; 16];
     let mut attr = InfoAttr {
         bpf_fd: fd(link),
@@ -225,7 +225,7 @@ pub fn xdp_link_info(link: BorrowedFd<'_>) -> io::Result<XdpLinkInfo> {
     };
     // SAFETY: the kernel writes at most `info_len` bytes.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
-    Ok(XdpLinkInfo { program: info[2], ifindex: info[4] })
+    Ok(LinkInfo { program: info[2], ifindex: info[4] })
 }
 
 /// What the kernel says of a link to a cgroup: that cgroup's number (0: it is gone).

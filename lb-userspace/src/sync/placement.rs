@@ -36,6 +36,19 @@ struct ServicePlace {
 struct BackendPlace {
     id: BackendId,
     epoch: u16,
+    /// On this node.
+    local: bool,
+}
+
+impl BackendPlace {
+    /// Of a flow of this kind. A backend on this node never sees what comes from an address of ours, so that a
+    /// flow whose requests do is given up as soon as its VIP is served here: its client is told.
+    const fn epoch_for(&self, kind: Kind) -> u16 {
+        match kind {
+            Kind::Nat if self.local => self.epoch.wrapping_sub(1),
+            Kind::Nat | Kind::Dnat | Kind::Dsr => self.epoch,
+        }
+    }
 }
 
 /// Why a flow is not kept.
@@ -102,7 +115,7 @@ impl Places {
         let backends = installed.backends.iter().filter(|(_, it)| is_used(it.state));
         let backends = backends.filter_map(|(id, it)| {
             let key = (number(it.service)?, socket(it.endpoint.address, it.endpoint.port));
-            Some((key, BackendPlace { id: *id, epoch: it.epoch }))
+            Some((key, BackendPlace { id: *id, epoch: it.epoch, local: it.is_local() }))
         });
         let vips = installed.vips.iter();
         Self {
@@ -205,7 +218,7 @@ impl Base {
             ack: own.ack,
             fin_end: own.fin_end,
             backend: self.place.id,
-            epoch: self.place.epoch,
+            epoch: self.place.epoch_for(self.kind),
             vip: 0,
             service: self.service,
             kind: self.kind as u8,

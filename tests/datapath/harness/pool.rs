@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, HashMap, PerCpuArray, PerCpuValues, RingBuf};
-use aya::programs::Xdp;
+use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::datapath::clock::Clock;
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
@@ -13,7 +13,7 @@ use lb_common::backend::{Backend, BackendCounters};
 use lb_common::connect::ConnectTimes;
 use lb_common::conntrack::FlowHalf;
 use lb_common::event::FlowReport;
-use lb_common::filter::Filters;
+use lb_common::filter::{Filters, PortSet};
 use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
 use lb_common::link::{Link, NextHop, Route, WaysChanged};
@@ -65,6 +65,9 @@ fn load(sizes: Sizes) -> Ebpf {
         .unwrap();
     let program: &mut Xdp = ebpf.program_mut(lb_common::PROGRAM).unwrap().try_into().unwrap();
     program.load().unwrap();
+    let program: &mut SchedClassifier =
+        ebpf.program_mut(lb_common::EGRESS_PROGRAM).unwrap().try_into().unwrap();
+    program.load().unwrap();
     ebpf
 }
 
@@ -88,6 +91,8 @@ fn empty(ebpf: &mut Ebpf) {
     zero(ebpf, map::LINKS, Link::default());
     let mut filters: Array<_, Filters> = ebpf.map_mut(map::FILTERS).unwrap().try_into().unwrap();
     filters.set(0, Filters::EMPTY, 0).unwrap();
+    let mut ports: Array<_, PortSet> = ebpf.map_mut(map::LOCAL_PORTS).unwrap().try_into().unwrap();
+    ports.set(0, PortSet::EMPTY, 0).unwrap();
     for index in 0..USED {
         zero_each(ebpf, map::BACKEND_COUNTERS, index, BackendCounters::default());
         zero_each(ebpf, map::CONNECT_TIMES, index, ConnectTimes::default());

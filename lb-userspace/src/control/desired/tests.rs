@@ -32,6 +32,19 @@ fn operators_overrule_probes(
     assert_eq!(service.backends[0].effective_weight > 0, expected == State::Up);
 }
 
+#[test]
+fn who_is_on_this_node_and_out_of_reach_gets_no_flows() {
+    for healths in [[Up, Up, Up], [Degraded, Down, Down], [Down, Down, Down]] {
+        let mut view = view(healths);
+        view.last_up = last_up(&[1, 2, 3]);
+        view.ways.insert(ip("10.0.0.1"), Way::Barred);
+        let service = only(&config(OnAllDown::FailOpen), &view);
+        let weights: Vec<_> = service.backends.iter().map(|it| it.effective_weight).collect();
+        assert_eq!(weights[0], 0, "{healths:?}");
+        assert!(weights[1..].iter().all(|weight| *weight > 0), "{healths:?}: {weights:?}");
+    }
+}
+
 /// Healths of cp1 to cp3, who was up before, who takes new flows, whether in panic.
 #[rstest]
 #[case::all_up([Up, Up, Up], &[], &[1, 2, 3], false)]
@@ -186,15 +199,15 @@ fn what_is_no_longer_configured_is_forgotten() {
 fn the_rest_is_taken_from_the_configuration() {
     let mut view = view([Up, Up, Up]);
     let next_hop = NextHop { link: 3, ..NextHop::default() };
-    view.next_hops.insert(ip("10.0.0.1"), next_hop);
+    view.ways.insert(ip("10.0.0.1"), Way::Hop(next_hop));
     let desired = desired(&config(OnAllDown::FailOpen), &view);
     let vips = [ip("10.0.0.100"), ip("10.1.0.100")];
     assert_eq!(desired.vips, BTreeSet::from(vips));
     let service = &desired.services[0];
     assert_eq!((&service.vips[..], &service.snat[..]), (&vips[..1], &vips[1..]));
     assert_eq!(service.timeouts, Timeouts::default());
-    let next_hops: Vec<_> = service.backends.iter().map(|backend| backend.next_hop).collect();
-    assert_eq!(next_hops, [Some(next_hop), None, None]);
+    let ways: Vec<_> = service.backends.iter().map(|backend| backend.way).collect();
+    assert_eq!(ways, [Way::Hop(next_hop), Way::Unknown, Way::Unknown]);
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The controller's dealings with interfaces, addresses, routes and neighbours.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use anyhow::{Context as _, bail};
@@ -62,6 +63,28 @@ impl Controller {
         Ok(())
     }
 
+    /// Has what backends on this node send to clients met where it leaves. Before such a backend gets its
+    /// first flow, and for as long as it may have any.
+    pub(super) fn meet_local_replies(&mut self) {
+        let backends = self.config.services.iter().flat_map(|service| &service.backends);
+        let is_here = |address: IpAddr| {
+            !address.is_loopback() && self.snapshot.next_hop(address) == Resolution::Local
+        };
+        let configured = backends.filter(|backend| is_here(backend.address));
+        let installed = self.installed.backends.values().filter(|backend| backend.is_local());
+        let ports: BTreeSet<u16> = configured
+            .map(|backend| backend.port)
+            .chain(installed.map(|backend| backend.endpoint.port.get()))
+            .collect();
+        let met = self.datapath.meet_local_replies(&ports).map_err(|error| format!("{error:#}"));
+        if let Err(why) = &met
+            && self.replies_are_met != met
+        {
+            log::error!("backends on this node get no connections: {why}");
+        }
+        self.replies_are_met = met;
+    }
+
     fn attached(&mut self, name: &str) -> anyhow::Result<()> {
         let Some(attachment) = self.datapath.attachments().get(name) else { return Ok(()) };
         let because =
@@ -119,7 +142,11 @@ impl Controller {
                     (neighbour, ifindex)
                 }
                 Resolution::Local => {
-                    self.warn_once(address, "is this node's own, which gets no traffic yet");
+                    if address.is_loopback() {
+                        let why = "is a loopback address, to which the kernel takes nothing from a \
+                                   network; name another address of this node";
+                        self.warn_once(address, why);
+                    }
                     continue;
                 }
                 Resolution::Known(hop) => {

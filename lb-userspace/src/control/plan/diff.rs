@@ -57,7 +57,9 @@ fn while_writing(installed: &Installed, target: &Installed) -> Filters {
         .map(|service| service.id)
         .collect();
     let is_chosen = |backend: &&Backend| {
-        dnat.contains(&backend.service) && backend.state != State::Removed as u8
+        dnat.contains(&backend.service)
+            && backend.state != State::Removed as u8
+            && !backend.is_local()
     };
     let backends = target.backends.values().filter(is_chosen);
     let sources: Vec<_> = backends.map(|backend| backend.endpoint.address.get()).collect();

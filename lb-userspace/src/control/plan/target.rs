@@ -9,7 +9,8 @@ use std::net::IpAddr;
 
 use lb_common::IPPROTO_TCP;
 use lb_common::addr::{Endpoint, IpBe, PortBe};
-use lb_common::backend::{Backend, BackendId, State};
+use lb_common::backend::{self, Backend, BackendId, State};
+use lb_common::link::NextHop;
 use lb_common::nat::Kind;
 use lb_common::rate::RateLimit;
 use lb_common::service::{
@@ -18,7 +19,7 @@ use lb_common::service::{
 
 use super::{Installed, PlanError, filters};
 use crate::config::Mode;
-use crate::control::desired::{self, Admin, Desired, DesiredBackend, DesiredService};
+use crate::control::desired::{self, Admin, Desired, DesiredBackend, DesiredService, Way};
 use crate::control::maglev::{self, Entry};
 
 /// What the maps should hold.
@@ -213,15 +214,22 @@ fn add_backends(
         // `backend_ids` went through the same backends.
         let id = ids[&identity];
         let before = installed.backends.get(&id).copied().unwrap_or_default();
+        let is_local = desired.way == Way::Local;
+        let moved = installed.backends.contains_key(&id) && before.is_local() != is_local;
         let backend = Backend {
             endpoint: identity.1,
-            // A neighbour that cannot be resolved is most likely where it was.
-            next_hop: desired.next_hop.unwrap_or(before.next_hop),
-            epoch: before.epoch,
+            next_hop: match desired.way {
+                Way::Hop(next_hop) => next_hop,
+                // A neighbour that cannot be resolved is most likely where it was.
+                Way::Unknown => before.next_hop,
+                Way::Local | Way::Barred => NextHop::UNKNOWN,
+            },
+            // To this node or from it: what was translated for the one way is nothing for the other.
+            epoch: before.epoch.wrapping_add(moved.into()),
+            flags: if is_local { backend::flag::LOCAL } else { 0 },
             service: service_id,
             state: desired.state as u8,
             health: desired::state(Admin::Enabled, desired.health) as u8,
-            ..Backend::default()
         };
         target.backends.insert(id, backend);
         entries.push(Entry { name: &desired.name, id, weight: desired.effective_weight });
@@ -273,12 +281,17 @@ fn add_endpoints<'a>(
 }
 
 /// Hosts that send to clients what is to come from a VIP: backends of `dnat` services, and those that
-/// such flows are left of.
+/// such flows are left of. What this node itself sends does not come in by an interface.
 fn sources(desired: &Desired, target: &Installed) -> BTreeSet<IpAddr> {
     let dnat = desired.services.iter().filter(|service| service.mode == Mode::Dnat);
-    let wanted = dnat.flat_map(|service| &service.backends).map(|backend| backend.address);
+    let backends = dnat.flat_map(|service| &service.backends);
+    let remote = backends.filter(|backend| backend.way != Way::Local);
     let replying = target.replying.iter().filter_map(|id| target.backends.get(id));
-    wanted.chain(replying.map(|backend| backend.endpoint.address.get())).collect()
+    let replying = replying.filter(|backend| !backend.is_local());
+    remote
+        .map(|backend| backend.address)
+        .chain(replying.map(|backend| backend.endpoint.address.get()))
+        .collect()
 }
 
 /// Backends that are gone stay for as long as flows go there.

@@ -9,7 +9,7 @@ use lb_common::service::flag;
 
 use super::*;
 use crate::config::{self, Family, Mode};
-use crate::control::desired::{Admin, DesiredBackend, DesiredService};
+use crate::control::desired::{Admin, DesiredBackend, DesiredService, Way};
 use crate::health::Health;
 
 mod modes;
@@ -170,12 +170,44 @@ fn a_vip_that_moves_does_not_take_the_service_along() {
 fn an_unresolved_neighbour_stays_where_it_was() {
     let known = NextHop { link: 4, ..NextHop::default() };
     let mut resolved = api(&[1]);
-    resolved.backends[0].next_hop = Some(known);
+    resolved.backends[0].way = Way::Hop(known);
     let mut maps = converged(&desired([api(&[1])]), installed());
     assert_eq!(maps.backends[&1].next_hop, NextHop::default());
     maps = converged(&desired([resolved]), maps);
     assert_eq!(maps.backends[&1].next_hop, known);
     assert_eq!(plan(&desired([api(&[1])]), &maps).unwrap(), []);
+}
+
+#[test]
+fn a_backend_that_comes_to_this_node_or_leaves_it_gives_its_flows_up() {
+    let of = |way| {
+        let mut service = api(&[1]);
+        service.backends[0].way = way;
+        desired([service])
+    };
+    let hop = NextHop { link: 4, ..NextHop::default() };
+    let maps = converged(&of(Way::Local), installed());
+    assert!(maps.backends[&1].is_local());
+    assert_eq!(maps.backends[&1].epoch, 0, "a new one has no flows");
+    assert_eq!(plan(&of(Way::Local), &maps).unwrap(), []);
+    let maps = converged(&of(Way::Hop(hop)), maps);
+    assert_eq!((maps.backends[&1].is_local(), maps.backends[&1].epoch), (false, 1));
+    assert_eq!(maps.backends[&1].next_hop, hop);
+    let maps = converged(&of(Way::Local), maps);
+    assert_eq!((maps.backends[&1].is_local(), maps.backends[&1].epoch), (true, 2));
+    assert_eq!(maps.backends[&1].next_hop, NextHop::UNKNOWN);
+}
+
+#[test]
+fn what_this_node_sends_itself_is_looked_for_at_no_interface() {
+    let mut service = api(&[1, 2]);
+    service.mode = Mode::Dnat;
+    service.backends[0].way = Way::Local;
+    let mut maps = converged(&desired([service.clone()]), installed());
+    let finds = |maps: &Installed, number| may_contain(&maps.filters.sources, vip(number));
+    assert!(!finds(&maps, 1) && finds(&maps, 2));
+    maps.replying.insert(1);
+    assert_eq!(plan(&desired([service]), &maps).unwrap(), []);
 }
 
 #[test]
@@ -279,7 +311,7 @@ fn backend(number: u8) -> DesiredBackend {
         state: State::Up,
         weight: 100,
         effective_weight: 100,
-        next_hop: None,
+        way: Way::Unknown,
     }
 }
 

@@ -64,7 +64,7 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             format!("{source}, choice {} after {first}, is {how}", best + 1)
         };
         self.passed("source", detail);
-        let kind = Some(if best == 0 { kind } else { Kind::Nat });
+        let kind = Some(if best == 0 || backend.is_local() { kind } else { Kind::Nat });
         Ok(Fate::Forward(Chosen { backend: id, endpoint, kind, source }))
     }
 
@@ -77,7 +77,7 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
         attempt: u32,
     ) -> FlowKey<A> {
         let from = A::from_ip(backend.endpoint.address);
-        if kind == Kind::Dnat && attempt == 0 {
+        if kind == Kind::Dnat && (attempt == 0 || backend.is_local()) {
             let ports = Ports::new(backend.endpoint.port, self.key.ports.src());
             return FlowKey::new(from, self.key.src, ports);
         }

@@ -124,7 +124,7 @@ fn xdp(link: &Link) -> Option<Xdp> {
     let attached = link.xdp?;
     let ours = Pins::open().is_ok_and(|pins| {
         sys::pinned_object(&pins.link(&link.name))
-            .and_then(|link| sys::xdp_link_info(link.as_fd()))
+            .and_then(|link| sys::link_info(link.as_fd()))
             .is_ok_and(|info| info.ifindex == link.index && info.program == attached.program_id)
     });
     let generic = match attached.mode {

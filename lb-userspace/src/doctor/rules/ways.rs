@@ -49,7 +49,7 @@ fn fault(way: &Way, interfaces: &[String]) -> Option<Finding> {
         ),
         State::Local => Some(
             Finding::info("way.local", format!("{who} is this node's own address"))
-                .because("see \"On this node\" in the README's limits"),
+                .because("the kernel takes its connections on: see \"A backend on this node\" in the README"),
         ),
         State::Known(interface) if !interfaces.is_empty() && !interfaces.contains(interface) => Some(
             Finding::problem("way.interface", format!("{who} is behind {interface}, which is not in `interfaces`"))

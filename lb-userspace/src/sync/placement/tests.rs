@@ -1,5 +1,6 @@
 use lb_common::addr::{Endpoint, Ipv4Be, Ipv6Be};
 use lb_common::backend::Backend;
+use lb_common::backend::flag::LOCAL;
 use lb_common::conntrack::TcpState;
 use lb_common::service::Service;
 use proptest::prelude::*;
@@ -11,6 +12,11 @@ const NOW: Ticks = Ticks(1000);
 
 /// The family's VIP with one service and two backends, each with a number of its own.
 fn places(six: bool) -> Places {
+    placed(six, 0)
+}
+
+/// Likewise, with backends of these flags.
+fn placed(six: bool, flags: u32) -> Places {
     let mut installed = Installed::default();
     let address = |last: u8| socket_of(six, last, 0).ip();
     for (last, index) in [(100, 3), (101, 4)] {
@@ -22,7 +28,8 @@ fn places(six: bool) -> Places {
         let endpoint =
             Endpoint::new(IpBe::new(address(last)), PortBe::new(6443), lb_common::IPPROTO_TCP);
         let state = State::Up as u8;
-        let backend = Backend { endpoint, service: 7, epoch: 5, state, ..Backend::default() };
+        let backend =
+            Backend { endpoint, service: 7, epoch: 5, state, flags, ..Backend::default() };
         installed.backends.insert(id, backend);
     }
     Places::of(&installed)
@@ -69,6 +76,27 @@ fn progress() -> impl Strategy<Value = Progress> {
             flags: flags | flag::SYN,
         },
     )
+}
+
+/// A backend on this node never sees what comes from an address of ours: the client has to be told.
+#[rstest]
+#[case(Kind::Nat, 4)]
+#[case(Kind::Dnat, 5)]
+#[case(Kind::Dsr, 5)]
+fn a_flow_that_cannot_reach_its_backend_on_this_node_is_one_that_was_given_up(
+    #[case] kind: Kind,
+    #[case] epoch: u16,
+    #[values(false, true)] six: bool,
+) {
+    fn epochs<A: Address>(places: &Places, flow: &FlowRecord) -> Vec<u16> {
+        let Halves { original, reply } = places.halves::<A>(flow, NOW).unwrap();
+        let reply = reply.map(|(_, half)| half.epoch);
+        std::iter::once(original.1.epoch).chain(reply).collect()
+    }
+    let (places, flow) = (placed(six, LOCAL), flow(six, kind));
+    let found =
+        if six { epochs::<Ipv6Be>(&places, &flow) } else { epochs::<Ipv4Be>(&places, &flow) };
+    assert!(found.iter().all(|found| *found == epoch), "{found:?}");
 }
 
 proptest! {

@@ -1,0 +1,177 @@
+//! What backends on this node send to clients: met where it leaves, for it does not come in by any
+//! interface, and translated back to the VIP. All else leaves as it came.
+//!
+//! A program of its own at the interfaces' egress (tcx). The state rules are those of a reply that XDP
+//! meets; the VIP's lease is not asked for: a connection goes on after the VIP has left this node, for
+//! the node that has it sends its client's segments here.
+
+use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
+use aya_ebpf::cty::c_long;
+use aya_ebpf::programs::TcContext;
+use lb_common::addr::{Ipv4Be, Ipv6Be, Ports};
+use lb_common::conntrack::{Segment, flag, tcp};
+use lb_common::counters::Counter;
+use lb_common::flow::{Direction, FlowKey};
+use lb_common::nat::Kind;
+use network_types::tcp::TcpHdr;
+
+use crate::clock;
+use crate::conntrack;
+use crate::family::Family;
+use crate::maps::{self, Found};
+use crate::packet::{self, Frame, get_u32, header_at};
+use crate::verdict::{DropReason, ResetReason};
+
+/// Where the TCP header has its checksum.
+const CHECK_AT: usize = 16;
+
+/// What becomes of what leaves.
+pub(crate) enum Fate {
+    /// It is no reply of a flow. Not counted: it is none of ours.
+    Untouched,
+    /// Translated back.
+    Reply,
+    Drop(DropReason),
+}
+
+impl Fate {
+    /// Counts what concerns us and returns its action: whatever else is attached sees what is not dropped.
+    #[inline(always)]
+    pub(crate) fn action(self) -> i32 {
+        match self {
+            Self::Untouched => TC_ACT_UNSPEC,
+            Self::Reply => {
+                maps::count(Counter::ForwardLocalReply);
+                TC_ACT_UNSPEC
+            }
+            Self::Drop(reason) => {
+                maps::count(reason.counter());
+                TC_ACT_SHOT
+            }
+        }
+    }
+}
+
+#[inline(always)]
+pub(crate) fn process(ctx: &TcContext) -> Fate {
+    let Some(frame) = packet::frame(ctx) else {
+        return Fate::Untouched;
+    };
+    if frame.ether_type == Ipv4Be::ETHER_TYPE {
+        of_family::<Ipv4Be>(ctx, &frame)
+    } else if frame.ether_type == Ipv6Be::ETHER_TYPE {
+        of_family::<Ipv6Be>(ctx, &frame)
+    } else {
+        Fate::Untouched
+    }
+}
+
+#[inline(always)]
+fn of_family<A: Family>(ctx: &TcContext, frame: &Frame) -> Fate {
+    let Some(reply) = Reply::<A>::parse(ctx, frame) else {
+        return Fate::Untouched;
+    };
+    let Some(found) = A::find(&reply.key).filter(|found| is_ours(found)) else {
+        return Fate::Untouched;
+    };
+    match note(&reply, &found) {
+        Fate::Reply => match reply.translate(ctx, &found) {
+            Ok(()) => Fate::Reply,
+            Err(_) => Fate::Drop(DropReason::Malformed),
+        },
+        fate @ (Fate::Untouched | Fate::Drop(_)) => fate,
+    }
+}
+
+/// The reply half of a flow to a backend on this node.
+#[inline(always)]
+fn is_ours<A>(found: &Found<A>) -> bool {
+    let half = &*found.half;
+    !half.is_original()
+        && half.kind == Kind::Dnat as u8
+        && maps::backend(half.backend).is_some_and(|backend| backend.is_local())
+}
+
+/// What the flow learns of its reply, as of one that comes in by an interface.
+#[inline(never)]
+fn note<A: Family>(reply: &Reply<A>, found: &Found<A>) -> Fate {
+    let (segment, now) = (&reply.segment, clock::now());
+    if opens_another(segment, found, now.ns) {
+        A::remove_half(&reply.key);
+        return Fate::Untouched;
+    }
+    if segment.has(tcp::RST) && conntrack::hold_back_refusal(&reply.key, found, segment, now) {
+        return Fate::Drop(DropReason::RefusedSyn);
+    }
+    if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
+        return match conntrack::confirm_guess(&reply.key, found, segment, now) {
+            Ok(()) => Fate::Reply,
+            Err(ResetReason::TableFull) => Fate::Drop(DropReason::FlowInsert),
+            // Of another connection, with this node's own address.
+            Err(
+                ResetReason::Unconfirmed
+                | ResetReason::NoBackend
+                | ResetReason::NoFlow
+                | ResetReason::BackendDown,
+            ) => Fate::Untouched,
+        };
+    }
+    conntrack::resume_local(found, segment);
+    conntrack::reply(found, segment, now);
+    Fate::Reply
+}
+
+/// A SYN-ACK of a flow that is over answers no SYN to the VIP, which would have made another flow: the
+/// client connects to this node's own address, from the same port. Where the VIP is another node's, that
+/// one alone knows.
+#[inline(always)]
+fn opens_another<A>(segment: &Segment, found: &Found<A>, now_ns: u64) -> bool {
+    segment.has(tcp::SYN)
+        && found.half.has(flag::CLOSING)
+        && maps::lease(u32::from(found.half.vip)).may_answer(now_ns)
+}
+
+/// A segment that leaves, of what may be a backend's port.
+struct Reply<A> {
+    key: FlowKey<A>,
+    segment: Segment,
+    l3_offset: usize,
+    tcp_offset: usize,
+    /// Of frame and payload.
+    bytes: u32,
+}
+
+impl<A: Family> Reply<A> {
+    #[inline(always)]
+    fn parse(ctx: &TcContext, frame: &Frame) -> Option<Self> {
+        let ip: &mut A::Header = header_at(ctx, frame.l3_offset)?;
+        let tcp_offset = A::own_tcp(ip, frame.l3_offset)?;
+        let tcp: &mut TcpHdr = header_at(ctx, tcp_offset)?;
+        let ports = Ports::from_word(get_u32(packet::ports(tcp)));
+        if !maps::is_local_port(ports.src()) {
+            return None;
+        }
+        let (src, dst) = A::addresses(ip);
+        // Not what the header says: of what is yet to be cut into segments it may say nothing.
+        let bytes = ctx.len();
+        let segment = packet::segment(tcp, (bytes as usize).checked_sub(tcp_offset)?)?;
+        let key = FlowKey::new(src, dst, ports);
+        Some(Self { key, segment, l3_offset: frame.l3_offset, tcp_offset, bytes })
+    }
+
+    /// From the VIP and its port. All references into the frame end here.
+    #[inline(never)]
+    fn translate(&self, ctx: &TcContext, found: &Found<A>) -> Result<(), c_long> {
+        const PORT_LEN: u64 = 2;
+        let to = &found.half.translation;
+        let check = self.tcp_offset + CHECK_AT;
+        A::replace_source(ctx, self.l3_offset, check, &self.key.src, &to.src)?;
+        let (from, port) = (self.key.ports.src().word(), to.ports.src().word());
+        if from != port {
+            ctx.l4_csum_replace(check, u64::from(from), u64::from(port), PORT_LEN)?;
+            ctx.store(self.tcp_offset, &port, 0)?;
+        }
+        maps::count_traffic(found.half.backend, Direction::Reply, u64::from(self.bytes));
+        Ok(())
+    }
+}
