@@ -295,13 +295,13 @@ impl Controller {
         self.installed.replying =
             self.census.replying.union(&self.before.replying).copied().collect();
         let operations = plan::plan(&desired, &self.installed)?;
-        for operation in &operations {
-            log::debug!("{operation:?}");
+        for together in plan::together(&operations) {
+            together.iter().for_each(|operation| log::debug!("{operation:?}"));
             self.datapath
                 .maps
-                .apply(operation)
-                .with_context(|| format!("writing to the maps: {operation:?}"))?;
-            self.installed.apply(operation);
+                .apply(together)
+                .with_context(|| format!("writing to the maps: {together:?}"))?;
+            together.iter().for_each(|operation| self.installed.apply(operation));
         }
         if self.elections.is_running() && self.leased.as_ref() != Some(&self.installed.vips) {
             let maps = vec![self.datapath.maps.leases().context("duplicating the leases")?];

@@ -136,6 +136,18 @@ pub fn plan(desired: &Desired, installed: &Installed) -> Result<Vec<MapOp>, Plan
     Ok(diff::diff(installed, &target))
 }
 
+/// Tables that are swapped in one call at most: each takes a descriptor until it is in place.
+const MAX_TOGETHER: usize = 64;
+
+/// The writes of a plan, in order, with tables that follow each other together: after each call that
+/// swaps tables the kernel waits until no program reads the old ones, some 30 ms.
+pub fn together(operations: &[MapOp]) -> impl Iterator<Item = &[MapOp]> {
+    let is_table = |operation: &MapOp| matches!(operation, MapOp::SetTable { .. });
+    operations
+        .chunk_by(move |one, next| is_table(one) && is_table(next))
+        .flat_map(|run| run.chunks(MAX_TOGETHER))
+}
+
 impl Installed {
     /// What the maps hold after `op`.
     pub fn apply(&mut self, op: &MapOp) {

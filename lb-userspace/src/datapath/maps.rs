@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -31,17 +31,15 @@ use crate::control::plan::{Capacity, Installed, MapOp};
 
 mod connects;
 mod network;
+mod tables;
+
+use tables::{Table, new_table, read_table};
 
 pub use connects::Connects;
 
 /// Capacities that the program declares.
 pub const MAX_ROUTES: u32 = 4096;
 pub const MAX_NEIGHBOURS: u32 = 8192;
-
-/// The kernel accepts an inner array of another length than the declared one only with this flag.
-const BPF_F_INNER_MAP: u32 = 0x1000;
-
-type Table = Array<MapData, u32>;
 
 /// The maps of a loaded object.
 pub struct Maps {
@@ -186,20 +184,6 @@ impl Maps {
         })
     }
 
-    /// The table that the program uses for a service. None as well if another was pinned: it is written
-    /// again.
-    fn table(&self, service: u32) -> anyhow::Result<Option<MapData>> {
-        let mut id = [0; 4];
-        let found = sys::lookup(self.tables_fd.fd().as_fd(), &service.to_ne_bytes(), &mut id)
-            .context("reading which table a service has")?;
-        if !found {
-            return Ok(None);
-        }
-        let Some(table) = self.dir.table(service) else { return Ok(None) };
-        let is_same = table.info()?.id() == u32::from_ne_bytes(id);
-        Ok(is_same.then_some(table))
-    }
-
     fn read_backends(&self) -> anyhow::Result<BTreeMap<BackendId, Backend>> {
         let mut backends = BTreeMap::new();
         for (id, backend) in (0..).zip(self.backends.iter()) {
@@ -211,8 +195,20 @@ impl Maps {
         Ok(backends)
     }
 
-    /// Carries out one operation of a plan.
-    pub fn apply(&mut self, op: &MapOp) -> anyhow::Result<()> {
+    /// Carries out operations of a plan that belong together.
+    pub fn apply(&mut self, ops: &[MapOp]) -> anyhow::Result<()> {
+        let mut tables = Vec::new();
+        for op in ops {
+            if let MapOp::SetTable { service, slots } = op {
+                tables.push((*service, new_table(slots)?));
+            } else {
+                self.apply_one(op)?;
+            }
+        }
+        self.set_tables(&tables)
+    }
+
+    fn apply_one(&mut self, op: &MapOp) -> anyhow::Result<()> {
         match op {
             MapOp::SetLease { index, lease } => self.leases.set(*index, lease, 0)?,
             MapOp::AddVip { address, index, accepts } => {
@@ -223,9 +219,7 @@ impl Maps {
             MapOp::ClearCounters(id) => self.clear_counters(*id)?,
             MapOp::SetBackend { id, backend } => self.backends.set(*id, backend, 0)?,
             MapOp::SetTable { service, slots } => {
-                let table = new_table(slots)?;
-                self.tables.set(*service, &table, 0)?;
-                self.dir.pin_table(*service, table.map())?;
+                self.set_tables(&[(*service, new_table(slots)?)])?;
             }
             MapOp::Allow { service, range } => {
                 self.allowed.insert(&allow_key(*service, range), 1, 0)?;
@@ -350,30 +344,6 @@ fn trie_address(data: [u32; 4]) -> IpBe {
 
 fn tables(map: Map) -> anyhow::Result<ArrayOfMaps<MapData, Table>> {
     Ok(map.try_into()?)
-}
-
-/// A table as the program reads it: its length, then its slots.
-fn new_table(slots: &[BackendId]) -> anyhow::Result<Table> {
-    let length = u32::try_from(slots.len()).context("a selection table is too long")?;
-    let table = Table::create(length + 1, BPF_F_INNER_MAP).context("creating a selection table")?;
-    let keys: Vec<u8> = (0..=length).flat_map(u32::to_ne_bytes).collect();
-    let values: Vec<u8> =
-        std::iter::once(&length).chain(slots).flat_map(|value| value.to_ne_bytes()).collect();
-    sys::update_batch(table.map().fd().as_fd(), &keys, &values, length + 1)
-        .context("filling a selection table")?;
-    Ok(table)
-}
-
-fn read_table(table: &MapData) -> anyhow::Result<Vec<BackendId>> {
-    let mut values = Vec::new();
-    Walk::new(4, 4, 4096)
-        .all(table.fd().as_fd(), |_, value| {
-            values.extend(sys::from_bytes::<u32>(value));
-            Ok(())
-        })
-        .context("reading a selection table")?;
-    let length = values.first().copied().unwrap_or(0) as usize;
-    Ok(values.get(1..=length).unwrap_or_default().to_vec())
 }
 
 #[cfg(test)]

@@ -76,7 +76,7 @@ impl Controller {
         let Some(backend) = self.installed.backends.get_mut(&id) else { return Ok(None) };
         backend.epoch = backend.epoch.wrapping_add(1);
         let backend = *backend;
-        self.datapath.maps.apply(&MapOp::SetBackend { id, backend })?;
+        self.datapath.maps.apply(&[MapOp::SetBackend { id, backend }])?;
         Ok(Some(id))
     }
 

@@ -244,6 +244,18 @@ fn a_vip_closes_and_opens_in_one_write() {
 }
 
 #[test]
+fn tables_are_swapped_together() {
+    let table = |service| MapOp::SetTable { service, slots: vec![] };
+    let clear = MapOp::ClearCounters;
+    let mut ops = vec![clear(1), clear(2)];
+    ops.extend((0..130).map(table));
+    ops.extend([clear(3), table(130)]);
+    let lengths: Vec<usize> = together(&ops).map(<[MapOp]>::len).collect();
+    assert_eq!(lengths, [1, 1, 64, 64, 2, 1, 1]);
+    assert_eq!(together(&ops).flatten().collect::<Vec<_>>(), ops.iter().collect::<Vec<_>>());
+}
+
+#[test]
 fn full_maps_are_an_error_that_says_what_to_do() {
     let mut maps = installed();
     maps.capacity = Capacity { backends: 3, services: 2, vips: 1, allowed: 1 };
