@@ -5,7 +5,8 @@ use serde_json::Value;
 
 use super::peer::Peer;
 
-const RATES: [&str; 4] = ["throughput_gbit_s", "upload_gbit_s", "connections_s", "requests_s"];
+const RATES: [&str; 5] =
+    ["throughput_gbit_s", "upload_gbit_s", "connections_s", "requests_s", "small_requests_s"];
 const RANKS: [&str; 3] = ["p50", "p99", "p999"];
 
 /// Of a run of the rounds: every peer is there, none has failed, and figures are positive numbers.

@@ -6,7 +6,10 @@ pub(crate) enum Metric {
     Download,
     Upload,
     Connections,
+    /// For an object of some kilobytes.
     Requests,
+    /// For a few bytes.
+    SmallRequests,
     LoadedP50,
     LoadedP99,
     LoadedP999,
@@ -33,11 +36,12 @@ pub(crate) enum Metric {
 
 impl Metric {
     /// In the order of every table.
-    pub(crate) const ALL: [Self; 23] = [
+    pub(crate) const ALL: [Self; 24] = [
         Self::Download,
         Self::Upload,
         Self::Connections,
         Self::Requests,
+        Self::SmallRequests,
         Self::LoadedP50,
         Self::LoadedP99,
         Self::LoadedP999,
@@ -73,6 +77,7 @@ impl Metric {
             Self::Upload => "upload_gbit_s",
             Self::Connections => "connections_s",
             Self::Requests => "requests_s",
+            Self::SmallRequests => "small_requests_s",
             Self::LoadedP50 => "latency_us.p50",
             Self::LoadedP99 => "latency_us.p99",
             Self::LoadedP999 => "latency_us.p999",
@@ -100,7 +105,8 @@ impl Metric {
             Self::Download => "throughput, to the client",
             Self::Upload => "throughput, to a backend",
             Self::Connections => "short connections",
-            Self::Requests => "keep-alive requests",
+            Self::Requests => "keep-alive requests, 8 KiB",
+            Self::SmallRequests => "keep-alive requests, a few bytes",
             Self::LoadedP50 => "latency, loaded, p50",
             Self::LoadedP99 => "latency, loaded, p99",
             Self::LoadedP999 => "latency, loaded, p99.9",
@@ -126,7 +132,11 @@ impl Metric {
     /// Whether more of it is better.
     pub(crate) const fn is_rate(self) -> bool {
         match self {
-            Self::Download | Self::Upload | Self::Connections | Self::Requests => true,
+            Self::Download
+            | Self::Upload
+            | Self::Connections
+            | Self::Requests
+            | Self::SmallRequests => true,
             Self::LoadedP50
             | Self::LoadedP99
             | Self::LoadedP999
@@ -152,7 +162,7 @@ impl Metric {
     pub(crate) const fn unit(self) -> &'static str {
         match self {
             Self::Download | Self::Upload => "Gbit/s",
-            Self::Connections | Self::Requests => "1/s",
+            Self::Connections | Self::Requests | Self::SmallRequests => "1/s",
             Self::LoadedP50
             | Self::LoadedP99
             | Self::LoadedP999

@@ -17,8 +17,9 @@ const STYLE: &str = include_str!("page.css");
 const METHOD: &str = include_str!("method.html");
 
 /// Charts of the rounds, in order.
-const CHARTS: [Metric; 12] = [
+const CHARTS: [Metric; 13] = [
     Metric::Requests,
+    Metric::SmallRequests,
     Metric::Connections,
     Metric::Download,
     Metric::Upload,

@@ -44,9 +44,9 @@ pub(super) fn take(standing: &Standing<'_>, effort: &Effort, loaded_rate: u32) -
     Ok(turn)
 }
 
-/// How many requests a second this peer answers, roughly: to find a rate for all.
+/// How many requests for a few bytes a second this peer answers, roughly: to find a rate for all.
 pub(super) fn capacity(standing: &Standing<'_>) -> Result<f64> {
-    Ok(run_wrk(standing, Use::Kept, Duration::from_secs(1))?.per_second())
+    Ok(run_wrk(standing, Use::KeptSmall, Duration::from_secs(1))?.per_second())
 }
 
 fn throughput(standing: &Standing<'_>, span: Duration, turn: &mut Turn) -> Result<()> {
@@ -80,6 +80,8 @@ fn short_connections(standing: &Standing<'_>, span: Duration, turn: &mut Turn) -
 fn requests(standing: &Standing<'_>, span: Duration, turn: &mut Turn) -> Result<()> {
     let costs = with_costs(standing, || run_wrk(standing, Use::Kept, span))?;
     turn.insert(Metric::Requests, costs.work.per_second());
+    let small = run_wrk(standing, Use::KeptSmall, Duration::from_secs(1))?;
+    turn.insert(Metric::SmallRequests, small.per_second());
     let millions = costs.work.requests / 1e6;
     turn.insert(Metric::MachinePerMillion, costs.machine / millions);
     turn.insert(Metric::ProcessPerMillion, costs.processes / millions);

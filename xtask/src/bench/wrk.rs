@@ -10,6 +10,8 @@ use lb_tests::command::run;
 use lb_tests::netns::Netns;
 use serde::Deserialize;
 
+use super::lab::OBJECT;
+
 /// Has wrk say what it found in a form that can be read.
 const SCRIPT: &str = r#"done = function(summary, latency, requests)
   local e = summary.errors
@@ -19,13 +21,24 @@ end
 "#;
 const THREADS: u32 = 2;
 
-/// How connections are used.
+/// How connections are used, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Use {
-    /// For one request after the other.
+    /// For one request after the other, each answered with an object of some kilobytes.
     Kept,
-    /// For one request.
+    /// Likewise, each answered with a few bytes.
+    KeptSmall,
+    /// For one request, answered with a few bytes.
     Once,
+}
+
+impl Use {
+    const fn path(self) -> &'static str {
+        match self {
+            Self::Kept => OBJECT,
+            Self::KeptSmall | Self::Once => "/",
+        }
+    }
 }
 
 /// What a run did.
@@ -64,7 +77,7 @@ pub(super) fn measure(
     if of == Use::Once {
         command.args(["-H", "Connection: close"]);
     }
-    let done = parse(&run(command.arg(format!("http://{target}/")))?)?;
+    let done = parse(&run(command.arg(format!("http://{target}{}", of.path())))?)?;
     ensure!(done.errors == 0, "{} of {} requests failed", done.errors, done.requests);
     ensure!(done.requests > 0.0, "not one request was answered");
     Ok(done)

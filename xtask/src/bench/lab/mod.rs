@@ -21,6 +21,7 @@ use serde::Serialize;
 
 use self::fairlead::Settings;
 use self::haproxy::Haproxy;
+pub(super) use self::nginx::OBJECT;
 use super::peer::Peer;
 
 /// Where bulk data goes, counted and not looked at; to the first backend only.
