@@ -16,7 +16,7 @@ struct Path {
 const PATHS: [Path; 11] = [
     path("not for a VIP, not IP", 0, 0, 0),
     path("known flow, both directions", 1, 0, 0),
-    path("known flow, request, once a second", 4, 1, 0),
+    path("known flow, with a reason to look after it", 4, 1, 0),
     path("known flow, FIN or RST", 3, 0, 0),
     path("half-open flow, SYN-ACK", 3, 0, 0),
     path("half-open flow, ACK of the handshake", 4, 0, 2),
