@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
-use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -25,7 +25,7 @@ use lb_common::vip::Vip;
 
 use super::pins::MapDir;
 use super::removals::Removals;
-use super::sys::{self, Walk};
+use super::sys;
 use crate::config::Cidr;
 use crate::control::plan::{Capacity, Installed, MapOp};
 

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
 use anyhow::Context as _;
-use aya::maps::{Array, MapData};
+use aya::maps::{Array, IterableMap as _, MapData};
 use lb_common::backend::BackendId;
 
 use super::super::sys::{self, Walk};
