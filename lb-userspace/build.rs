@@ -1,6 +1,7 @@
-//! Builds the XDP program of `lb-ebpf` and leaves it in `OUT_DIR/fairlead-xdp.o`, to be embedded.
+//! Builds the programs of `lb-ebpf` and leaves them in `OUT_DIR`, `fairlead-xdp.o` and
+//! `fairlead-trace.o`, to be embedded.
 //!
-//! The program needs a rustc that has, or can build, `core` for BPF, and `bpf-linker`; the host's
+//! They need a rustc that has, or can build, `core` for BPF, and `bpf-linker`; the host's
 //! pinned toolchain is not such a one. Whatever is installed is used; nothing is installed here.
 
 use std::env;
@@ -16,7 +17,8 @@ use toolchain::{OVERRIDE, TARGET, Toolchain};
 #[path = "build/toolchain.rs"]
 mod toolchain;
 
-const BINARY: &str = "fairlead-xdp";
+/// The datapath, and what looks at its packets while somebody asks.
+const BINARIES: [&str; 2] = ["fairlead-xdp", "fairlead-trace"];
 
 /// What the object is made of, below the workspace's root.
 const SOURCES: [&str; 4] = ["Cargo.lock", "Cargo.toml", "lb-common", "lb-ebpf"];
@@ -48,16 +50,18 @@ fn run() -> Result<()> {
         println!("cargo::rerun-if-changed={}", file.display());
     }
 
-    let object = out.join(format!("{BINARY}.o"));
+    let objects = BINARIES.map(|binary| out.join(format!("{binary}.o")));
     let target_dir = out.join("bpf");
-    if is_newer(&linker, &object) {
+    if objects.iter().any(|object| is_newer(&linker, object)) {
         // The inner cargo does not notice that its linker has changed.
         let _ = fs::remove_dir_all(&target_dir);
     }
     build(&toolchain, &linker, &root, &target_dir)?;
 
-    let built = target_dir.join(TARGET).join("release").join(BINARY);
-    fs::copy(&built, &object).with_context(|| format!("copy {}", built.display()))?;
+    for (binary, object) in BINARIES.iter().zip(&objects) {
+        let built = target_dir.join(TARGET).join("release").join(binary);
+        fs::copy(&built, object).with_context(|| format!("copy {}", built.display()))?;
+    }
     Ok(())
 }
 
@@ -68,7 +72,7 @@ fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -
     let flags = [&arch, "-Cdebuginfo=2", "-Ctarget-cpu=v3", "-Clink-arg=--btf"];
     let mut cargo = cargo_build(toolchain)?;
     cargo
-        .args(["--quiet", "--release", "--locked", "--package", "lb-ebpf", "--bin", BINARY])
+        .args(["--quiet", "--release", "--locked", "--package", "lb-ebpf", "--bins"])
         .args(["--target", TARGET, "--target-dir"])
         .arg(target_dir)
         .current_dir(root)
@@ -80,7 +84,7 @@ fn build(toolchain: &Toolchain, linker: &Path, root: &Path, target_dir: &Path) -
     let output = cargo.output().with_context(|| format!("run {cargo:?}"))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr);
-        bail!("the XDP program does not build with {}:\n{said}", toolchain.rustc.display());
+        bail!("the BPF programs do not build with {}:\n{said}", toolchain.rustc.display());
     }
     Ok(())
 }

@@ -117,6 +117,18 @@ impl IpBe {
         self.0[0] | self.0[1] == 0
     }
 
+    /// The first bits of an address of the same family, `mask` having those that count.
+    #[inline(always)]
+    pub const fn is_within(self, prefix: Self, mask: Self) -> bool {
+        (self.0[0] ^ prefix.0[0]) & mask.0[0] | (self.0[1] ^ prefix.0[1]) & mask.0[1] == 0
+    }
+
+    /// The mask of a prefix of so many bits, of 128; see [`Self::prefix_bits`].
+    pub const fn mask(bits: u32) -> Self {
+        let mask = if bits >= 128 { u128::MAX } else { !(u128::MAX >> bits) };
+        Self(words_of(Ipv6Addr::from_bits(mask)))
+    }
+
     /// What a single owner is assumed to have: the /64 of an IPv6 address, all of an IPv4 one.
     #[inline(always)]
     pub const fn owner(self) -> Self {

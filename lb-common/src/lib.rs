@@ -24,6 +24,7 @@ pub mod selection;
 pub mod service;
 pub mod socket;
 pub mod time;
+pub mod trace;
 pub mod vip;
 
 /// Names of the maps, as the object declares them and as they are pinned.
@@ -62,6 +63,12 @@ pub mod map {
     pub const REDIRECTS: &str = "REDIRECTS";
     /// Ports of backends on this node, for the program that meets their replies: likewise.
     pub const LOCAL_PORTS: &str = "LOCAL_PORTS";
+
+    /// Of the program that follows packets: each has its own.
+    pub const TRACE_DATAPATH: &str = "TRACE_DATAPATH";
+    pub const TRACE_PENDING: &str = "TRACE_PENDING";
+    pub const TRACE_RING: &str = "TRACE_RING";
+    pub const TRACE_TALLY: &str = "TRACE_TALLY";
 
     /// All others. The controller pins each under its name.
     pub const ALL: [&str; 22] = [

@@ -18,6 +18,7 @@ mod flows;
 mod frames;
 mod local;
 mod names;
+mod packets;
 mod pool;
 mod sync;
 mod world;
@@ -28,6 +29,7 @@ pub(crate) use self::flows::{FlowId, FlowMap, Half, client_hash_of, flow_hash_of
 pub(crate) use self::frames::Action;
 pub(crate) use self::local::{Left, LocalConnection};
 pub(crate) use self::names::{local, local_frame, local_ip, name_of};
+pub(crate) use self::packets::Followed;
 
 /// The interface that test runs come in by is the loopback one of the namespace.
 pub(crate) const INGRESS: u32 = 1;
@@ -88,6 +90,8 @@ pub(crate) struct Harness {
     pub(crate) family: Family,
     pub(crate) service: Service,
     before: Vec<u64>,
+    /// In front of the program, if packets are followed.
+    traced: Option<packets::Traced>,
 }
 
 impl Harness {
@@ -120,7 +124,7 @@ impl Harness {
             ..Service::default()
         };
         let ebpf = Some(pool::take(sizes));
-        let mut harness = Self { ebpf, sizes, family, service, before: vec![] };
+        let mut harness = Self { ebpf, sizes, family, service, before: vec![], traced: None };
         harness.forget_counts();
         harness.fill(backends);
         harness

@@ -22,6 +22,7 @@ mod malformed;
 mod midstream;
 mod modes;
 mod neighbour;
+mod packets;
 mod pass;
 mod race;
 mod random;

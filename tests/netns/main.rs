@@ -22,6 +22,7 @@ mod modes;
 mod names;
 mod overrides;
 mod packages;
+mod packets;
 mod page;
 mod pairs;
 mod pmtu;

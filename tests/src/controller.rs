@@ -205,6 +205,16 @@ impl<'lab> Controller<'lab> {
         run(Command::new(&self.binary).args(args).arg("--socket").arg(&self.socket))
     }
 
+    /// Starts one of those commands, which goes on by itself; its output goes to files beside `file`, with
+    /// the endings `out` and `err`.
+    pub fn cli_spawn(&self, args: &[&str], file: &Path) -> Result<Process> {
+        let mut command = Command::new(&self.binary);
+        command.args(args).arg("--socket").arg(&self.socket);
+        command.stdout(File::create(file.with_extension("out"))?);
+        command.stderr(File::create(file.with_extension("err"))?);
+        Process::spawn(&mut command)
+    }
+
     pub fn reload(&self) -> Result<()> {
         self.cli(&["reload"]).map(drop)
     }

@@ -23,7 +23,7 @@ use super::model::{
     Access, BackendChange, BackendChanged, Drain, Failure, Peer, Reload, Stop, Version,
 };
 use super::query::{Query, Reply};
-use super::routes::{config, events, flows, live, metrics, openapi, trace};
+use super::routes::{config, events, flows, live, metrics, openapi, packets, trace};
 use super::{Command, Commands, StatusReader};
 use crate::events::Events;
 use crate::health::Latencies;
@@ -99,9 +99,10 @@ pub(super) fn trusted() -> Router<Api> {
         .route("/v1/trace", get(trace::trace))
 }
 
-/// What is for the socket alone: what concerns the node as a whole, or ends connections.
+/// What is for the socket alone: what concerns the node as a whole, ends connections, or shows what others send.
 pub(super) fn local() -> Router<Api> {
     Router::new()
+        .route("/v1/packets", get(packets::packets))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/v1/drain", post(drain))

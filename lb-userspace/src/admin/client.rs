@@ -67,10 +67,29 @@ impl Client {
         question: &str,
         mut see: impl FnMut(&str, Event) -> Result<()>,
     ) -> Result<()> {
-        let (answer, connection) = timeout(TIMEOUT, self.open(&format!("/v1/events?{question}")))
-            .await
-            .map_err(|_| self.hangs())??;
+        let path = format!("/v1/events?{question}");
+        self.lines(
+            &path,
+            || (),
+            |line| see(line, serde_json::from_str(line).context("reading an event")?),
+        )
+        .await
+    }
+
+    /// Calls `begun` when there is an answer, and `see` for each line of it, until that fails or there are
+    /// no more.
+    async fn lines(
+        &self,
+        path: &str,
+        begun: impl FnOnce(),
+        mut see: impl FnMut(&str) -> Result<()>,
+    ) -> Result<()> {
+        let (answer, connection) =
+            timeout(TIMEOUT, self.open(path)).await.map_err(|_| self.hangs())??;
         let status = answer.status();
+        if status.is_success() {
+            begun();
+        }
         let mut body = answer.into_body();
         let mut text = Vec::new();
         while let Some(frame) = body.frame().await {
@@ -85,9 +104,9 @@ impl Client {
             }
             while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = text.drain(..=end).collect();
-                let line = str::from_utf8(line.trim_ascii()).context("reading an event")?;
+                let line = str::from_utf8(line.trim_ascii()).context("reading a line")?;
                 if !line.is_empty() {
-                    see(line, serde_json::from_str(line).context("reading an event")?)?;
+                    see(line)?;
                 }
             }
         }

@@ -16,6 +16,7 @@ mod event;
 pub mod flows;
 mod listener;
 mod name;
+pub mod packet;
 mod reload;
 mod said;
 mod sync;
@@ -442,6 +443,12 @@ pub fn rfc3339(time: SystemTime) -> String {
     // A clock beyond year 9999 is broken; any time will do.
     let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
     format!("{timestamp:.3}")
+}
+
+/// Likewise, with nanoseconds.
+pub fn rfc3339_nanos(time: SystemTime) -> String {
+    let timestamp = Timestamp::try_from(time).unwrap_or(Timestamp::MAX);
+    format!("{timestamp:.9}")
 }
 
 #[cfg(test)]

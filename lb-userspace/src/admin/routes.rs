@@ -6,4 +6,5 @@ pub(super) mod flows;
 pub(super) mod live;
 pub(super) mod metrics;
 pub(super) mod openapi;
+pub(super) mod packets;
 pub(super) mod trace;

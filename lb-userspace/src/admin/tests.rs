@@ -26,6 +26,7 @@ mod hostile;
 mod listener;
 mod live;
 mod openapi;
+mod packets;
 
 #[tokio::test]
 async fn the_client_gets_status_and_version() {

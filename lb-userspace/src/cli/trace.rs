@@ -1,4 +1,4 @@
-//! `fairlead trace`. I/O, but for `show()`.
+//! `fairlead trace`: what would become of a SYN, or of packets as they come. I/O, but for `show()`.
 
 use std::fmt::Write as _;
 
@@ -8,23 +8,37 @@ use clap::Args;
 use super::{Negative, SocketOption, ask, print, print_json};
 use crate::admin::model::trace::{Trace, TraceQuery, Traces, Verdict};
 
-/// Say which backend a client would get, and why.
+mod follow;
+mod line;
+
+/// Say which backend a client would get, and why; or follow packets through the datapath.
 ///
-/// Follows the datapath's decisions on a SYN sent now: the flow that is there already, or lease, allow
-/// list, rate, table and SNAT port. Changes nothing, and sends nothing. Without the client's port there
-/// is no single backend: the shares of the table are shown. Without a VIP, every service is asked. The
-/// exit code is 4 if a connection would not be forwarded.
+/// Without --follow: the datapath's decisions on a SYN sent now: the flow that is there already, or lease,
+/// allow list, rate, table and SNAT port. Changes nothing, and sends nothing. Without the client's port
+/// there is no single backend: the shares of the table are shown. Without a VIP, every service is asked.
+/// The exit code is 4 if a connection would not be forwarded.
+///
+/// With --follow: a line for each packet of the client's or the VIP's, in both directions: what came in,
+/// the verdict and its reason, what left, and the flow's state behind it. The kernel filters; the
+/// datapath pays for it while the command runs, and only then.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:
   fairlead trace 10.0.0.2:40000
   fairlead trace 10.0.0.2:40000 10.0.0.100:6443
   fairlead trace '10.0.0.2:40000 -> 10.0.0.100:6443'
-  fairlead trace [fd00::2]:40000 --json")]
+  fairlead trace [fd00::2]:40000 --json
+  fairlead trace --follow 10.0.0.2
+  fairlead trace --follow 10.0.0.0/24 10.0.0.100:6443 --verdict drop,reset --duration 10m
+  fairlead trace --follow --backend kube-apiserver/cp1 --count 20")]
 pub(super) struct Arguments {
-    /// The client's address, with or without its port; then the VIP, with or without its port.
-    #[arg(value_name = "CLIENT[:PORT] [VIP[:PORT]]", required = true, num_args = 1..=2)]
+    /// The client's address, with or without its port; then the VIP, with or without its port. With
+    /// --follow the client may be a range, and neither has to be given.
+    #[arg(value_name = "CLIENT[:PORT] [VIP[:PORT]]", required_unless_present = "follow",
+        num_args = 1..=2)]
     ends: Vec<String>,
-    /// As JSON; its keys stay as they are, and others may come.
+    #[command(flatten)]
+    follow: follow::Options,
+    /// As JSON; its keys stay as they are, and others may come. With --follow a line for each packet.
     #[arg(long)]
     json: bool,
     #[command(flatten)]
@@ -32,6 +46,9 @@ pub(super) struct Arguments {
 }
 
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
+    if arguments.follow.follow {
+        return follow::run(arguments);
+    }
     let query = query(&arguments.ends).map_err(super::Usage)?;
     let answer = ask(&arguments.socket.socket, async |client| client.trace(&query).await)?;
     let traces: Result<Traces, _> = serde_json::from_value(answer.clone());
@@ -49,8 +66,14 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
     Ok(())
 }
 
-/// `CLIENT`, `CLIENT VIP`, or in one word `CLIENT -> VIP`.
 fn query(words: &[String]) -> Result<TraceQuery, String> {
+    let (client, vip) = ends(words);
+    let query = TraceQuery { client, vip, port: None };
+    query.question().map(|_| query)
+}
+
+/// `CLIENT`, `CLIENT VIP`, or in one word `CLIENT -> VIP`.
+fn ends(words: &[String]) -> (String, Option<String>) {
     let text = words.join(" ");
     let (client, vip) = match text.split_once("->") {
         Some((client, vip)) => (client, Some(vip)),
@@ -59,9 +82,7 @@ fn query(words: &[String]) -> Result<TraceQuery, String> {
             None => (text.as_str(), None),
         },
     };
-    let vip = vip.map(|vip| vip.trim().to_owned());
-    let query = TraceQuery { client: client.trim().to_owned(), vip, port: None };
-    query.question().map(|_| query)
+    (client.trim().to_owned(), vip.map(|vip| vip.trim().to_owned()))
 }
 
 fn show(trace: &Trace) -> String {

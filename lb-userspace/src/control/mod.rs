@@ -22,6 +22,7 @@ pub mod idle_reset;
 pub mod links;
 pub mod local_clients;
 pub mod maglev;
+pub mod packets;
 pub mod plan;
 pub mod reload;
 pub mod reset_frame;

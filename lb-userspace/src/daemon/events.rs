@@ -146,6 +146,7 @@ impl Loop<'_> {
     fn each_second(&mut self) {
         let _busy = self.busy(Task::Publish);
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Watchdog]);
+        report("putting the XDP program back", self.controller.datapath.end_unread().map(drop));
         self.give_up();
         self.controller.record_pasts(Instant::now().into_std());
         self.bind_names();

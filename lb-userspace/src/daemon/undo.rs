@@ -27,6 +27,7 @@ pub(super) async fn release(mut controller: Controller) -> anyhow::Result<()> {
 /// Leaves everything to a successor.
 pub(super) async fn hand_over(mut controller: Controller) -> anyhow::Result<()> {
     controller.stop_sharing().await;
+    controller.datapath.unfollow()?;
     controller.record_pasts_at_once(tokio::time::Instant::now().into_std());
     let terms = controller.elections.hand_over().await?;
     if !terms.is_empty() {

@@ -103,6 +103,23 @@ fn replace(program: &mut Xdp, pins: &Pins, interface: &Interface) -> anyhow::Res
     Ok(Some(interface.occupant.map_or(Mode::Native, |(_, mode)| mode)))
 }
 
+/// Puts another program of ours into an interface's link, in one step. An interface that is gone has none.
+pub fn exchange(program: &mut Xdp, pins: &Pins, interface: &str) -> anyhow::Result<()> {
+    let path = pins.link(interface);
+    if !path.exists() {
+        return Ok(());
+    }
+    let link: FdLink =
+        PinnedLink::from_pin(&path).with_context(|| format!("opening {}", path.display()))?.into();
+    let link = XdpLink::try_from(link).context("opening the link")?;
+    let exchanged = program
+        .attach_to_link(link)
+        .with_context(|| format!("exchanging the program of {interface}"))?;
+    // The pin keeps it.
+    drop(program.take_link(exchanged)?);
+    Ok(())
+}
+
 fn attach_new(
     program: &mut Xdp,
     pins: &Pins,

@@ -8,9 +8,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use aya::Ebpf;
 use lb_common::map;
+use lb_common::trace::Filter;
 
 use crate::config::XdpMode;
 
@@ -23,6 +24,7 @@ pub mod maps;
 mod migrate;
 pub mod now;
 pub mod object;
+pub mod packets;
 pub mod pins;
 pub mod records;
 pub mod removals;
@@ -41,6 +43,7 @@ use egress::Egress;
 pub use events::FlowEvents;
 pub use maps::Maps;
 pub use object::{OBJECT, Sizes};
+use packets::{Packets, Tracer};
 pub use pins::Pins;
 pub use signals::SignalRing;
 
@@ -55,6 +58,8 @@ pub struct Datapath {
     predecessor: Option<pins::MapDir>,
     current: pins::MapDir,
     sizes: Sizes,
+    /// In the program's place while somebody reads its packets.
+    tracer: Option<Tracer>,
 }
 
 impl Datapath {
@@ -103,6 +108,7 @@ impl Datapath {
             predecessor,
             current,
             sizes: *sizes,
+            tracer: None,
         })
     }
 
@@ -136,6 +142,11 @@ impl Datapath {
             }
             old.remove();
         }
+        if self.tracer.is_some() {
+            // Its pins are in use.
+            return Ok(());
+        }
+        packets::forget(&self.current.path)?;
         self.current.forget_programs_but(object::program(&mut self.ebpf)?)
     }
 
@@ -176,6 +187,52 @@ impl Datapath {
         let attached = &self.attachments;
         let interfaces = attached.iter().map(|(name, it)| (name.as_str(), it.ifindex)).collect();
         self.egress.reconcile(object::egress(&mut self.ebpf)?, &self.pins, &interfaces, ports)
+    }
+
+    /// Has the program's packets followed, until nobody reads them. Must be called within a tokio runtime.
+    ///
+    /// # Errors
+    /// Somebody does already, or the kernel cannot.
+    pub fn follow(&mut self, filter: &Filter) -> anyhow::Result<Box<dyn Packets>> {
+        self.end_unread()?;
+        if self.tracer.is_some() {
+            bail!("somebody follows packets already: one at a time");
+        }
+        let datapath = object::program(&mut self.ebpf)?.fd()?;
+        let mut tracer = Tracer::load(datapath, &self.current.path, filter)?;
+        let packets = tracer.packets()?;
+        self.current.pin_program(tracer.program()?)?;
+        let mut interfaces = self.attachments.keys();
+        let exchanged =
+            interfaces.try_for_each(|it| attach::exchange(tracer.program()?, &self.pins, it));
+        self.tracer = Some(tracer);
+        if let Err(error) = exchanged {
+            self.unfollow()?;
+            return Err(error);
+        }
+        Ok(packets)
+    }
+
+    /// Puts the program back in its place if nobody reads its packets. `true`: it was not there.
+    pub fn end_unread(&mut self) -> anyhow::Result<bool> {
+        let is_over = self.tracer.as_ref().is_some_and(|tracer| !tracer.is_read());
+        if is_over {
+            self.unfollow()?;
+        }
+        Ok(is_over)
+    }
+
+    /// Likewise, whether or not somebody does.
+    pub fn unfollow(&mut self) -> anyhow::Result<()> {
+        if self.tracer.is_none() {
+            return Ok(());
+        }
+        let program = object::program(&mut self.ebpf)?;
+        for interface in self.attachments.keys() {
+            attach::exchange(program, &self.pins, interface)?;
+        }
+        self.tracer = None;
+        self.current.forget_programs_but(program)
     }
 
     /// Forgets an interface that is gone, or that the configuration no longer has.

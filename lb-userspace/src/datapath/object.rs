@@ -15,7 +15,7 @@ use super::pins::MapDir;
 
 pub use sizes::Sizes;
 
-mod frags;
+pub(super) mod frags;
 mod sizes;
 
 /// The program for XDP, as `build.rs` made it.

@@ -16,7 +16,10 @@ use super::names::local_frame;
 impl Harness {
     /// Runs a frame through the program: XDP action and frame. Counters are not looked at.
     pub(crate) fn run(&self, frame: &[u8]) -> (Action, Vec<u8>) {
-        let program: &Xdp = self.ebpf().program(lb_common::PROGRAM).unwrap().try_into().unwrap();
+        let program: &Xdp = match &self.traced {
+            Some(traced) => traced.tracer.loaded().unwrap(),
+            None => self.ebpf().program(lb_common::PROGRAM).unwrap().try_into().unwrap(),
+        };
         let mut out = vec![0; 4096];
         let options = TestRunOptions {
             data_in: Some(frame),

@@ -10,6 +10,7 @@ use super::{Client, encode};
 use crate::admin::model::EffectiveConfig;
 use crate::admin::model::flows::top::TopQuery;
 use crate::admin::model::flows::{FlowQuery, Purge, Purged};
+use crate::admin::model::packet::{Line, PacketQuery};
 use crate::admin::model::trace::TraceQuery;
 
 impl Client {
@@ -34,6 +35,21 @@ impl Client {
 
     pub async fn config(&self) -> Result<EffectiveConfig> {
         self.get("/v1/config").await
+    }
+
+    /// Packets as the datapath meets them. Calls `begun` when they are followed, and `see` for each line,
+    /// until that fails or there are no more.
+    pub async fn packets(
+        &self,
+        query: &PacketQuery,
+        begun: impl FnOnce(),
+        mut see: impl FnMut(&str, Line) -> Result<()>,
+    ) -> Result<()> {
+        let path = with_query("/v1/packets", query)?;
+        self.lines(&path, begun, |line| {
+            see(line, serde_json::from_str(line).context("reading a packet")?)
+        })
+        .await
     }
 
     /// As the controller says it.

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use serde::{Deserialize, Serialize};
 
 use super::flows::Flow;
+use super::packet::end;
 
 /// Answer to `GET /v1/trace`: one for each service that is asked about.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -119,16 +120,4 @@ impl TraceQuery {
         }
         Ok(Question { client, client_port, vip: vip.map(|(address, _)| address), port })
     }
-}
-
-/// An address, and its port if it has one.
-fn end(what: &str, text: &str) -> Result<(IpAddr, Option<u16>), String> {
-    if let Ok(end) = text.parse::<SocketAddr>() {
-        return Ok((end.ip(), Some(end.port())));
-    }
-    let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
-    let address = bare.parse().map_err(|_| {
-        format!("{what} {text:?} is no address; write 10.0.0.2, 10.0.0.2:40000 or [fd00::2]:40000")
-    })?;
-    Ok((address, None))
 }

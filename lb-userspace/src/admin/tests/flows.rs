@@ -72,8 +72,13 @@ impl Fake {
             (Query::Flows { reply }, Some(why)) => drop(reply.send(Err(why))),
             (Query::ResetFlows { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
             (Query::Trace { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
+            (Query::Follow { reply, .. }, Some(why)) => drop(reply.send(Err(why))),
             (Query::Config { reply }, Some(why)) => drop(reply.send(Err(why))),
             (Query::Config { reply }, None) => drop(reply.send(Ok(SHOWN.clone()))),
+            (Query::Follow { wish, reply, .. }, None) => {
+                let fails = self.fails.load(Ordering::Relaxed);
+                let _ = reply.send(packets::follow(&wish, directory(), fails));
+            }
             (Query::Flows { reply }, None) => {
                 // Removed flows must not shift those that are still to be read.
                 let fixed = Self { next: 0, ..self.clone() };

@@ -19,7 +19,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// What everybody may read; `trusted` takes the token, and the rest is refused.
 const READABLE: [&str; 6] =
     ["/v1/version", "/v1/status", "/v1/events", "/v1/live", "/metrics", "/v1/openapi.json"];
-const LOCAL: [&str; 4] = ["/v1/reload", "/v1/stop", "/v1/drain", "/v1/flows/purge"];
+const LOCAL: [&str; 5] = ["/v1/reload", "/v1/stop", "/v1/drain", "/v1/flows/purge", "/v1/packets"];
 
 /// A server with a socket, and its listener.
 struct Remote {
@@ -129,7 +129,7 @@ async fn without_a_token_there_is_only_reading() {
         }
     }
     assert!(remote.server.seen().is_empty(), "{:?}", remote.server.seen());
-    assert_eq!(remote.refused("local"), 4);
+    assert_eq!(remote.refused("local"), LOCAL.len() as u64);
     assert!(remote.refused("token") > 4);
 }
 

@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 
 use anyhow::Context as _;
 use lb_common::backend::BackendId;
+use lb_common::trace::Filter;
 
 use super::Controller;
 use crate::admin::model::flows::Purged;
+use crate::admin::model::packet::Wish;
 use crate::admin::model::{Configuration, EffectiveConfig};
-use crate::admin::query::{FlowView, Query};
+use crate::admin::query::{FlowView, PacketView, Query};
 use crate::config::show::{Shown, show};
 use crate::control::flows::{BackendNames, Directory, Named};
+use crate::control::packets;
 use crate::datapath::flows::{self, FlowReader};
 use crate::datapath::now::monotonic;
 use crate::datapath::stale::Flow;
@@ -25,6 +28,9 @@ impl Controller {
                 drop(reply.send(said(self.reset_flows(&flows, unused))));
             }
             Query::Config { reply } => drop(reply.send(self.shown())),
+            Query::Follow { wish, snap, reply } => {
+                drop(reply.send(said(self.follow(&wish, snap))));
+            }
             Query::Trace { question, reply } => {
                 drop(reply.send(said(self.traces(&question))));
             }
@@ -40,6 +46,17 @@ impl Controller {
     fn flow_view(&self) -> anyhow::Result<FlowView> {
         let source = FlowReader::new(&self.datapath.maps).context("opening the flow maps")?;
         Ok(FlowView { directory: self.directory(), source: Box::new(source) })
+    }
+
+    fn follow(&mut self, wish: &Wish, snap: u32) -> anyhow::Result<PacketView> {
+        let directory = self.directory();
+        let until = u64::try_from(wish.duration.as_nanos()).unwrap_or(u64::MAX);
+        let until = monotonic().saturating_add(until);
+        let filter = packets::filter(wish, &directory, snap).map_err(anyhow::Error::msg)?;
+        let followed = self.datapath.follow(&Filter { until, ..filter })?;
+        let attachments = self.datapath.attachments().iter();
+        let interfaces = attachments.map(|(name, it)| (it.ifindex, name.clone())).collect();
+        Ok(PacketView { directory, interfaces, packets: followed })
     }
 
     fn directory(&self) -> Directory {

@@ -10,7 +10,7 @@ const NAME_LEN: usize = 3;
 ///
 /// The name is cut in place, in the ELF file's table of strings and in that of its BTF: offsets, and the
 /// names that others share with it from behind, stay valid.
-pub(super) fn without(object: &[u8]) -> Vec<u8> {
+pub(in crate::datapath) fn without(object: &[u8]) -> Vec<u8> {
     let mut object = object.to_vec();
     let mut from = 0;
     while let Some(at) = object[from..].windows(WITH.len()).position(|bytes| bytes == WITH) {
