@@ -18,6 +18,7 @@ use socket2::{Domain, Socket, Type};
 
 use super::scene::{PATIENCE, binary, run_on};
 
+mod cluster;
 mod ends;
 mod stays;
 
