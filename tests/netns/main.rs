@@ -36,6 +36,7 @@ mod scene;
 mod shutdown;
 mod sources;
 mod survival;
+mod top;
 mod traffic;
 mod vrrp;
 
