@@ -1,4 +1,4 @@
-//! The wire of sock_diag(7), as far as TCP sockets and what BPF keeps with them. Pure.
+//! The wire of sock_diag(7), as far as TCP sockets and what BPF keeps with them. No I/O; messages in the form that rtnetlink has them.
 //!
 //! ```text
 //!   inet_diag_req_v2 (56 bytes)                    inet_diag_msg (72 bytes)
