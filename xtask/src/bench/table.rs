@@ -150,7 +150,7 @@ mod tests {
     fn what_is_lost_is_said() {
         let text = render(&example());
         let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap();
-        assert!(line("keep-alive requests: Fairlead nat to HAProxy").ends_with("MISSED"));
+        assert!(line("keep-alive requests, 8 KiB: Fairlead nat to HAProxy").ends_with("MISSED"));
         assert!(line("latency, loaded, p99: Fairlead nat to HAProxy").ends_with("holds"));
         assert!(line("IPv4 nat, forward").contains("40.0"), "{text}");
     }
