@@ -2,6 +2,7 @@
 //! nodes with kernel TCP at both ends, in every mode and both families at once.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use lb_tests::controller::Controller;
 use lb_tests::echo;
 use lb_tests::eventually::{Seen, eventually, eventually_is};
 use lb_tests::family::Family;
+use lb_tests::recorder::Recorder;
 use lb_tests::server_thread::ServerThread;
 use lb_tests::topology::{API_PORT, Backends, Plan, Topology};
 use lb_tests::transfer::TransferServer;
@@ -228,10 +230,15 @@ fn wait_synced(controller: &Controller<'_>) -> Result<()> {
     eventually_is("the peer to be synced", PATIENCE, sync, is_synced).map(drop)
 }
 
-/// Lets the first node die and come back, under traffic. How long until the other one, or its successor, was seen
-/// Active.
-fn die_and_return(pair: &Pair, nodes: &mut [Controller<'_>; 2], death: Death) -> Result<Duration> {
-    let began = now();
+/// Lets the first node die and come back, under traffic. When the VIPs moved away and when they came back: from the
+/// cause until the other one, or its successor, was seen Active.
+fn die_and_return(
+    pair: &Pair,
+    nodes: &mut [Controller<'_>; 2],
+    death: Death,
+    clock: &Recorder,
+) -> Result<[Range<Duration>; 2]> {
+    let began = clock.now();
     let [first, second] = nodes;
     match death {
         Death::Cut => {
@@ -268,9 +275,10 @@ fn die_and_return(pair: &Pair, nodes: &mut [Controller<'_>; 2], death: Death) ->
             eventually_is("both families to go on as before", PATIENCE, adopted, all)?;
         }
     }
-    let took = began.elapsed();
+    let away = began..clock.now();
     // Connections come and go that the first node does not hear of.
     std::thread::sleep(Duration::from_millis(1500));
+    let began = clock.now();
     match death {
         Death::Cut => pair.link(0, true)?,
         Death::Kill | Death::End => first.start()?,
@@ -280,8 +288,9 @@ fn die_and_return(pair: &Pair, nodes: &mut [Controller<'_>; 2], death: Death) ->
     }
     wait_active(first)?;
     wait_state(second, "backup")?;
+    let back = began..clock.now();
     nodes.iter().try_for_each(wait_synced)?;
-    Ok(took)
+    Ok([away, back])
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test of how long something lasts")]
@@ -297,8 +306,13 @@ fn survive(backends_are: Backends, deaths: &[Death]) -> Result<()> {
     for death in deaths {
         let what = format!("{} {death:?}", pair.lab.mode);
         let before = traffic.begin();
-        let took =
-            die_and_return(&pair, &mut nodes, *death).with_context(|| logs(&what, &nodes))?;
+        let [away, back] = die_and_return(&pair, &mut nodes, *death, traffic.clock())
+            .with_context(|| logs(&what, &nodes))?;
+        let took = away.end - away.start;
+        // A successor takes over a datapath that never pauses.
+        if *death != Death::Upgrade {
+            traffic.moved([away, back]);
+        }
         traffic.ensure_unbroken(&what, before).with_context(|| logs(&what, &nodes))?;
         super::measured(&format!("{what}: the VIPs were served again after {took:?} at most"));
     }

@@ -3,8 +3,9 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -23,6 +24,9 @@ const SILENCE: Duration = Duration::from_secs(10);
 const SETTLED: Duration = Duration::from_millis(300);
 /// In between and at both ends of a handshake: connections that a take-over may cost.
 const OPENING: Duration = Duration::from_millis(500);
+
+/// Before a stream is opened again that broke.
+const RETRY: Duration = Duration::from_millis(50);
 
 /// How much of everything.
 #[derive(Clone, Copy, Debug)]
@@ -62,6 +66,8 @@ pub(super) struct Traffic {
     load: Running,
     streams: Vec<Stream>,
     stop: Arc<AtomicBool>,
+    /// When the VIPs were moving.
+    moves: Vec<Range<Duration>>,
 }
 
 impl Traffic {
@@ -87,7 +93,7 @@ impl Traffic {
         });
         let streams = streams.collect::<Result<_>>()?;
         let talking = talking.into_iter().collect::<Result<_>>()?;
-        Ok(Self { amount, talking, idle, load, streams, stop })
+        Ok(Self { amount, talking, idle, load, streams, stop, moves: Vec::new() })
     }
 
     /// A moment to report from, at which everything but the load's own has been established for long enough.
@@ -102,18 +108,23 @@ impl Traffic {
         }
     }
 
+    /// The time that everything here is reported in.
+    pub(super) fn clock(&self) -> &Recorder {
+        &self.load.recorder
+    }
+
+    /// Connections that were opened while the VIPs moved may be lost.
+    pub(super) fn moved(&mut self, during: impl IntoIterator<Item = Range<Duration>>) {
+        self.moves.extend(during);
+    }
+
     /// No connection that was there has ended or hangs; new ones failed only for a moment.
     pub(super) fn ensure_unbroken(&mut self, what: &str, from: Duration) -> Result<()> {
         self.talking.iter().try_for_each(Steady::ensure_unbroken)?;
         for (number, stream) in self.idle.iter_mut().enumerate() {
             echo(stream, &format!("{number}\n")).with_context(|| format!("idle {number}"))?;
         }
-        for number in 0..self.streams.len() {
-            if self.streams[number].thread.is_finished() {
-                let moved = self.streams.swap_remove(number).join();
-                bail!("stream {number} ended: {moved:?}");
-            }
-        }
+        self.ensure_streams_unbroken()?;
         let report = self.load.recorder.report(&(from..Duration::MAX));
         let failed: usize = report.failed.values().sum();
         let most = OPENING.as_secs_f64() * f64::from(self.amount.per_second);
@@ -126,20 +137,43 @@ impl Traffic {
     }
 
     /// Everything ends in order.
-    pub(super) fn finish(self) -> Result<()> {
+    pub(super) fn finish(mut self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        for steady in self.talking {
+        for steady in std::mem::take(&mut self.talking) {
             steady.finish()?;
         }
-        for mut stream in self.idle {
-            echo(&mut stream, "the last\n")?;
+        for stream in &mut self.idle {
+            echo(stream, "the last\n")?;
         }
-        drop(self.load.stop()?);
         let mut bytes = 0;
-        for stream in self.streams {
+        for stream in &mut self.streams {
             bytes += stream.join()?;
         }
+        self.ensure_streams_unbroken()?;
+        drop(self.load.stop()?);
         super::super::measured(&format!("streams moved {} MiB", bytes / MIB));
+        Ok(())
+    }
+
+    /// What a stream lost was not yet settled when the VIPs moved.
+    fn ensure_streams_unbroken(&self) -> Result<()> {
+        for stream in &self.streams {
+            for Broken { opened, ended, why } in stream.broken() {
+                let excuse = self
+                    .moves
+                    .iter()
+                    .find(|moving| opened + SETTLED >= moving.start && opened <= moving.end);
+                let Some(moving) = excuse else {
+                    bail!(
+                        "a stream opened at {opened:?} broke at {ended:?}: {why}; {:?}",
+                        self.moves
+                    );
+                };
+                super::super::measured(&format!(
+                    "a stream opened at {opened:?}, while the VIPs moved ({moving:?}), broke at {ended:?}: {why}"
+                ));
+            }
+        }
         Ok(())
     }
 }
@@ -194,11 +228,20 @@ pub(super) fn is_reset(said: &Result<()>) -> Result<bool> {
     Ok(true)
 }
 
+/// A connection of a stream that did not carry all that it should; times are the recorder's.
+#[derive(Debug)]
+struct Broken {
+    opened: Duration,
+    ended: Duration,
+    why: String,
+}
+
 /// Moves so many bytes, again and again, each time over a new connection.
 struct Stream {
-    thread: JoinHandle<Result<u64>>,
+    thread: Option<JoinHandle<Result<u64>>>,
     /// When the present one was opened, in microseconds of the recorder's time.
     began: Arc<AtomicU64>,
+    broken: Arc<Mutex<Vec<Broken>>>,
 }
 
 impl Stream {
@@ -211,22 +254,32 @@ impl Stream {
     ) -> Result<Self> {
         let (netns, stop) = (pair.lab.client.netns.handle(), Arc::clone(stop));
         let began = Arc::new(AtomicU64::new(u64::MAX));
-        let opened = Arc::clone(&began);
+        let broken = Arc::<Mutex<Vec<Broken>>>::default();
+        let (opens, breaks) = (Arc::clone(&began), Arc::clone(&broken));
         let work = move || -> Result<u64> {
             // The thread ends inside: there is nothing to come back for.
             nix::sched::setns(&*netns, nix::sched::CloneFlags::CLONE_NEWNET)?;
             let mut moved = 0;
             while !stop.load(Ordering::Relaxed) {
-                let now = u64::try_from(clock.now().as_micros())?;
-                opened.store(now, Ordering::Relaxed);
-                let hashes = transfer(target, way, length)?;
-                ensure!(hashes.sent == hashes.received, "{way:?}: other bytes arrived");
-                moved += length;
+                let opened = clock.now();
+                opens.store(u64::try_from(opened.as_micros())?, Ordering::Relaxed);
+                match transfer(target, way, length) {
+                    Ok(hashes) => {
+                        ensure!(hashes.sent == hashes.received, "{way:?}: other bytes arrived");
+                        moved += length;
+                    }
+                    Err(error) => {
+                        let why = format!("{way:?} from {target}: {error:#}");
+                        let broken = Broken { opened, ended: clock.now(), why };
+                        breaks.lock().unwrap_or_else(PoisonError::into_inner).push(broken);
+                        thread::sleep(RETRY);
+                    }
+                }
             }
             Ok(moved)
         };
         let thread = thread::Builder::new().name("stream".to_owned()).spawn(work)?;
-        Ok(Self { thread, began })
+        Ok(Self { thread: Some(thread), began, broken })
     }
 
     fn began(&self) -> Duration {
@@ -234,7 +287,13 @@ impl Stream {
         Duration::from_micros(self.began.load(Ordering::Relaxed).min(u64::MAX / 2))
     }
 
-    fn join(self) -> Result<u64> {
-        self.thread.join().map_err(|_| anyhow!("a stream panicked"))?
+    /// Those that broke since this was asked last.
+    fn broken(&self) -> Vec<Broken> {
+        std::mem::take(&mut *self.broken.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn join(&mut self) -> Result<u64> {
+        let thread = self.thread.take().context("joined before")?;
+        thread.join().map_err(|_| anyhow!("a stream panicked"))?
     }
 }
