@@ -1,8 +1,10 @@
 //! `cargo xtask check`: what CI runs before the tests that need root, in its order.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::Result;
+use anyhow::{Context as _, Result};
+use serde_json::Value;
 
 use crate::command::{capture, cargo, find, root, step};
 use crate::{purity, setup};
@@ -39,11 +41,44 @@ pub(crate) fn steps(filter: Option<&str>) -> Result<()> {
 
 /// The tests of the crates and of their documentation.
 pub(crate) fn unit(filter: Option<&str>) -> Result<()> {
-    let said = step("unit", || capture(cargo(["test"]).args(filter)))?;
+    let said = step("unit", || {
+        let crates = capture(tests().args(["--lib", "--bins"]).args(filter))?;
+        Ok(crates + &capture(tests().arg("--doc").args(filter))?)
+    })?;
     for line in said.lines().filter(|line| line.starts_with("test result:")) {
         println!("    {line}");
     }
     Ok(())
+}
+
+/// `cargo test` of everything but the XDP program. By this one selection every test binary is built: another
+/// would switch other features of the dependencies on, and build them all again.
+fn tests() -> Command {
+    cargo(["test", "--workspace", "--exclude", "lb-ebpf"])
+}
+
+/// Test binaries, with the package of each.
+pub(crate) struct Executables(Vec<(String, PathBuf)>);
+
+impl Executables {
+    /// That of a package, which has one.
+    pub(crate) fn of(&self, package: &str) -> Result<&Path> {
+        let found = self.0.iter().find(|(name, _)| name == package);
+        found.map(|(_, path)| &**path).with_context(|| format!("{package} has no test binary"))
+    }
+}
+
+/// Compiles the tests of these targets, which it does not run.
+pub(crate) fn compile_tests(targets: &[&str]) -> Result<Executables> {
+    let said = capture(tests().args(targets).args(["--no-run", "--message-format=json"]))?;
+    let executables = said.lines().filter_map(|line| {
+        let message: Value = serde_json::from_str(line).ok()?;
+        let executable = message["executable"].as_str()?;
+        // `path+file:///…/tests#lb-tests@0.1.0`.
+        let id = message["package_id"].as_str()?.rsplit('#').next()?;
+        Some((id.split('@').next()?.to_owned(), PathBuf::from(executable)))
+    });
+    Ok(Executables(executables.collect()))
 }
 
 fn optional(name: &str, program: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {

@@ -9,7 +9,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::bench::form;
-use crate::command::{capture, cargo, is_root, step, stream};
+use crate::command::{capture, is_root, root, step, stream};
 use crate::{build, check, dist, setup};
 
 #[derive(Args)]
@@ -122,18 +122,24 @@ fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<
         "netns" => ("netns", &["--skip", "packages::"], filter),
         _ => (suite, &[], filter),
     };
-    let test = ["test", "--package", "lb-tests", "--test", target];
-    // The fixtures test themselves along with what they are mostly for.
-    let fixtures: &[&str] = if suite == "netns" { &["--lib"] } else { &[] };
-    step("compile", || capture(cargo(test).args(fixtures).arg("--no-run")))?;
-    let mut command = cargo(test);
-    command
-        .args(fixtures)
-        .args(["--", "--include-ignored", "--test-threads=1"])
-        .args(skip)
-        .args(only)
-        .envs(binaries.packages.as_ref().map(|directory| ("FAIRLEAD_DEBS", directory)))
-        .env("FAIRLEAD_BIN", &binaries.fairlead)
-        .env("FAIRLEAD_SECOND_LAYOUT_BIN", &binaries.second_layout);
-    stream(&mut command)
+    let compiled = step("compile", || check::compile_tests(&["--test", target]))?;
+    let mut all = vec![compiled];
+    if suite == "netns" {
+        // The fixtures test themselves along with what they are mostly for.
+        all.push(step("compile", || check::compile_tests(&["--lib"]))?);
+    }
+    for executables in all {
+        let executable = executables.of("lb-tests")?;
+        let mut command = Command::new(executable);
+        command
+            .current_dir(root().join("tests"))
+            .args(["--include-ignored", "--test-threads=1"])
+            .args(skip)
+            .args(only)
+            .envs(binaries.packages.as_ref().map(|directory| ("FAIRLEAD_DEBS", directory)))
+            .env("FAIRLEAD_BIN", &binaries.fairlead)
+            .env("FAIRLEAD_SECOND_LAYOUT_BIN", &binaries.second_layout);
+        stream(&mut command)?;
+    }
+    Ok(())
 }

@@ -69,6 +69,12 @@ impl GiveUp {
         due
     }
 
+    /// The VIPs of a service are another node's. When they come here whoever is down then is given its delay anew; a
+    /// drain goes on by the operator's clock.
+    pub fn leave(&mut self, service: &str) {
+        self.clocks.retain(|(of, _), clock| of != service || clock.cause == Cause::Draining);
+    }
+
     /// When the next clock runs out. Those that have, and wait for another backend to be up, are looked
     /// at with every change.
     pub fn deadline(&self, now: Instant) -> Option<Instant> {
@@ -154,6 +160,26 @@ mod tests {
         assert_eq!(case.due_after(delay, true), 1);
         assert_eq!(case.give_up.deadline(case.now), None);
         assert_eq!(case.due_after(delay * 2, true), 0);
+    }
+
+    #[test]
+    fn the_delay_begins_anew_when_the_vips_come_here() {
+        let mut case = Case::new(Health::Down, Admin::Enabled);
+        let delay = case.config.reset_delay;
+        case.due_after(Duration::ZERO, true);
+        case.give_up.leave(&case.service.name);
+        assert_eq!(case.give_up.deadline(case.now), None);
+        assert_eq!(case.due_after(delay, true), 0);
+        assert_eq!(case.due_after(delay * 2 - Duration::from_millis(1), true), 0);
+        assert_eq!(case.due_after(delay * 2, true), 1);
+    }
+
+    #[test]
+    fn a_drain_ends_by_its_own_clock_wherever_the_vips_are() {
+        let mut case = Case::new(Health::Up, Admin::Draining);
+        case.due_after(Duration::ZERO, false);
+        case.give_up.leave(&case.service.name);
+        assert_eq!(case.due_after(Duration::from_secs(10), false), 1);
     }
 
     #[test]

@@ -67,11 +67,6 @@ impl Store for FlowStore {
         Ok(())
     }
 
-    /// What this node has seen of a flow itself it keeps.
-    fn adopt(&mut self, records: &[FlowRecord]) -> anyhow::Result<()> {
-        records.iter().try_for_each(|record| self.put(record))
-    }
-
     fn refused(&self) -> BTreeMap<&'static str, u64> {
         self.refused.clone()
     }

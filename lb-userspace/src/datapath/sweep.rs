@@ -58,8 +58,8 @@ pub struct Census {
     pub replying: BTreeSet<BackendId>,
     /// Backends that were given up and have established flows from before.
     pub stale: BTreeSet<BackendId>,
-    /// Clients of flows whose VIP another node serves, `CLIENTS` at most: this node is to know its way to
-    /// them before it does.
+    /// Clients of flows whose VIP another node serves, or that have sent nothing since it came here, `CLIENTS` at most:
+    /// this node is to know its way to them before it needs it.
     pub clients: BTreeSet<IpAddr>,
     /// Flows that this pass forgot.
     pub removed: u64,

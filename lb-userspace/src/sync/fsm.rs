@@ -38,6 +38,10 @@ pub const ROUND: Duration = Duration::from_secs(5);
 pub const KEEP_ALIVE: Duration = Duration::from_millis(500);
 /// Who says nothing for so long is gone.
 pub const SILENCE: Duration = Duration::from_secs(3);
+/// For so long after a VIP has moved, what its old node says of its flows is news to the new one. It goes on
+/// forwarding what neighbours send there meanwhile, for 2 s if nothing else is configured, so that connections open
+/// and close there.
+pub const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Beyond so many bytes that wait for a connection it is slow.
 pub const MAX_QUEUED: usize = 8 << 20;
 /// Records of a round are added up to so many bytes.
@@ -80,10 +84,9 @@ pub enum Action {
     /// Look at the flows of this node, in place of what this lane did before.
     Start(Lane, Job),
     Stop(Lane),
-    /// Changes of flows that the peer serves.
+    /// Changes of flows that the peer serves, or served a moment ago: what has come by here since is known better
+    /// here.
     Apply(Vec<Change>),
-    /// Flows from the last moments before this node took their VIP over: good where it knows nothing of them.
-    Adopt(Vec<FlowRecord>),
     /// Flows that the peer, which serves their VIP, does not have: they end here, and their clients are told.
     Discard(Vec<FlowRecord>),
     /// The connection is of no use.
@@ -237,6 +240,7 @@ impl Session {
         self.receiving.serve(&self.own, vips, now, todo);
         // What happened under the old set goes out under it.
         self.sending.flush(now, todo);
+        self.sending.leave(self.own.difference(vips).copied().collect(), now);
         self.own.clone_from(vips);
         self.sending.serve(&self.own, now, todo);
     }

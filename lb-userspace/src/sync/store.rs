@@ -13,11 +13,9 @@ pub trait Store: Send {
     /// Appends what changed since the last time.
     fn read(&mut self, changes: &mut Vec<Change>) -> anyhow::Result<Turn>;
 
-    /// Carries out what a peer says of flows that it serves.
+    /// Carries out what a peer says of flows that it serves, or served a moment ago. What this node has seen of a
+    /// flow itself it keeps.
     fn apply(&mut self, changes: &[Change]) -> anyhow::Result<()>;
-
-    /// Keeps flows of which this node, which has just taken them over, knows nothing.
-    fn adopt(&mut self, records: &[FlowRecord]) -> anyhow::Result<()>;
 
     /// Flows of peers that were not kept, by reason.
     fn refused(&self) -> BTreeMap<&'static str, u64>;

@@ -17,6 +17,8 @@ const MOST: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Clients {
     known: BTreeSet<IpAddr>,
+    /// Of them those that a peer told of since the last pass: the one under way may be past them.
+    told: BTreeSet<IpAddr>,
     asked: BTreeMap<(u32, IpAddr), Instant>,
 }
 
@@ -24,12 +26,15 @@ impl Clients {
     /// What a pass of the sweep came by.
     pub(super) fn note(&mut self, clients: BTreeSet<IpAddr>) {
         self.known = clients;
+        self.known.append(&mut self.told);
     }
 
     /// What a peer has just told of, before a pass comes by it.
     pub(super) fn add(&mut self, clients: BTreeSet<IpAddr>) {
         let room = (MAX_NEIGHBOURS as usize).saturating_sub(self.known.len());
-        self.known.extend(clients.into_iter().take(room));
+        let clients: BTreeSet<IpAddr> = clients.into_iter().take(room).collect();
+        self.known.extend(&clients);
+        self.told.extend(clients);
     }
 
     /// The neighbours on the way to clients that the kernel does not know and that were not asked lately, by
@@ -63,5 +68,23 @@ impl Controller {
                 log::debug!("resolving {neighbour}: {error:#}");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_is_told_of_during_a_pass_is_known_until_the_next_one_has_come_by() {
+        let set = |numbers: &[u8]| -> BTreeSet<IpAddr> {
+            numbers.iter().map(|number| IpAddr::from([10, 0, 0, *number])).collect()
+        };
+        let mut clients = Clients::default();
+        clients.add(set(&[1]));
+        clients.note(set(&[2]));
+        assert_eq!(clients.known, set(&[1, 2]));
+        clients.note(set(&[2]));
+        assert_eq!(clients.known, set(&[2]));
     }
 }

@@ -9,7 +9,7 @@ use lb_common::conntrack::Timeouts;
 use lb_common::time::Ticks;
 
 use super::Controller;
-use crate::control::desired::{DesiredBackend, DesiredService};
+use crate::control::desired::DesiredBackend;
 use crate::control::idle_reset::Event;
 use crate::control::plan::MapOp;
 use crate::datapath::now::monotonic;
@@ -26,13 +26,16 @@ impl Controller {
     pub fn give_up(&mut self, now: Instant) -> anyhow::Result<()> {
         self.give_up_local(now);
         let mut due = Vec::new();
+        let served = self.served_vips();
         let table = self.health_table.borrow();
         for service in &self.desired.services {
             let Some(config) = self.config.services.iter().find(|c| c.name == service.name) else {
                 continue;
             };
-            // Its connections are another node's to give up; here the delay begins when they come here.
-            if self.is_elsewhere(service) {
+            // Its connections are another node's to give up: what is down here may be down for this node alone,
+            // whose link was, perhaps.
+            if served.is_disjoint(&service.vips.iter().copied().collect()) {
+                self.give_up.leave(&service.name);
                 continue;
             }
             let is_hard = |backend: &_| is_hard(&table, &service.name, backend);
@@ -48,15 +51,6 @@ impl Controller {
             self.idle.handle(Event::Stale(stale), now);
         }
         Ok(())
-    }
-
-    /// A peer tells of its flows, and this node serves none of its VIPs.
-    fn is_elsewhere(&self, service: &DesiredService) -> bool {
-        let is_elsewhere = |vip: &IpAddr| {
-            let lease = self.installed.vips.get(vip).and_then(|index| u16::try_from(*index).ok());
-            self.told.contains(vip) && lease.is_some_and(|lease| self.elsewhere.is_elsewhere(lease))
-        };
-        service.vips.iter().all(is_elsewhere)
     }
 
     /// When the next backend is to be given up.

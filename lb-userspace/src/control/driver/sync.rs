@@ -77,13 +77,17 @@ impl Controller {
     /// Says which VIPs are served here, if they are others than before.
     pub fn tell_serving(&mut self) {
         let Some(sync) = &self.sync else { return };
-        let held = self.elections.held();
-        let serving: Vips =
-            self.config.standalone_vips().into_iter().chain(held.into_keys()).collect();
+        let serving = self.served_vips();
         if self.serving.as_ref() != Some(&serving) {
             sync.command(Command::Serving(serving.clone()));
             self.serving = Some(serving);
         }
+    }
+
+    /// The VIPs that are this node's: without VRRP, or since it is Active.
+    pub(super) fn served_vips(&self) -> Vips {
+        let held = self.elections.held();
+        self.config.standalone_vips().into_iter().chain(held.into_keys()).collect()
     }
 
     /// An instance of VRRP has something to tell: who could not hear its peers does not know their flows.

@@ -74,7 +74,10 @@ where
             if self.is_stale(half) {
                 census.stale.insert(half.backend);
             }
-            if self.removals.is_wanted() && self.facts.elsewhere.is_elsewhere(half.vip) {
+            // Also after its VIP has come here, until the client has sent something that tells the way to it.
+            if self.removals.is_wanted()
+                && (self.facts.elsewhere.is_elsewhere(half.vip) || half.has(flag::REPLICA))
+            {
                 census.note_client(key.src.ip().get());
             }
             census.established += 1;

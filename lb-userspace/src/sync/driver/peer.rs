@@ -127,10 +127,6 @@ impl Live {
                     store.apply(&changes)?;
                     self.clients.extend(changes.iter().filter_map(clients::of));
                 }
-                Action::Adopt(records) => {
-                    store.adopt(&records)?;
-                    self.clients.extend(records.iter().map(|record| record.id.client.ip()));
-                }
                 Action::Discard(records) => {
                     self.discarded.extend(records.iter().map(|record| record.id));
                 }

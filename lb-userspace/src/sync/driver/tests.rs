@@ -59,10 +59,6 @@ impl Store for Memory {
         Ok(())
     }
 
-    fn adopt(&mut self, _: &[FlowRecord]) -> Result<()> {
-        Ok(())
-    }
-
     fn refused(&self) -> BTreeMap<&'static str, u64> {
         BTreeMap::new()
     }

@@ -6,15 +6,13 @@ use std::time::{Duration, Instant};
 use super::super::buckets::{Buckets, Digest, bucket_of, hash_of};
 use super::super::packet::{Ack, Changes, Message};
 use super::super::record::{Change, FlowRecord};
-use super::{Action, Job, Lane, Reason, View, Vips};
+use super::{Action, Job, LAST_WORDS, Lane, Reason, View, Vips};
 
 /// Buckets that are asked for in a round, unless it is one of everything: with many changes under way most buckets
 /// differ at any moment.
 const PART: usize = 128;
 /// An answer that does not go on for so long is not waited for.
 const PATIENCE: Duration = Duration::from_secs(10);
-/// For so long after this node took a VIP over, what its predecessor still says of it is news.
-const TAKE_OVER: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Receiving {
@@ -99,7 +97,7 @@ impl Receiving {
         let taken: Vips =
             new.difference(old).filter(|vip| self.peer.contains(vip)).copied().collect();
         if !taken.is_empty() {
-            self.taken_over = Some((taken, now + TAKE_OVER));
+            self.taken_over = Some((taken, now + LAST_WORDS));
         }
         self.leave_off(todo);
         if !self.peer.is_disjoint(old) && self.peer.is_disjoint(new) {
@@ -133,7 +131,6 @@ impl Receiving {
         todo: &mut Vec<Action>,
     ) {
         let next = first.saturating_add(changes.len() as u64);
-        let mut news = Vec::new();
         let mut applied = Vec::with_capacity(changes.len());
         for change in changes {
             let vip = match &change {
@@ -143,10 +140,8 @@ impl Receiving {
             if self.peer.contains(&vip) && !own.contains(&vip) {
                 self.note_seen(&change);
                 applied.push(change);
-            } else if let Change::Put(record) = change
-                && self.is_just_taken_over(vip, now)
-            {
-                news.push(record);
+            } else if self.is_just_taken_over(vip, now) {
+                applied.push(change);
             } else {
                 self.ignored += 1;
             }
@@ -154,9 +149,6 @@ impl Receiving {
         self.received += applied.len() as u64;
         if !applied.is_empty() {
             todo.push(Action::Apply(applied));
-        }
-        if !news.is_empty() {
-            todo.push(Action::Adopt(news));
         }
         todo.push(Action::Send(Message::Ack(Ack { next, sent, held: self.held })));
         self.check_capacity(todo);

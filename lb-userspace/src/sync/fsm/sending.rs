@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 use super::super::buckets::{Buckets, Digest};
 use super::super::packet::{Ack, Changes, MAX_CHANGES, Message};
 use super::super::record::{Change, FlowId, FlowRecord};
-use super::{Action, BATCH, Job, LOW_QUEUED, Lane, MAX_QUEUED, ROUND, Reason, View, Vips};
+use super::{
+    Action, BATCH, Job, LAST_WORDS, LOW_QUEUED, Lane, MAX_QUEUED, ROUND, Reason, View, Vips,
+};
 
 /// Messages that may be without an acknowledgement: a second of the fullest there can be.
 const MAX_UNACKNOWLEDGED: usize = 4096;
@@ -27,6 +29,8 @@ pub(super) struct Sending {
     queued: usize,
     /// The peer is slow: changes are not sent.
     is_behind: bool,
+    /// VIPs that this node served, and until when what it still sees of their flows is told.
+    left: Option<(Vips, Instant)>,
     work: Work,
     round: u32,
     /// Changes were not sent, which the next round has to tell.
@@ -58,6 +62,7 @@ impl Sending {
             lag: Duration::ZERO,
             queued: 0,
             is_behind: false,
+            left: None,
             work: Work::Idle,
             round: 0,
             owes_resync: true,
@@ -91,6 +96,11 @@ impl Sending {
         self.start_round(own, now, todo);
     }
 
+    /// These VIPs are served here no more.
+    pub(super) fn leave(&mut self, vips: Vips, now: Instant) {
+        self.left = (!vips.is_empty()).then_some((vips, now + LAST_WORDS));
+    }
+
     pub(super) fn changed(
         &mut self,
         own: &Vips,
@@ -98,7 +108,13 @@ impl Sending {
         now: Instant,
         todo: &mut Vec<Action>,
     ) {
-        for change in changes.iter().filter(|change| own.contains(&id_of(change).vip.ip())) {
+        self.left.take_if(|(_, until)| now >= *until);
+        let left = self.left.as_ref().map(|(vips, _)| vips.clone()).unwrap_or_default();
+        let is_told = |change: &&Change| {
+            let vip = id_of(change).vip.ip();
+            own.contains(&vip) || left.contains(&vip)
+        };
+        for change in changes.iter().filter(is_told) {
             if self.is_behind {
                 self.owes_resync = true;
                 return;
