@@ -1,10 +1,12 @@
 //! Builds the controller, with cargo's progress on the terminal.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+
+use crate::command::cargo;
 
 /// The controller's binary: the given one, or one built from this tree.
 pub(crate) fn fairlead(given: Option<&Path>) -> Result<PathBuf> {
@@ -12,11 +14,8 @@ pub(crate) fn fairlead(given: Option<&Path>) -> Result<PathBuf> {
         return path.canonicalize().with_context(|| format!("no controller at {}", path.display()));
     }
     eprintln!("Building the controller …");
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let output = Command::new(cargo)
-        .args(["build", "--release", "--package", "lb-userspace", "--bin", "fairlead"])
+    let output = cargo(["build", "--release", "--package", "lb-userspace", "--bin", "fairlead"])
         .arg("--message-format=json-render-diagnostics")
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .stderr(Stdio::inherit())
         .output()
         .context("starting cargo")?;
