@@ -4,6 +4,7 @@
 
 mod apiservers;
 mod attach;
+mod capture;
 mod certificates;
 mod completions;
 mod doctor;

@@ -169,10 +169,13 @@ pub(crate) fn remove_stale() -> Result<()> {
 
 /// Whether a name was made by [`unique_prefix`] of a process that is gone.
 pub fn is_stale(name: &str) -> bool {
-    let pid = name.strip_prefix("fl-").and_then(|rest| rest.split('-').next());
+    // What anybody else called so is not ours to remove.
+    let number = |part: Option<&str>| part.and_then(|part| part.parse::<u32>().ok());
+    let Some(rest) = name.strip_prefix("fl-") else { return false };
+    let mut parts = rest.split(['-', '.']);
+    let (Some(pid), Some(_)) = (number(parts.next()), number(parts.next())) else { return false };
     // A process that nobody has reaped is gone too; it has no command line any more.
-    let command_line = |pid| fs::read(Path::new("/proc").join(pid).join("cmdline"));
-    pid.is_some_and(|pid| command_line(pid).unwrap_or_default().is_empty())
+    fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default().is_empty()
 }
 
 /// Removes a namespace by its name; one that is gone is no error.
@@ -188,6 +191,18 @@ fn path_of(name: &str) -> PathBuf {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_what_a_lab_of_a_dead_process_made_is_stale() {
+        let own = unique_prefix();
+        assert!(!is_stale(&own) && !is_stale(&format!("{own}-client")));
+        for name in ["fl-4294967295-0", "fl-4294967295-7-client"] {
+            assert!(is_stale(name), "{name}");
+        }
+        for name in ["fl-main", "fl-", "fl-4294967295", "fl-main-0", "fairlead", "xfl-4294967295-0"] {
+            assert!(!is_stale(name), "{name}");
+        }
+    }
 
     #[test]
     #[ignore = "needs root: cargo xtask test netns"]

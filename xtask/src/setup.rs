@@ -20,7 +20,7 @@ const RUST: [[&str; 2]; 2] =
     [["rustc-web", "libstd-rust-web-dev-bpf"], ["rustc", "libstd-rust-dev-bpf"]];
 
 /// Programs that the tests and the lab call, and their Debian packages.
-const TOOLS: [(&str, &str); 17] = [
+const TOOLS: [(&str, &str); 18] = [
     ("bpftool", "bpftool"),
     ("chromium", "chromium"),
     ("curl", "curl"),
@@ -36,6 +36,7 @@ const TOOLS: [(&str, &str); 17] = [
     ("promtool", "prometheus"),
     ("sysctl", "procps"),
     ("tcpdump", "tcpdump"),
+    ("tshark", "tshark"),
     ("wrk", "wrk"),
     ("zsh", "zsh"),
 ];

@@ -103,6 +103,7 @@ pub(super) fn trusted() -> Router<Api> {
 pub(super) fn local() -> Router<Api> {
     Router::new()
         .route("/v1/packets", get(packets::packets))
+        .route("/v1/capture", get(packets::capture))
         .route("/v1/reload", post(reload))
         .route("/v1/stop", post(stop))
         .route("/v1/drain", post(drain))

@@ -84,23 +84,11 @@ impl Client {
         begun: impl FnOnce(),
         mut see: impl FnMut(&str) -> Result<()>,
     ) -> Result<()> {
-        let (answer, connection) =
-            timeout(TIMEOUT, self.open(path)).await.map_err(|_| self.hangs())??;
-        let status = answer.status();
-        if status.is_success() {
-            begun();
-        }
-        let mut body = answer.into_body();
         let mut text = Vec::new();
-        while let Some(frame) = body.frame().await {
-            let frame = frame.context("the controller has gone")?;
-            let Ok(data) = frame.into_data() else { continue };
-            text.extend_from_slice(&data);
+        self.pieces(path, begun, |piece| {
+            text.extend_from_slice(piece);
             if text.len() > MAX_ANSWER {
                 bail!("the controller says one endless line");
-            }
-            if !status.is_success() {
-                continue;
             }
             while let Some(end) = text.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = text.drain(..=end).collect();
@@ -109,9 +97,37 @@ impl Client {
                     see(line)?;
                 }
             }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Likewise for each piece of the answer, as it comes.
+    async fn pieces(
+        &self,
+        path: &str,
+        begun: impl FnOnce(),
+        mut see: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (answer, connection) =
+            timeout(TIMEOUT, self.open(path)).await.map_err(|_| self.hangs())??;
+        let status = answer.status();
+        if status.is_success() {
+            begun();
+        }
+        let mut body = answer.into_body();
+        let mut refusal = Vec::new();
+        while let Some(frame) = body.frame().await {
+            let frame = frame.context("the controller has gone")?;
+            let Ok(data) = frame.into_data() else { continue };
+            if status.is_success() {
+                see(&data)?;
+            } else if refusal.len() + data.len() <= MAX_ANSWER {
+                refusal.extend_from_slice(&data);
+            }
         }
         connection.abort();
-        if status.is_success() { Ok(()) } else { Err(self.refused(status, &text)) }
+        if status.is_success() { Ok(()) } else { Err(self.refused(status, &refusal)) }
     }
 
     /// Returns when the controller knows, not when it has ended.

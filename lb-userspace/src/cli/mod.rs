@@ -10,6 +10,7 @@ use crate::admin::client::Client;
 use crate::config::{DEFAULT_PATH, DEFAULT_SOCKET};
 
 mod backend;
+mod capture;
 mod check;
 mod cleanup;
 mod completions;
@@ -23,6 +24,7 @@ mod flows;
 mod import;
 mod man;
 mod manifest;
+mod packet_filters;
 mod reload;
 mod run;
 mod status;
@@ -57,6 +59,7 @@ enum Command {
     #[command(subcommand)]
     Flows(flows::Command),
     Trace(trace::Arguments),
+    Capture(capture::Arguments),
     Reload(reload::Arguments),
     Events(events::Arguments),
     Drain(drain::Arguments),
@@ -95,6 +98,7 @@ impl Cli {
             Command::Config(command) => config::run(&command),
             Command::Flows(command) => flows::run(command),
             Command::Trace(arguments) => trace::run(&arguments),
+            Command::Capture(arguments) => capture::run(&arguments),
             Command::Reload(arguments) => reload::run(&arguments),
             Command::Events(arguments) => events::run(&arguments),
             Command::Drain(arguments) => drain::run(&arguments),

@@ -1,15 +1,20 @@
 //! `fairlead trace`: what would become of a SYN, or of packets as they come. I/O, but for `show()`.
 
 use std::fmt::Write as _;
+use std::path::PathBuf;
 
 use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
+use super::packet_filters::{PacketFilters, ends};
 use super::{Negative, SocketOption, ask, print, print_json};
 use crate::admin::model::trace::{Trace, TraceQuery, Traces, Verdict};
 
+mod explain;
 mod follow;
 mod line;
+
+pub(super) use follow::said;
 
 /// Say which backend a client would get, and why; or follow packets through the datapath.
 ///
@@ -27,17 +32,28 @@ mod line;
   fairlead trace 10.0.0.2:40000 10.0.0.100:6443
   fairlead trace '10.0.0.2:40000 -> 10.0.0.100:6443'
   fairlead trace [fd00::2]:40000 --json
+  fairlead trace --explain client.pcapng --packet 7
   fairlead trace --follow 10.0.0.2
   fairlead trace --follow 10.0.0.0/24 10.0.0.100:6443 --verdict drop,reset --duration 10m
   fairlead trace --follow --backend kube-apiserver/cp1 --count 20")]
 pub(super) struct Arguments {
     /// The client's address, with or without its port; then the VIP, with or without its port. With
     /// --follow the client may be a range, and neither has to be given.
-    #[arg(value_name = "CLIENT[:PORT] [VIP[:PORT]]", required_unless_present = "follow",
-        num_args = 1..=2)]
+    #[arg(value_name = "CLIENT[:PORT] [VIP[:PORT]]",
+        required_unless_present_any = ["follow", "explain"], num_args = 1..=2)]
     ends: Vec<String>,
+    /// Ask for the packets of a capture, pcap or pcapng: each pair of ends once.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["follow", "ends"])]
+    explain: Option<PathBuf>,
+    /// Of the capture only this packet, counted from 1 as Wireshark does.
+    #[arg(long, value_name = "N", requires = "explain",
+        value_parser = clap::value_parser!(u64).range(1..))]
+    packet: Option<u64>,
+    /// Follow packets as they come, until interrupted, or enough were seen. The filters are for this.
+    #[arg(long, short)]
+    follow: bool,
     #[command(flatten)]
-    follow: follow::Options,
+    filters: PacketFilters,
     /// As JSON; its keys stay as they are, and others may come. With --follow a line for each packet.
     #[arg(long)]
     json: bool,
@@ -45,9 +61,22 @@ pub(super) struct Arguments {
     socket: SocketOption,
 }
 
+impl Arguments {
+    fn check(&self) -> Result<(), String> {
+        if self.follow || self.filters == PacketFilters::default() {
+            return Ok(());
+        }
+        Err("filters of packets are for --follow".to_owned())
+    }
+}
+
 pub(super) fn run(arguments: &Arguments) -> Result<()> {
-    if arguments.follow.follow {
+    arguments.check().map_err(super::Usage)?;
+    if arguments.follow {
         return follow::run(arguments);
+    }
+    if let Some(file) = &arguments.explain {
+        return explain::run(arguments, file);
     }
     let query = query(&arguments.ends).map_err(super::Usage)?;
     let answer = ask(&arguments.socket.socket, async |client| client.trace(&query).await)?;
@@ -70,19 +99,6 @@ fn query(words: &[String]) -> Result<TraceQuery, String> {
     let (client, vip) = ends(words);
     let query = TraceQuery { client, vip, port: None };
     query.question().map(|_| query)
-}
-
-/// `CLIENT`, `CLIENT VIP`, or in one word `CLIENT -> VIP`.
-fn ends(words: &[String]) -> (String, Option<String>) {
-    let text = words.join(" ");
-    let (client, vip) = match text.split_once("->") {
-        Some((client, vip)) => (client, Some(vip)),
-        None => match text.trim().split_once(' ') {
-            Some((client, vip)) => (client, Some(vip)),
-            None => (text.as_str(), None),
-        },
-    };
-    (client.trim().to_owned(), vip.map(|vip| vip.trim().to_owned()))
 }
 
 fn show(trace: &Trace) -> String {

@@ -15,9 +15,11 @@ use crate::admin::model::rfc3339_nanos;
 use crate::config::Cidr;
 
 mod frame;
+mod pcapng;
 mod reason;
 
 pub use frame::describe as describe_frame;
+pub use pcapng::Capture;
 pub use reason::reason;
 
 /// Bytes of a frame that its headers fit into: Ethernet, two tags, IPv6 with extensions, TCP with options.

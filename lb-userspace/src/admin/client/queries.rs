@@ -52,6 +52,16 @@ impl Client {
         .await
     }
 
+    /// The same packets as a capture file, piece by piece.
+    pub async fn capture(
+        &self,
+        query: &PacketQuery,
+        begun: impl FnOnce(),
+        see: impl FnMut(&[u8]) -> Result<()>,
+    ) -> Result<()> {
+        self.pieces(&with_query("/v1/capture", query)?, begun, see).await
+    }
+
     /// As the controller says it.
     pub async fn trace(&self, query: &TraceQuery) -> Result<Value> {
         self.get(&with_query("/v1/trace", query)?).await

@@ -17,6 +17,11 @@ pub const MAX_DURATION: Duration = Duration::from_secs(3600);
 pub const DEFAULT_RATE: u32 = 1000;
 pub const MAX_RATE: u32 = 100_000;
 
+/// Bytes of a frame that are kept: the least shows Ethernet and IP, the most is what the program has room for.
+pub const MIN_SNAP: u32 = 64;
+pub const MAX_SNAP: u32 = 9216;
+const _: () = assert!(MAX_SNAP as usize == lb_common::trace::MAX_SNAP);
+
 /// A line of the answer to `GET /v1/packets`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase")]
@@ -186,6 +191,9 @@ pub struct PacketQuery {
     /// Packets in a second, at most.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rate: Option<u32>,
+    /// Bytes of a frame that are kept, at most: of a capture.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snap: Option<u32>,
 }
 
 /// The same, understood.
@@ -203,6 +211,8 @@ pub struct Wish {
     pub count: Option<u64>,
     pub duration: Duration,
     pub rate: u32,
+    /// `None`: as the one who asks needs it.
+    pub snap: Option<u32>,
 }
 
 impl PacketQuery {
@@ -227,6 +237,9 @@ impl PacketQuery {
         if self.count == Some(0) {
             return Err("the count must be at least 1".to_owned());
         }
+        if self.snap.is_some_and(|snap| !(MIN_SNAP..=MAX_SNAP).contains(&snap)) {
+            return Err(format!("of a frame {MIN_SNAP} to {MAX_SNAP} bytes can be kept"));
+        }
         Ok(Wish {
             client,
             client_port,
@@ -241,6 +254,7 @@ impl PacketQuery {
             count: self.count,
             duration: self.duration.as_deref().map_or(Ok(DEFAULT_DURATION), span)?,
             rate,
+            snap: self.snap,
         })
     }
 }
@@ -358,6 +372,8 @@ mod tests {
         assert!(wish(|query| query.vip = text("10.0.0.0/8")).is_err());
         assert!(wish(|query| query.from = text("me")).is_err());
         assert!(wish(|query| query.count = Some(0)).is_err());
+        assert!(wish(|query| query.snap = Some(MIN_SNAP - 1)).is_err());
+        assert!(wish(|query| query.snap = Some(MAX_SNAP + 1)).is_err());
         assert!(wish(|query| query.rate = Some(0)).is_err());
         assert!(wish(|query| query.rate = Some(MAX_RATE + 1)).is_err());
         assert!(wish(|query| query.duration = text("0s")).is_err());

@@ -1,10 +1,11 @@
-//! `GET /v1/packets`: a line of JSON for each packet that the datapath meets, until enough was seen. I/O.
+//! `GET /v1/packets`: a line of JSON for each packet that the datapath meets, until enough was seen. `GET
+//! /v1/capture`: the same packets as a capture file. I/O.
 //!
 //! It shows what others send: over the Unix socket only. When the client goes, hyper drops the body, and the
 //! controller finds within a second that nobody reads.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use axum::Extension;
 use axum::body::Body;
@@ -18,9 +19,9 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::admin::api::{Answer, Api, Refusal};
 use crate::admin::connection::Endless;
-use crate::admin::model::packet::{Line, Missing, PacketQuery, Wish};
+use crate::admin::model::packet::{Line, MAX_SNAP, Missing, PacketQuery, Wish};
 use crate::admin::query::Query;
-use crate::control::packets::{Context, HEADERS, describe};
+use crate::control::packets::{Capture, Context, HEADERS, describe};
 use crate::datapath::now;
 use crate::datapath::packets::{Packets, Seen};
 
@@ -37,11 +38,54 @@ pub(in crate::admin) async fn packets(
     let bad = |error| Refusal(StatusCode::BAD_REQUEST, error);
     let UrlQuery(query) = query.map_err(|error| bad(error.body_text()))?;
     let wish = query.wish().map_err(bad)?;
+    if wish.snap.is_some() {
+        return Err(bad("snap is for /v1/capture".to_owned()));
+    }
     let watch = Watch::begin(&api, &wish, HEADERS).await?;
     endless.set();
     let body = Body::from_stream(stream::unfold(watch, next));
     let kind = "application/x-ndjson";
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+pub(in crate::admin) async fn capture(
+    State(api): State<Api>,
+    Extension(endless): Extension<Endless>,
+    query: Result<UrlQuery<PacketQuery>, QueryRejection>,
+) -> Answer {
+    let bad = |error| Refusal(StatusCode::BAD_REQUEST, error);
+    let UrlQuery(query) = query.map_err(|error| bad(error.body_text()))?;
+    let wish = query.wish().map_err(bad)?;
+    let snap = wish.snap.unwrap_or(MAX_SNAP);
+    let watch = Watch::begin(&api, &wish, snap).await?;
+    let file = Capture::new(&watch.context, snap)
+        .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
+    endless.set();
+    let body = Body::from_stream(stream::unfold(Some((file, watch, true)), more));
+    let kind = "application/vnd.tcpdump.pcap";
+    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], body).into_response())
+}
+
+/// A capture file, what is to be in it, and whether nothing of it has been sent.
+type Growing = Option<(Capture, Watch, bool)>;
+
+/// The next piece of the file: its head at once, so that who asked knows that it has begun.
+async fn more(state: Growing) -> Option<(Result<Bytes, Infallible>, Growing)> {
+    let (mut file, mut watch, is_new) = state?;
+    if is_new {
+        return Some((Ok(file.take().into()), Some((file, watch, false))));
+    }
+    let Turn { seen, missing } = watch.turn().await?;
+    let mut added = seen.iter().try_for_each(|seen| file.add(seen, &watch.context));
+    if added.is_ok() && (missing.is_some() || seen.is_empty()) {
+        // Also as a heartbeat.
+        added = file.missing(watch.missing, SystemTime::now());
+    }
+    if let Err(error) = added {
+        log::warn!("capturing packets: {error}");
+        return None;
+    }
+    Some((Ok(file.take().into()), Some((file, watch, false))))
 }
 
 /// The next piece of the body.

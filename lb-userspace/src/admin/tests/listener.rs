@@ -19,7 +19,8 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// What everybody may read; `trusted` takes the token, and the rest is refused.
 const READABLE: [&str; 6] =
     ["/v1/version", "/v1/status", "/v1/events", "/v1/live", "/metrics", "/v1/openapi.json"];
-const LOCAL: [&str; 5] = ["/v1/reload", "/v1/stop", "/v1/drain", "/v1/flows/purge", "/v1/packets"];
+const LOCAL: [&str; 6] =
+    ["/v1/reload", "/v1/stop", "/v1/drain", "/v1/flows/purge", "/v1/packets", "/v1/capture"];
 
 /// A server with a socket, and its listener.
 struct Remote {

@@ -11,6 +11,8 @@ use lb_common::link::NextHop;
 use lb_common::nat::{Kind, Translation};
 use lb_common::time::Ticks;
 use lb_common::trace::{Flow, Halves, Record, Tally, found};
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
+use pcap_file::pcapng::{Block, PcapNgReader};
 
 use super::*;
 use crate::admin::model::packet::{Class, Line, Missing, PacketQuery, Wish};
@@ -133,4 +135,49 @@ async fn what_there_is_none_of_is_not_looked_for() {
     server.flows.fail();
     let error = lines(&server, PacketQuery::default()).await.unwrap_err();
     assert_eq!(error.to_string(), "not permitted");
+}
+
+/// The file, and how many frames it has with which comments and directions.
+async fn captured(query: PacketQuery) -> Vec<(Vec<String>, u32, usize)> {
+    let server = Server::start();
+    let mut file = Vec::new();
+    let see = |piece: &[u8]| {
+        file.extend_from_slice(piece);
+        Ok(())
+    };
+    server.client().capture(&query, || (), see).await.unwrap();
+    let mut reader = PcapNgReader::new(&file[..]).unwrap();
+    let mut frames = Vec::new();
+    while let Some(block) = reader.next_block() {
+        let Block::EnhancedPacket(packet) = block.unwrap() else { continue };
+        let comments = packet.options.iter().filter_map(|option| match option {
+            EnhancedPacketOption::Comment(text) => Some(text.to_string()),
+            _ => None,
+        });
+        let direction = packet.options.iter().find_map(|option| match option {
+            EnhancedPacketOption::Flags(flags) => Some(*flags),
+            _ => None,
+        });
+        frames.push((comments.collect(), direction.unwrap(), packet.data.len()));
+    }
+    assert_eq!(reader.interfaces().len(), 2, "eth0, and what is elsewhere");
+    frames
+}
+
+#[tokio::test]
+async fn a_capture_has_each_packet_twice_with_one_comment() {
+    let frames = captured(PacketQuery { count: Some(2), ..PacketQuery::default() }).await;
+    let flow = "10.0.0.2:40000 > 10.0.1.0:6443 = 10.0.0.2:40000 > 10.0.1.0:6443 (api/cp1)";
+    let verdict = "forward: to the flow's backend (forward_request)";
+    let comments = vec![flow.to_owned(), verdict.to_owned()];
+    let expected = [(comments.clone(), 1, 60), (comments, 2, 60)];
+    assert_eq!(frames, [expected.clone(), expected].concat());
+}
+
+#[tokio::test]
+async fn only_a_capture_has_so_many_bytes_of_a_frame() {
+    let server = Server::start();
+    let query = PacketQuery { snap: Some(96), ..PacketQuery::default() };
+    let error = lines(&server, query).await.unwrap_err();
+    assert_eq!(error.to_string(), "snap is for /v1/capture");
 }
