@@ -199,7 +199,8 @@ mod tests {
         for name in ["fl-4294967295-0", "fl-4294967295-7-client"] {
             assert!(is_stale(name), "{name}");
         }
-        for name in ["fl-main", "fl-", "fl-4294967295", "fl-main-0", "fairlead", "xfl-4294967295-0"] {
+        for name in ["fl-main", "fl-", "fl-4294967295", "fl-main-0", "fairlead", "xfl-4294967295-0"]
+        {
             assert!(!is_stale(name), "{name}");
         }
     }

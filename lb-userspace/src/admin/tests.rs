@@ -252,6 +252,10 @@ fn parse(answer: &[u8]) -> (u16, Value) {
     let text = String::from_utf8_lossy(answer);
     let (head, body) = text.split_once("\r\n\r\n").unwrap();
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+    if head.contains("content-type: application/vnd.tcpdump.pcap") {
+        // Bytes, which a test of theirs reads.
+        return (status, Value::String(String::new()));
+    }
     let body = if head.contains("transfer-encoding: chunked") { joined(body) } else { body.into() };
     let texts = ["application/openmetrics-text", "text/event-stream"];
     if texts.iter().any(|kind| head.contains(&format!("content-type: {kind}"))) {

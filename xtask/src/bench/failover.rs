@@ -36,8 +36,9 @@ const PRIORITIES: [u8; 2] = [200, 100];
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A connection that had no answer for so long at the end is lost.
 const SILENT: Duration = Duration::from_secs(1);
-/// What a node that is gone costs is over by then.
-const LOSS: Duration = Duration::from_secs(6);
+/// What a node that is gone costs is over by then: who missed the take-over by a moment sends again 6.2 s after the
+/// loss, since TCP doubles its pauses (0.2, 0.4, 0.8, 1.6 and 3.2 s).
+const LOSS: Duration = Duration::from_secs(8);
 
 /// What happens, one after the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

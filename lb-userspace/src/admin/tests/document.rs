@@ -106,6 +106,7 @@ impl Operation {
             "application/json",
             "application/x-ndjson",
             "application/openmetrics-text",
+            "application/vnd.tcpdump.pcap",
             "text/event-stream",
         ];
         let schema = &kinds.iter().find_map(|kind| content.get(*kind)).unwrap()["schema"];

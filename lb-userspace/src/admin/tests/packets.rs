@@ -150,15 +150,16 @@ async fn captured(query: PacketQuery) -> Vec<(Vec<String>, u32, usize)> {
     let mut frames = Vec::new();
     while let Some(block) = reader.next_block() {
         let Block::EnhancedPacket(packet) = block.unwrap() else { continue };
-        let comments = packet.options.iter().filter_map(|option| match option {
-            EnhancedPacketOption::Comment(text) => Some(text.to_string()),
-            _ => None,
-        });
-        let direction = packet.options.iter().find_map(|option| match option {
-            EnhancedPacketOption::Flags(flags) => Some(*flags),
-            _ => None,
-        });
-        frames.push((comments.collect(), direction.unwrap(), packet.data.len()));
+        let (mut comments, mut direction) = (Vec::new(), 0);
+        for option in &packet.options {
+            if let EnhancedPacketOption::Comment(text) = option {
+                comments.push(text.to_string());
+            }
+            if let EnhancedPacketOption::Flags(flags) = option {
+                direction = *flags;
+            }
+        }
+        frames.push((comments, direction, packet.data.len()));
     }
     assert_eq!(reader.interfaces().len(), 2, "eth0, and what is elsewhere");
     frames
@@ -167,7 +168,7 @@ async fn captured(query: PacketQuery) -> Vec<(Vec<String>, u32, usize)> {
 #[tokio::test]
 async fn a_capture_has_each_packet_twice_with_one_comment() {
     let frames = captured(PacketQuery { count: Some(2), ..PacketQuery::default() }).await;
-    let flow = "10.0.0.2:40000 > 10.0.1.0:6443 = 10.0.0.2:40000 > 10.0.1.0:6443 (api/cp1)";
+    let flow = "10.0.0.2:40000 > 10.0.1.0:6443 = 10.0.0.2:40000 > 10.0.0.11:6443 (api/cp1)";
     let verdict = "forward: to the flow's backend (forward_request)";
     let comments = vec![flow.to_owned(), verdict.to_owned()];
     let expected = [(comments.clone(), 1, 60), (comments, 2, 60)];

@@ -8,6 +8,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::blocks::enhanced_packet::EnhancedPacketOption;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use pcap_file::{DataLink, PcapError};
 use serde_json::Value;
@@ -20,8 +21,19 @@ use crate::control::packets::describe_frame;
 
 /// Different pairs of ends that are asked for, of a capture.
 const MOST: usize = 64;
+/// Of `epb_flags`.
+const DIRECTION: u32 = 3;
+const OUTBOUND: u32 = 2;
 /// Block type of a section header of pcapng, alike in either byte order.
 const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+
+/// A packet of a capture. Numbers are those that Wireshark shows.
+struct Packet {
+    number: u64,
+    /// It left where it was captured.
+    is_outbound: bool,
+    frame: Frame,
+}
 
 /// Two ends, and the number of the first packet between them, from 1.
 type Asked = (u64, SocketAddr, SocketAddr);
@@ -30,8 +42,9 @@ pub(super) fn run(arguments: &Arguments, file: &Path) -> Result<()> {
     let packets = read(file).with_context(|| format!("reading {}", file.display()))?;
     let asked = match arguments.packet {
         Some(number) => {
-            let found = packets.iter().find(|(at, _)| *at == number);
-            let (_, frame) = found.with_context(|| format!("there is no packet {number}"))?;
+            let found = packets.iter().find(|packet| packet.number == number);
+            let Packet { frame, .. } =
+                found.with_context(|| format!("there is no packet {number}"))?;
             let (from, to) = ends(frame).with_context(|| format!("packet {number} is no TCP"))?;
             vec![(number, from, to)]
         }
@@ -42,18 +55,14 @@ pub(super) fn run(arguments: &Arguments, file: &Path) -> Result<()> {
     }
     let mut answers = Vec::new();
     for (number, from, to) in asked {
-        let query =
-            TraceQuery { client: from.to_string(), vip: Some(to.to_string()), port: None };
+        let query = TraceQuery { client: from.to_string(), vip: Some(to.to_string()), port: None };
         let answer = ask(&arguments.socket.socket, async |client| client.trace(&query).await);
         answers.push((number, from, to, answer?));
     }
     tell(arguments, &answers)
 }
 
-fn tell(
-    arguments: &Arguments,
-    answers: &[(u64, SocketAddr, SocketAddr, Value)],
-) -> Result<()> {
+fn tell(arguments: &Arguments, answers: &[(u64, SocketAddr, SocketAddr, Value)]) -> Result<()> {
     let mut all_forwarded = true;
     let mut shown = Vec::new();
     let mut json = Vec::new();
@@ -73,13 +82,14 @@ fn tell(
     if all_forwarded { Ok(()) } else { bail!(Negative) }
 }
 
-/// Each pair of ends once, by its first packet; what comes back is no question.
-fn pairs(packets: &[(u64, Frame)]) -> Vec<Asked> {
+/// Each pair of ends once, by its first packet; what comes back is no question, nor what left.
+fn pairs(packets: &[Packet]) -> Vec<Asked> {
     let mut seen = BTreeSet::new();
     let mut asked = Vec::new();
-    for (number, frame) in packets {
+    for Packet { number, is_outbound, frame } in packets {
         let Some((from, to)) = ends(frame) else { continue };
-        if !seen.contains(&(to, from)) && seen.insert((from, to)) && asked.len() < MOST {
+        let is_new = !seen.contains(&(to, from)) && seen.insert((from, to));
+        if is_new && !is_outbound && asked.len() < MOST {
             asked.push((*number, from, to));
         }
     }
@@ -93,8 +103,7 @@ fn ends(frame: &Frame) -> Option<(SocketAddr, SocketAddr)> {
     Some((from, SocketAddr::new(frame.destination?, frame.destination_port?)))
 }
 
-/// The frames of a file, with their numbers as Wireshark shows them.
-fn read(path: &Path) -> Result<Vec<(u64, Frame)>> {
+fn read(path: &Path) -> Result<Vec<Packet>> {
     let mut file = File::open(path)?;
     let mut magic = [0; 4];
     file.read_exact(&mut magic).context("it is shorter than any capture")?;
@@ -102,7 +111,7 @@ fn read(path: &Path) -> Result<Vec<(u64, Frame)>> {
     if magic == PCAPNG { pcapng(file) } else { pcap(file) }
 }
 
-fn pcap(file: File) -> Result<Vec<(u64, Frame)>> {
+fn pcap(file: File) -> Result<Vec<Packet>> {
     let mut reader = PcapReader::new(file).map_err(explained)?;
     if reader.header().datalink != DataLink::ETHERNET {
         bail!("its packets are not of Ethernet");
@@ -110,13 +119,14 @@ fn pcap(file: File) -> Result<Vec<(u64, Frame)>> {
     let mut frames = Vec::new();
     while let Some(packet) = reader.next_packet() {
         let packet = packet.map_err(explained)?;
-        let number = frames.len() as u64 + 1;
-        frames.push((number, describe_frame(&packet.data, packet.orig_len)));
+        let (number, frame) =
+            (frames.len() as u64 + 1, describe_frame(&packet.data, packet.orig_len));
+        frames.push(Packet { number, is_outbound: false, frame });
     }
     Ok(frames)
 }
 
-fn pcapng(file: File) -> Result<Vec<(u64, Frame)>> {
+fn pcapng(file: File) -> Result<Vec<Packet>> {
     let mut reader = PcapNgReader::new(file).map_err(explained)?;
     let mut frames = Vec::new();
     let mut number = 0;
@@ -137,7 +147,11 @@ fn pcapng(file: File) -> Result<Vec<(u64, Frame)>> {
         number += 1;
         let interface = reader.packet_interface(&packet);
         if interface.is_some_and(|interface| interface.linktype == DataLink::ETHERNET) {
-            frames.push((number, describe_frame(&packet.data, packet.original_len)));
+            let is_outbound = packet.options.iter().any(|option| {
+                matches!(option, EnhancedPacketOption::Flags(flags) if flags & DIRECTION == OUTBOUND)
+            });
+            let frame = describe_frame(&packet.data, packet.original_len);
+            frames.push(Packet { number, is_outbound, frame });
         }
     }
     Ok(frames)
@@ -168,15 +182,22 @@ mod tests {
     #[test]
     fn each_pair_of_ends_is_asked_for_once_and_not_what_comes_back() {
         let (client, vip) = ("10.0.0.2:40000", "10.0.0.100:6443");
-        let packets = [
-            (1, describe_frame(&[], 60)),
-            (2, frame(client, vip)),
-            (3, frame(vip, client)),
-            (4, frame(client, vip)),
-            (5, frame("[fd00::2]:1", "[fd00::64]:6443")),
+        let (source, backend) = ("10.0.0.100:40000", "10.0.0.11:6443");
+        let frames = [
+            (false, describe_frame(&[], 60)),
+            (false, frame(client, vip)),
+            (true, frame(source, backend)),
+            (false, frame(backend, source)),
+            (true, frame(vip, client)),
+            (false, frame(client, vip)),
+            (false, frame("[fd00::2]:1", "[fd00::64]:6443")),
         ];
+        let numbered = (1..).zip(frames);
+        let packets: Vec<Packet> = numbered
+            .map(|(number, (is_outbound, frame))| Packet { number, is_outbound, frame })
+            .collect();
         let numbers: Vec<u64> = pairs(&packets).iter().map(|(number, ..)| *number).collect();
-        assert_eq!(numbers, [2, 5]);
+        assert_eq!(numbers, [2, 7]);
     }
 
     #[test]

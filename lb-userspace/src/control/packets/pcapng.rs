@@ -78,7 +78,8 @@ impl Capture {
         let record = &seen.record;
         let packet = describe(record, &seen.came, &seen.left, context);
         let flow = packet.flow.as_ref().map_or_else(|| "no flow".to_owned(), name);
-        let verdict = format!("{}: {} ({})", packet.verdict.as_str(), packet.reason, packet.counter);
+        let verdict =
+            format!("{}: {} ({})", packet.verdict.as_str(), packet.reason, packet.counter);
         let came_by = self.interfaces.get(&record.ifindex).copied().unwrap_or(self.elsewhere);
         let left_by = if packet.verdict == Class::Redirect { self.elsewhere } else { came_by };
         let frames = [
