@@ -165,8 +165,7 @@ fn occupancy<A: Family>(
         // This very flow, whose original half was lost.
         return FREE;
     }
-    let same_client = occupant.translation.dst == new.key.src;
-    match occupant.port_hold(same_client, &new.service.timeouts, new.now) {
+    match occupant.port_hold(&new.service.timeouts, new.now) {
         PortHold::Free => FREE,
         PortHold::TimeWait => (1 << 32) - u64::from(new.now.since(occupant.last_seen)),
         PortHold::Live => LIVE,

@@ -111,7 +111,7 @@ fn each_backend_has_ports_of_its_own(#[values(V4, V6)] family: Family) {
 
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn the_same_client_has_its_port_in_time_wait_back_at_once(#[values(V4, V6)] family: Family) {
+fn a_client_with_one_port_for_all_takes_it_in_time_wait(#[values(V4, V6)] family: Family) {
     let mut harness = with_ports(family, 1);
     let mut first = Connection::establish(&mut harness, CLIENT);
     close_by_backend(&mut harness, &mut first);
@@ -122,6 +122,21 @@ fn the_same_client_has_its_port_in_time_wait_back_at_once(#[values(V4, V6)] fami
     assert_eq!(harness.established(&first.original_key()), None);
     next.set_port(CLIENT.port() + 2);
     harness.expect(&syn(next), "drop_snat_exhausted");
+}
+
+/// Its backend may refuse at first what comes from another port of the same client.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn the_same_client_takes_a_free_port_before_one_in_time_wait(#[values(V4, V6)] family: Family) {
+    for more in 1..=16 {
+        let mut harness = with_ports(family, 2);
+        let mut first = Connection::establish(&mut harness, CLIENT);
+        close_by_backend(&mut harness, &mut first);
+        let next = SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + more);
+        let second = Connection::establish(&mut harness, next);
+        assert_ne!(second.snat, first.snat, "{more}");
+        first.halves(&harness);
+    }
 }
 
 #[rstest]

@@ -188,8 +188,11 @@ pub enum PortHold {
 impl<A> FlowHalf<A> {
     /// By the reply half alone: it knows that the other side closed, not whether it had the last
     /// acknowledgement, for which two seconds of silence do as well.
+    ///
+    /// Another port of the same client is another client: since Linux 6.18 its timestamps begin elsewhere, and a
+    /// backend in TIME_WAIT refuses half of its SYNs at first (RFC 7323 section 5).
     #[inline(always)]
-    pub const fn port_hold(&self, same_client: bool, timeouts: &Timeouts, now: Ticks) -> PortHold {
+    pub const fn port_hold(&self, timeouts: &Timeouts, now: Ticks) -> PortHold {
         const BOTH: u32 = flag::FIN | flag::PEER_FIN;
         let reset = self.flags & (flag::RST | flag::PEER_RST) != 0;
         if !reset && self.flags & BOTH != BOTH {
@@ -200,10 +203,6 @@ impl<A> FlowHalf<A> {
         } else {
             timeouts.closed
         };
-        if same_client || now.since(self.last_seen) >= hold {
-            PortHold::Free
-        } else {
-            PortHold::TimeWait
-        }
+        if now.since(self.last_seen) >= hold { PortHold::Free } else { PortHold::TimeWait }
     }
 }

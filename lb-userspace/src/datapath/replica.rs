@@ -273,7 +273,7 @@ impl Map<'_> {
 
 /// Whether a flow of this node keeps a peer's from its SNAT port.
 fn holds_its_port<A>(reply: &FlowHalf<A>, now: Ticks) -> bool {
-    match reply.port_hold(false, &Timeouts::default(), now) {
+    match reply.port_hold(&Timeouts::default(), now) {
         PortHold::Live => true,
         PortHold::TimeWait | PortHold::Free => false,
     }

@@ -104,8 +104,7 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             if occupant.translation.answers(self.key) {
                 return Ok(FREE);
             }
-            let same_client = occupant.translation.dst == self.key.src;
-            return Ok(match occupant.port_hold(same_client, &service.timeouts, now) {
+            return Ok(match occupant.port_hold(&service.timeouts, now) {
                 PortHold::Free => FREE,
                 PortHold::TimeWait => (1 << 32) - u64::from(now.since(occupant.last_seen)),
                 PortHold::Live => LIVE,
