@@ -32,6 +32,32 @@ fn a_client_is_followed_through_the_datapath_and_nobody_else() -> Result<()> {
     Ok(())
 }
 
+/// The program that is in the XDP program's place goes on calling it, and a successor takes it away.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn what_a_killed_controller_leaves_in_the_way_goes_on_forwarding() -> Result<()> {
+    let lab = Topology::build(&Plan::default())?;
+    let _servers = plain::echo_servers(&lab)?;
+    let mut controller = plain::start_up_of(&lab, Family::V4)?;
+    let target = plain::target_of(&lab, Family::V4);
+    let mut echo = lab.client.netns.on_thread(|| EchoClient::connect(target, None))?;
+    let followed = Followed::start(&controller, &lab, &["--duration", "20s"])?;
+    assert_eq!(attached(&lab)?, lb_common::trace::PROGRAM);
+    controller.kill9()?;
+    assert_eq!(attached(&lab)?, lb_common::trace::PROGRAM);
+    echo.exchange("after its death")?;
+    lab.client.netns.on_thread(|| {
+        let mut new = EchoClient::connect(target, None)?;
+        new.exchange("a new one")?;
+        new.bye()
+    })?;
+    drop(followed);
+    controller.start()?;
+    is_back(&lab)?;
+    echo.exchange("with its successor")?;
+    echo.bye()
+}
+
 /// `fairlead trace --follow` at work.
 struct Followed {
     process: Process,
