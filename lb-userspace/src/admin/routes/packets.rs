@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query as UrlQuery, State};
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse as _, Response};
 use bytes::Bytes;
 use futures_util::stream;
 use tokio::time::{Instant, sleep_until};
@@ -35,17 +35,13 @@ pub(in crate::admin) async fn packets(
     Extension(endless): Extension<Endless>,
     query: Result<UrlQuery<PacketQuery>, QueryRejection>,
 ) -> Answer {
-    let bad = |error| Refusal(StatusCode::BAD_REQUEST, error);
-    let UrlQuery(query) = query.map_err(|error| bad(error.body_text()))?;
-    let wish = query.wish().map_err(bad)?;
+    let wish = wish(query)?;
     if wish.snap.is_some() {
         return Err(bad("snap is for /v1/capture".to_owned()));
     }
     let watch = Watch::begin(&api, &wish, HEADERS).await?;
     endless.set();
-    let body = Body::from_stream(stream::unfold(watch, next));
-    let kind = "application/x-ndjson";
-    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], body).into_response())
+    Ok(answer("application/x-ndjson", Body::from_stream(stream::unfold(watch, next))))
 }
 
 pub(in crate::admin) async fn capture(
@@ -53,27 +49,38 @@ pub(in crate::admin) async fn capture(
     Extension(endless): Extension<Endless>,
     query: Result<UrlQuery<PacketQuery>, QueryRejection>,
 ) -> Answer {
-    let bad = |error| Refusal(StatusCode::BAD_REQUEST, error);
-    let UrlQuery(query) = query.map_err(|error| bad(error.body_text()))?;
-    let wish = query.wish().map_err(bad)?;
+    let wish = wish(query)?;
     let snap = wish.snap.unwrap_or(MAX_SNAP);
     let watch = Watch::begin(&api, &wish, snap).await?;
     let file = Capture::new(&watch.context, snap)
         .map_err(|error| Refusal(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()))?;
     endless.set();
-    let body = Body::from_stream(stream::unfold(Some((file, watch, true)), more));
-    let kind = "application/vnd.tcpdump.pcap";
-    Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], body).into_response())
+    let body = Body::from_stream(stream::unfold((file, watch, true), more));
+    Ok(answer("application/vnd.tcpdump.pcap", body))
+}
+
+fn wish(query: Result<UrlQuery<PacketQuery>, QueryRejection>) -> Result<Wish, Refusal> {
+    let UrlQuery(query) = query.map_err(|error| bad(error.body_text()))?;
+    query.wish().map_err(bad)
+}
+
+const fn bad(error: String) -> Refusal {
+    Refusal(StatusCode::BAD_REQUEST, error)
+}
+
+fn answer(kind: &'static str, body: Body) -> Response {
+    ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, "no-store")], body).into_response()
 }
 
 /// A capture file, what is to be in it, and whether nothing of it has been sent.
-type Growing = Option<(Capture, Watch, bool)>;
+type Growing = (Capture, Watch, bool);
 
 /// The next piece of the file: its head at once, so that who asked knows that it has begun.
-async fn more(state: Growing) -> Option<(Result<Bytes, Infallible>, Growing)> {
-    let (mut file, mut watch, is_new) = state?;
+async fn more(
+    (mut file, mut watch, is_new): Growing,
+) -> Option<(Result<Bytes, Infallible>, Growing)> {
     if is_new {
-        return Some((Ok(file.take().into()), Some((file, watch, false))));
+        return Some((Ok(file.take().into()), (file, watch, false)));
     }
     let Turn { seen, missing } = watch.turn().await?;
     let mut added = seen.iter().try_for_each(|seen| file.add(seen, &watch.context));
@@ -85,7 +92,7 @@ async fn more(state: Growing) -> Option<(Result<Bytes, Infallible>, Growing)> {
         log::warn!("capturing packets: {error}");
         return None;
     }
-    Some((Ok(file.take().into()), Some((file, watch, false))))
+    Some((Ok(file.take().into()), (file, watch, false)))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a driver: stamps what a capture says")]
