@@ -3,10 +3,11 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, ToSocketAddrs};
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
@@ -17,6 +18,8 @@ use crate::netns::Netns;
 pub const MIB: u64 = 1 << 20;
 /// What is written at once; its first bytes are its number, so that no two are alike.
 const BLOCK: usize = 256 * 1024;
+/// Of a transfer that keeps a pace, which is to be even.
+const PACED_BLOCK: usize = 32 * 1024;
 /// A stalled transfer fails after this.
 const STALL: Duration = Duration::from_secs(10);
 /// Between two looks for a connection or the end.
@@ -67,19 +70,30 @@ impl Drop for TransferServer {
     }
 }
 
-/// Moves `length` bytes between the namespace of the calling thread and the server at `target`.
+/// Moves `length` bytes between the namespace of the calling thread and the server at `target`, as fast as it goes.
 pub fn transfer(target: SocketAddr, way: Way, length: u64) -> Result<Hashes> {
+    transfer_paced(target, way, length, None)
+}
+
+/// The same with at most `rate` bytes a second.
+pub fn transfer_paced(
+    target: SocketAddr,
+    way: Way,
+    length: u64,
+    rate: Option<NonZeroU64>,
+) -> Result<Hashes> {
     let mut stream = TcpStream::connect_timeout(&target, STALL)?;
     prepare(&stream)?;
     stream.write_all(&[way as u8])?;
     stream.write_all(&length.to_be_bytes())?;
+    stream.write_all(&rate.map_or(0, NonZeroU64::get).to_be_bytes())?;
     let (sent, received) = match way {
         Way::Download => {
             let received = receive(&mut stream, length).context("receiving")?;
             (read_hash(&mut stream)?, received)
         }
         Way::Upload => {
-            let sent = send(&mut stream, length).context("sending")?;
+            let sent = send(&mut stream, length, rate).context("sending")?;
             (sent, read_hash(&mut stream)?)
         }
     };
@@ -110,12 +124,14 @@ fn serve(listeners: &[TcpListener], stop: &AtomicBool) -> Result<()> {
 fn answer(mut stream: TcpStream) -> Result<()> {
     stream.set_nonblocking(false)?;
     prepare(&stream)?;
-    let (mut way, mut length) = ([0], [0; 8]);
+    let (mut way, mut length, mut rate) = ([0], [0; 8], [0; 8]);
     stream.read_exact(&mut way)?;
     stream.read_exact(&mut length)?;
+    stream.read_exact(&mut rate)?;
     let length = u64::from_be_bytes(length);
+    let rate = NonZeroU64::new(u64::from_be_bytes(rate));
     let hash = match way {
-        [way] if way == Way::Download as u8 => send(&mut stream, length)?,
+        [way] if way == Way::Download as u8 => send(&mut stream, length, rate)?,
         _ => receive(&mut stream, length)?,
     };
     stream.write_all(&hash)?;
@@ -129,16 +145,25 @@ fn prepare(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-fn send(stream: &mut TcpStream, length: u64) -> Result<[u8; 32]> {
-    let (mut digest, mut block) = (Sha256::new(), vec![0; BLOCK]);
+#[expect(clippy::disallowed_methods, reason = "a pace is kept by the clock")]
+fn send(stream: &mut TcpStream, length: u64, rate: Option<NonZeroU64>) -> Result<[u8; 32]> {
+    let size = rate.map_or(BLOCK, |_| PACED_BLOCK);
+    let (mut digest, mut block) = (Sha256::new(), vec![0; size]);
     File::open("/dev/urandom")?.read_exact(&mut block)?;
     let mut left = length;
+    let mut due = Instant::now();
     while left > 0 {
         block[..8].copy_from_slice(&left.to_be_bytes());
-        let now = usize::try_from(left).unwrap_or(BLOCK).min(BLOCK);
+        let now = usize::try_from(left).unwrap_or(size).min(size);
         digest.update(&block[..now]);
         stream.write_all(&block[..now])?;
         left -= u64::try_from(now)?;
+        if let Some(rate) = rate {
+            // Who was held up does not catch up.
+            let took = Duration::from_secs_f64(now as f64 / rate.get() as f64);
+            due = Instant::now().max(due + took);
+            thread::sleep(due.saturating_duration_since(Instant::now()));
+        }
     }
     Ok(digest.finalize().into())
 }

@@ -3,6 +3,7 @@
 
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::num::NonZeroU64;
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +15,7 @@ use lb_tests::family::Family;
 use lb_tests::load::{Load, Pace, Running, Talk};
 use lb_tests::recorder::Recorder;
 use lb_tests::steady::Steady;
-use lb_tests::transfer::{MIB, Way, transfer};
+use lb_tests::transfer::{MIB, Way, transfer_paced};
 
 use super::{API_PORT, Pair, STREAM_PORT};
 
@@ -35,18 +36,22 @@ pub(super) struct Amount {
     pub(super) idle: usize,
     pub(super) streams: usize,
     pub(super) stream: u64,
+    /// Bytes that a stream moves in a second; `None`: as fast as it goes.
+    pub(super) pace: Option<NonZeroU64>,
     pub(super) per_second: u32,
 }
 
 impl Amount {
     pub(super) const fn small() -> Self {
-        Self { talking: 60, idle: 60, streams: 1, stream: 512 * MIB, per_second: 100 }
+        Self { talking: 60, idle: 60, streams: 1, stream: 512 * MIB, pace: None, per_second: 100 }
     }
 
     /// What a soak by hand asks for: `FAIRLEAD_SURVIVAL=full`.
     pub(super) fn from_environment() -> Self {
         if is_full() {
-            Self { talking: 500, idle: 500, streams: 100, stream: 16 * MIB, per_second: 1000 }
+            // Unpaced, 100 streams leave nothing of two cores for what is tested, nor for the backends.
+            let pace = NonZeroU64::new(MIB);
+            Self { talking: 500, idle: 500, streams: 100, stream: 24 * MIB, pace, per_second: 1000 }
         } else {
             Self::small()
         }
@@ -88,8 +93,8 @@ impl Traffic {
         let streams = (0..amount.streams).map(|number| {
             let family = if number % 2 == 0 { Family::V4 } else { Family::V6 };
             let way = if number % 3 == 0 { Way::Download } else { Way::Upload };
-            let target = pair.target(family, STREAM_PORT);
-            Stream::start(pair, target, way, amount.stream, (&stop, load.recorder.clone()))
+            let work = (pair.target(family, STREAM_PORT), way, amount.stream, amount.pace);
+            Stream::start(pair, work, (&stop, load.recorder.clone()))
         });
         let streams = streams.collect::<Result<_>>()?;
         let talking = talking.into_iter().collect::<Result<_>>()?;
@@ -247,9 +252,7 @@ struct Stream {
 impl Stream {
     fn start(
         pair: &Pair,
-        target: SocketAddr,
-        way: Way,
-        length: u64,
+        (target, way, length, pace): (SocketAddr, Way, u64, Option<NonZeroU64>),
         (stop, clock): (&Arc<AtomicBool>, Recorder),
     ) -> Result<Self> {
         let (netns, stop) = (pair.lab.client.netns.handle(), Arc::clone(stop));
@@ -263,7 +266,7 @@ impl Stream {
             while !stop.load(Ordering::Relaxed) {
                 let opened = clock.now();
                 opens.store(u64::try_from(opened.as_micros())?, Ordering::Relaxed);
-                match transfer(target, way, length) {
+                match transfer_paced(target, way, length, pace) {
                     Ok(hashes) => {
                         ensure!(hashes.sent == hashes.received, "{way:?}: other bytes arrived");
                         moved += length;
