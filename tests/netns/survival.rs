@@ -23,6 +23,7 @@ use super::scene::{PATIENCE, binary};
 use traffic::{Amount, Traffic};
 
 mod identity;
+mod many;
 mod scraped;
 mod traffic;
 
@@ -35,9 +36,9 @@ const PATIENT: u32 = 30;
 const CLOSING: Duration = Duration::from_secs(3);
 /// What is over goes with the next pass, and with the other node's word.
 const SWEEP: Duration = Duration::from_secs(3);
-/// Short connections that a node which dies has told of, and whose end it does not live to tell, for each that is
-/// opened in a second: they last up to 100 ms on a busy machine. Of others there are many more.
-const UNHEARD: f64 = 0.1;
+/// Short connections that a node which dies has told of, and whose end it does not live to tell, are one of so many
+/// that are opened in a second: they last up to 100 ms on a busy machine. Of others there are many more.
+const UNHEARD: u64 = 10;
 
 /// How a node ends, or what is done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -227,9 +228,13 @@ fn wait_state(controller: &Controller<'_>, state: &str) -> Result<()> {
 }
 
 fn wait_synced(controller: &Controller<'_>) -> Result<()> {
+    wait_synced_in(controller, PATIENCE)
+}
+
+fn wait_synced_in(controller: &Controller<'_>, within: Duration) -> Result<()> {
     let sync = || Ok(controller.status()?["sync"].clone());
     let is_synced = |sync: &Value| sync["warm"] == true && sync["peers"][0]["state"] == "synced";
-    eventually_is("the peer to be synced", PATIENCE, sync, is_synced).map(drop)
+    eventually_is("the peer to be synced", within, sync, is_synced).map(drop)
 }
 
 /// Lets the first node die and come back, under traffic. When the VIPs moved away and when they came back: from the
@@ -345,8 +350,8 @@ fn in_a_row() -> Vec<Death> {
 
 /// Both nodes hold the same, and nothing of what has ended but for connections whose end no controller heard of.
 fn ensure_same_flows(nodes: &[Controller<'_>; 2], sudden: usize) -> Result<()> {
-    let opened = f64::from(Amount::from_environment().per_second);
-    let most = (sudden as f64 * opened * UNHEARD) as u64;
+    let opened = u64::from(Amount::from_environment().per_second);
+    let most = u64::try_from(sudden)? * opened / UNHEARD;
     let began = now();
     let left = eventually("no flow to be left", PATIENCE, || {
         let (one, other) = (established(&nodes[0])?, established(&nodes[1])?);

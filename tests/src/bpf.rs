@@ -139,21 +139,52 @@ pub struct Ran {
     pub length: usize,
 }
 
+/// `struct xdp_md`: where a frame came in.
+#[repr(C)]
+#[derive(Default)]
+struct XdpMd {
+    data: u32,
+    data_end: u32,
+    data_meta: u32,
+    ingress_ifindex: u32,
+    rx_queue_index: u32,
+    egress_ifindex: u32,
+}
+
 /// Runs a frame once through an XDP program, as if it came in by the loopback interface.
 ///
 /// # Errors
 /// ENOSPC if `out` is not empty and too small for what the frame became.
 pub fn run(program: BorrowedFd<'_>, frame: &[u8], out: &mut [u8]) -> io::Result<Ran> {
+    run_from(program, None, frame, out)
+}
+
+/// The same, as if it came in by an interface of the calling thread's namespace, at which there is an XDP program.
+pub fn run_from(
+    program: BorrowedFd<'_>,
+    ingress: Option<u32>,
+    frame: &[u8],
+    out: &mut [u8],
+) -> io::Result<Ran> {
+    let length = u32::try_from(frame.len()).map_err(io::Error::other)?;
+    let context = ingress.map(|ingress_ifindex| XdpMd {
+        data_end: length,
+        ingress_ifindex,
+        ..XdpMd::default()
+    });
+    let context_size = context.as_ref().map_or(0, size_of_val);
     let mut attr = TestRun {
         prog_fd: raw(program),
-        data_size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
+        data_size_in: length,
         data_size_out: u32::try_from(out.len()).map_err(io::Error::other)?,
         data_in: frame.as_ptr() as u64,
         data_out: if out.is_empty() { 0 } else { out.as_mut_ptr() as u64 },
         repeat: 1,
+        ctx_size_in: u32::try_from(context_size).map_err(io::Error::other)?,
+        ctx_in: context.as_ref().map_or(0, |context| &raw const *context as u64),
         ..TestRun::default()
     };
-    // SAFETY: the kernel reads `data_size_in` bytes and writes at most `data_size_out`.
+    // SAFETY: the kernel reads `data_size_in` bytes and a context, and writes at most `data_size_out`.
     unsafe { bpf(BPF_PROG_TEST_RUN, &mut attr) }?;
     Ok(Ran { action: attr.retval, length: attr.data_size_out as usize })
 }

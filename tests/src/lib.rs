@@ -34,6 +34,7 @@ pub mod plain;
 pub mod recorder;
 pub mod scrape;
 pub mod server_thread;
+pub mod standstill;
 pub mod steady;
 pub mod topology;
 pub mod transfer;

@@ -251,8 +251,8 @@ impl Session {
             Message::Serving(vips) => self.receiving.peer_serving(&self.own, vips, now, todo),
             Message::Changes(changes) => self.receiving.changes(&self.own, changes, now, todo),
             Message::Ack(ack) => self.sending.acknowledged(&ack, now, todo),
-            Message::Digest { round, is_resync, flows: _, digest } => {
-                self.receiving.digest(&self.own, (round, is_resync), digest, now, todo);
+            Message::Digest { round, is_resync, flows, digest } => {
+                self.receiving.digest(&self.own, (round, is_resync), (digest, flows), now, todo);
             }
             Message::Request { round, buckets } => {
                 self.sending.requested(&self.own, (round, buckets), now, todo);

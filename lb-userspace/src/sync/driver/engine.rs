@@ -3,34 +3,40 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{MissedTickBehavior, interval, sleep_until};
 
-use super::super::connection::{self, Connection, Input};
+use super::super::connection::Input;
 use super::super::fsm::{Event, Reason, Session, Vips};
 use super::super::key::{self, Keys};
-use super::super::packet::{Bye, Hello, OLDEST, VERSION};
+use super::super::packet::Bye;
 use super::super::record::Change;
 use super::super::refusal::{Refusal, Refusals};
 use super::super::store::Store;
 use super::super::view::View;
 use super::super::warmth::Warmth;
 use super::clients::Clients;
-use super::listener::{Answered, Listener, Terms};
+use super::listener::{Answered, Listener};
 use super::peer::{Live, Peer};
-use super::{Command, NOTICES, Notice, READ};
+use super::{Command, Notice, READ};
 use crate::config::Sync;
 use crate::config::watch::Watch;
 
+mod connections;
+mod telling;
+
 /// How often `status` gets news.
 const PUBLISH: Duration = Duration::from_millis(100);
-/// An address that is not there yet is tried again after so long.
-const LISTEN_AGAIN: Duration = Duration::from_secs(1);
+/// So long the last words may take.
+const GOODBYE: Duration = Duration::from_secs(1);
 const INBOX: usize = 64;
-/// Between looking at flows and the next slice: as long as the slice took, and no longer.
+/// Flows are looked at for about so long in one go. Shorter ones would rest for longer than they took: timers have
+/// milliseconds.
+const SPELL: Duration = Duration::from_millis(5);
+/// Between looking at flows and the next spell: as long as the spell took, and no longer.
 const LONGEST_REST: Duration = Duration::from_millis(50);
 /// A key file has two lines.
 const MAX_KEY_FILE: u64 = 4096;
@@ -199,17 +205,6 @@ impl Engine {
         self.listen_at = now();
     }
 
-    fn own_hello(&self) -> Hello {
-        Hello {
-            oldest: OLDEST,
-            newest: VERSION,
-            instance: self.instance,
-            capabilities: 0,
-            listen: self.config.listen,
-            name: self.name.clone(),
-        }
-    }
-
     /// What is done by the clock.
     async fn turn(&mut self) {
         let now = now();
@@ -231,120 +226,6 @@ impl Engine {
         if now >= self.publish_at {
             self.publish_at = now + PUBLISH;
             self.publish(now);
-        }
-    }
-
-    async fn listen(&mut self, now: Instant) {
-        if self.listener.is_some() || now < self.listen_at {
-            return;
-        }
-        self.listen_at = now + LISTEN_AGAIN;
-        let Some(keys) = self.keys.clone() else { return };
-        let (peers, own) = (self.config.peers.clone(), self.own_hello());
-        let terms = Arc::new(Terms { peers, keys, own });
-        match Listener::start(terms, self.answered.0.clone()).await {
-            Ok(listener) => {
-                self.listener = Some(listener);
-                self.listen_error = None;
-            }
-            Err(error) => {
-                let error = format!("cannot listen on {}: {error}", self.config.listen);
-                if self.listen_error.as_ref() != Some(&error) {
-                    self.trouble(error.clone());
-                }
-                self.listen_error = Some(error);
-            }
-        }
-    }
-
-    /// Of two nodes the one with the lower address dials.
-    fn dial(&mut self, now: Instant) {
-        let Some(keys) = self.keys.clone() else { return };
-        let own = self.own_hello();
-        let addresses: Vec<SocketAddr> = self.peers.keys().copied().collect();
-        for address in addresses.into_iter().filter(|address| self.config.listen < *address) {
-            let Some(peer) = self.peers.get_mut(&address) else { continue };
-            if peer.live.is_some() || now < peer.dial_at {
-                continue;
-            }
-            if peer.dialing.as_ref().is_some_and(|task| !task.is_finished()) {
-                continue;
-            }
-            // The peer may know the other key only.
-            let key = keys.nth(peer.attempts as usize);
-            let (own, answered) = (own.clone(), self.answered.0.clone());
-            peer.dialing = Some(tokio::spawn(async move {
-                let outcome = connection::dial(address, key, &own).await.and_then(|found| {
-                    if found.hello.listen == address { Ok(found) } else { Err(Refusal::Stranger) }
-                });
-                // The engine has ended.
-                let _ = answered.send(Answered { from: address, outcome }).await;
-            }));
-            // Until the outcome is there.
-            peer.dial_at = now + connection::CONNECT * 3;
-        }
-    }
-
-    fn answer(&mut self, Answered { from, outcome }: Answered) {
-        let now = now();
-        match outcome {
-            Ok(connection) => self.join(connection, now),
-            Err(refusal) => {
-                self.refuse(from, &refusal);
-                let is_away = refusal == Refusal::NoListener;
-                if let Some(peer) = self.peers.get_mut(&from)
-                    && peer.live.is_none()
-                {
-                    peer.tried += u32::from(is_away);
-                    peer.lost(refusal.to_string(), now);
-                }
-            }
-        }
-    }
-
-    fn join(&mut self, connection: Connection, now: Instant) {
-        let address = connection.hello.listen;
-        if !self.keys.as_ref().is_some_and(|keys| keys.contains(&connection.key)) {
-            return;
-        }
-        // One that was there before has ended, though nobody has noticed: this one has just proved itself.
-        self.drop_live(address, Bye::Replaced);
-        let Some(peer) = self.peers.get_mut(&address) else { return };
-        let (id, key) = (self.next_id, connection.key);
-        self.next_id += 1;
-        let name = connection.hello.name.clone();
-        peer.name = Some(name.clone());
-        peer.error = None;
-        peer.since = now;
-        peer.attempts = 0;
-        let (outbox, reading) = connection.start(id, self.inbox.0.clone(), Arc::clone(&self.wrote));
-        let (session, actions) = Session::new(&self.own, self.capacity, now);
-        let mut live = Live {
-            id,
-            key,
-            session,
-            outbox,
-            jobs: BTreeMap::new(),
-            was_synced: false,
-            discarded: Vec::new(),
-            clients: BTreeSet::new(),
-            _reading: reading,
-        };
-        let performed = live.perform(actions, &mut *self.store);
-        peer.live = Some(live);
-        self.tell(Notice::Joined { peer: address, name });
-        self.after(address, performed);
-    }
-
-    fn input(&mut self, id: u64, input: Input) {
-        let is_its = |peer: &&Peer| peer.live.as_ref().is_some_and(|live| live.id == id);
-        // Of a connection that was given up.
-        let Some(address) = self.peers.values().find(is_its).map(|peer| peer.address) else {
-            return;
-        };
-        match input {
-            Input::Message(message) => self.feed(address, Event::Received(message)),
-            Input::Ended(refusal) => self.lose(address, &refusal),
         }
     }
 
@@ -378,20 +259,28 @@ impl Engine {
         self.peers.values().filter_map(|peer| peer.live.as_ref()).any(Live::has_work)
     }
 
-    /// A slice for each session, and a rest: what there is to compare must not take a core.
+    /// Slices for each session, and a rest: what there is to compare must not take a core.
     fn work(&mut self) {
         let started = now();
+        let mut done = started;
+        while self.has_work() && done < started + SPELL {
+            self.look_on(done);
+            done = now();
+        }
+        self.work_at = done + done.saturating_duration_since(started).min(LONGEST_REST);
+    }
+
+    /// A slice for each session.
+    fn look_on(&mut self, now: Instant) {
         let addresses: Vec<SocketAddr> = self.peers.keys().copied().collect();
         for address in addresses {
             let Some(live) = self.peers.get_mut(&address).and_then(|peer| peer.live.as_mut())
             else {
                 continue;
             };
-            let outcome = live.work(&mut *self.store, started);
+            let outcome = live.work(&mut *self.store, now);
             self.after(address, outcome);
         }
-        let done = now();
-        self.work_at = done + done.saturating_duration_since(started).min(LONGEST_REST);
     }
 
     fn feed_all(&mut self, event: &Event<'_>) {
@@ -425,95 +314,6 @@ impl Engine {
         }
     }
 
-    fn look_synced(&mut self, address: SocketAddr) {
-        let Some(live) = self.peers.get_mut(&address).and_then(|peer| peer.live.as_mut()) else {
-            return;
-        };
-        let view = live.session.view(now());
-        if view.is_synced != std::mem::replace(&mut live.was_synced, view.is_synced)
-            && view.is_synced
-        {
-            self.tell(Notice::Synced { peer: address, flows: view.held });
-        }
-    }
-
-    /// A connection has ended.
-    fn lose(&mut self, address: SocketAddr, refusal: &Refusal) {
-        if refusal.label().is_some() {
-            self.refuse(address, refusal);
-        }
-        let Some(peer) = self.peers.get_mut(&address) else { return };
-        if peer.live.is_none() {
-            return;
-        }
-        let reason = refusal.to_string();
-        peer.lost(reason.clone(), now());
-        self.tell(Notice::Lost { peer: address, reason });
-    }
-
-    /// Ends a connection, of which the peer is told.
-    fn drop_live(&mut self, address: SocketAddr, bye: Bye) {
-        let Some(peer) = self.peers.get_mut(&address) else { return };
-        let Some(live) = &peer.live else { return };
-        live.goodbye(bye);
-        let reason = "there is a newer connection, key or configuration".to_owned();
-        peer.lost(reason.clone(), now());
-        self.tell(Notice::Lost { peer: address, reason });
-    }
-
-    fn refuse(&mut self, from: SocketAddr, refusal: &Refusal) {
-        if self.refusals.note(refusal, now()) && refusal.label().is_some() {
-            self.tell(Notice::Refused { from, reason: refusal.to_string() });
-        }
-    }
-
-    fn look_warm(&mut self) {
-        let now = now();
-        let stand: Vec<_> = self.peers.values().map(|peer| peer.stands(now)).collect();
-        self.warmth.look(stand, now);
-        let is_warm = self.warmth.is_warm();
-        if is_warm != std::mem::replace(&mut self.was_warm, is_warm) {
-            self.tell(Notice::Warm(is_warm));
-        }
-        let sessions = self.peers.values().filter_map(|peer| peer.live.as_ref());
-        let told = sessions.flat_map(|live| live.session.peer_serves()).copied().collect();
-        if told != self.told {
-            self.told.clone_from(&told);
-            self.tell(Notice::Told(told));
-        }
-    }
-
-    /// What matters more finds room behind it.
-    fn tell_clients(&mut self) {
-        if self.notices.capacity() > NOTICES / 2
-            && let Some(clients) = self.clients.take()
-        {
-            self.tell(Notice::Clients(clients));
-        }
-    }
-
-    fn publish(&self, now: Instant) {
-        let view = View {
-            listen: Some(self.config.listen),
-            error: self.listen_error.clone(),
-            is_warm: self.warmth.is_warm(),
-            peers: self.peers.values().map(|peer| peer.view(now)).collect(),
-            refused: self.refusals.counts().clone(),
-            not_kept: self.store.refused(),
-            lost: self.lost,
-        };
-        *self.views.lock().unwrap_or_else(PoisonError::into_inner) = view;
-    }
-
-    fn tell(&self, notice: Notice) {
-        // Rather lost than waited for.
-        let _ = self.notices.try_send(notice);
-    }
-
-    fn trouble(&self, text: String) {
-        self.tell(Notice::Trouble(text));
-    }
-
     /// The last changes leave, and a goodbye behind them.
     async fn end(mut self) {
         self.read_changes();
@@ -530,7 +330,7 @@ impl Engine {
                 wrote.notified().await;
             }
         };
-        let _ = tokio::time::timeout(LISTEN_AGAIN, left).await;
+        let _ = tokio::time::timeout(GOODBYE, left).await;
     }
 }
 

@@ -41,6 +41,8 @@ enum Work {
         round: u32,
         all: bool,
         theirs: Box<Digest>,
+        /// Flows that it is of.
+        count: u64,
     },
     /// The peer sends what differs.
     Filling(Filling),
@@ -53,7 +55,11 @@ struct Filling {
     round: u32,
     buckets: Box<Buckets>,
     all: bool,
-    /// Flows of these buckets that the peer has, by their hashes.
+    /// There was nothing here before, so that nothing can be too much.
+    is_first: bool,
+    /// Flows that the peer has.
+    count: u64,
+    /// Of these buckets, by their hashes.
     seen: HashSet<u64>,
 }
 
@@ -158,7 +164,7 @@ impl Receiving {
         &mut self,
         own: &Vips,
         (round, is_resync): (u32, bool),
-        theirs: Box<Digest>,
+        (theirs, count): (Box<Digest>, u64),
         now: Instant,
         todo: &mut Vec<Action>,
     ) {
@@ -171,7 +177,7 @@ impl Receiving {
             return;
         }
         self.last_progress = now;
-        self.work = Work::Comparing { round, all, theirs };
+        self.work = Work::Comparing { round, all, theirs, count };
         todo.push(Action::Start(Lane::Receiving, Job::Digest { vips: self.peer.clone() }));
     }
 
@@ -183,8 +189,8 @@ impl Receiving {
         now: Instant,
         todo: &mut Vec<Action>,
     ) {
-        let Work::Comparing { round, all, theirs } = &self.work else { return };
-        let (round, all) = (*round, *all);
+        let Work::Comparing { round, all, theirs, count } = &self.work else { return };
+        let (round, all, count) = (*round, *all, *count);
         let differing = ours.differing(theirs);
         self.held = flows;
         self.last_progress = now;
@@ -198,7 +204,8 @@ impl Receiving {
         self.start = buckets.iter().last().map_or(0, |last| last + 1);
         let buckets = Box::new(buckets);
         todo.push(Action::Send(Message::Request { round, buckets: buckets.clone() }));
-        self.work = Work::Filling(Filling { round, buckets, all, seen: HashSet::new() });
+        let (is_first, seen) = (flows == 0, HashSet::new());
+        self.work = Work::Filling(Filling { round, buckets, all, is_first, count, seen });
     }
 
     pub(super) fn records(
@@ -238,6 +245,10 @@ impl Receiving {
     ) {
         self.work = match std::mem::replace(&mut self.work, Work::Idle) {
             Work::Filling(filling) if filling.round == round && *filling.buckets == *buckets => {
+                if filling.is_first {
+                    self.filled(&filling);
+                    return;
+                }
                 let (vips, buckets) = (self.peer.clone(), filling.buckets.clone());
                 todo.push(Action::Start(Lane::Receiving, Job::Records { vips, buckets }));
                 self.last_progress = now;
@@ -265,9 +276,16 @@ impl Receiving {
         if !discarded.is_empty() {
             todo.push(Action::Discard(discarded));
         }
-        if done {
-            self.is_synced |= filling.all;
-            self.work = Work::Idle;
+        if done && let Work::Pruning(filling) = std::mem::replace(&mut self.work, Work::Idle) {
+            self.filled(&filling);
+        }
+    }
+
+    /// What differed is as the peer has it.
+    const fn filled(&mut self, filling: &Filling) {
+        self.is_synced |= filling.all;
+        if filling.all {
+            self.held = filling.count;
         }
     }
 

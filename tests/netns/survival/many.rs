@@ -1,0 +1,319 @@
+//! As many flows as a large cluster has, and new ones as fast as they can come: what the other node knows of them,
+//! how soon, and what it costs. Handshakes go through the program at the node's interface, as test runs of it:
+//! kernel TCP at both ends would take more than the machine has.
+
+use std::fs;
+use std::net::SocketAddr;
+use std::ops::Range;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use aya::programs::loaded_programs;
+use lb_tests::controller::Controller;
+use lb_tests::eventually::{Seen, eventually};
+use lb_tests::packet::{ACK, Frame, SYN};
+use lb_tests::server_thread::ServerThread;
+use lb_tests::topology::{API_PORT, Plan, Topology};
+use lb_tests::{bpf, echo, link};
+use serde_json::Value;
+
+use super::{PATIENCE, SYNC_PORT, now, wait_active, wait_synced, wait_synced_in, write_secret};
+use crate::measured;
+use crate::scene::{binary, xdp};
+
+const BACKENDS: usize = 32;
+const FLOWS: u32 = 1_000_000;
+/// XDP's verdicts that send a frame on.
+const SENT: [u32; 2] = [3, 4];
+const ISS: u32 = 1000;
+const IRS: u32 = 5000;
+const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 9];
+const BACKEND_MAC: [u8; 6] = [2, 0, 0, 0, 0, 10];
+
+/// On two cores with nothing else to do it takes less than ten; others may be at work.
+const SNAPSHOT: Duration = Duration::from_secs(30);
+const PER_SECOND: u32 = 20_000;
+const SPAN: Duration = Duration::from_secs(5);
+const LAG: Duration = Duration::from_millis(100);
+/// What sends waits so long for the clock, then catches up.
+const TICK: Duration = Duration::from_millis(5);
+/// `USER_HZ`, in which the kernel counts a process's time; it is so on every architecture.
+const TICKS: f64 = 100.0;
+
+struct Nodes {
+    lab: Topology,
+    key: PathBuf,
+    _echo: Vec<ServerThread>,
+}
+
+impl Nodes {
+    fn build() -> Result<Self> {
+        let lab = Topology::build(&Plan { lb_nodes: 2, backends: BACKENDS, ..Plan::default() })?;
+        let serve = |host: &lb_tests::topology::Host| {
+            echo::start(&host.netns, &host.name, &host.listens(API_PORT)[..])
+        };
+        let echo = lab.backends.iter().map(serve).collect::<Result<_>>()?;
+        let key = lab.directory().join("sync-key");
+        write_secret(&key, &("5a".repeat(16) + &"c3".repeat(16) + "\n"))?;
+        Ok(Self { lab, key, _echo: echo })
+    }
+
+    fn controller(&self, node: usize) -> Result<Controller<'_>> {
+        let controller = Controller::new(&self.lab.lbs[node], &binary(), self.lab.directory());
+        controller.write_config(&self.yaml(node, controller.socket()))?;
+        Ok(controller)
+    }
+
+    fn yaml(&self, node: usize, socket: &std::path::Path) -> String {
+        let hosts = self.lab.backends.iter();
+        let backends: Vec<String> =
+            hosts.map(|it| format!("{{ name: {}, address: {} }}", it.name, it.address)).collect();
+        let sync = |node: usize| SocketAddr::from((self.lab.lbs[node].host.address, SYNC_PORT));
+        let vip = self.lab.vip();
+        format!(
+            "version: 1
+interfaces: [eth0]
+limits: {{ flows: {room}, half_open: 131072 }}
+services:
+  - name: kubernetes
+    vips: [{vip}]
+    port: {API_PORT}
+    backends: [{backends}]
+    health: {{ type: tcp, interval: 5s, timeout: 4s, fall: 10 }}
+vrrp:
+  - {{ name: v4, interface: eth0, vrid: 77, priority: {priority}, vips: [{vip}] }}
+sync: {{ listen: \"{own}\", peers: [\"{peer}\"], key_file: {key} }}
+admin: {{ socket: {socket} }}
+",
+            room = FLOWS + FLOWS / 5,
+            backends = backends.join(", "),
+            priority = 250 - node,
+            own = sync(node),
+            peer = sync(1 - node),
+            key = self.key.display(),
+            socket = socket.display(),
+        )
+    }
+}
+
+/// Opens connections through the program at a node's interface. Frames are patched, not made anew, and nobody looks
+/// at their checksums: what is measured is the controller, on the same two cores.
+struct Opener {
+    program: OwnedFd,
+    ingress: u32,
+    syn: Vec<u8>,
+    syn_ack: Vec<u8>,
+    ack: Vec<u8>,
+    tried: u32,
+    /// For which no SNAT port was free among the candidates.
+    refused: u32,
+}
+
+/// Where source and destination address, and both ports, are in a frame of IPv4 without options.
+const SOURCE: Range<usize> = 26..30;
+const DESTINATION: Range<usize> = 30..34;
+const PORTS: Range<usize> = 34..38;
+
+impl Opener {
+    fn new(lab: &Topology) -> Result<Self> {
+        let node = &lab.lbs[0];
+        let (id, _) = xdp(node)?.context("no program at eth0")?;
+        let mut programs = loaded_programs();
+        let found = programs.find(|it| it.as_ref().is_ok_and(|it| it.id() == id));
+        let program = found.context("the program is gone")??.fd()?.as_fd().try_clone_to_owned()?;
+        let lb = link::mac_of(&node.host.netns, "eth0")?;
+        let ingress = node.host.netns.on_thread(|| Ok(nix::net::if_::if_nametoindex("eth0")?))?;
+        let vip = SocketAddr::from((lab.vip(), API_PORT));
+        let anybody = SocketAddr::from(([0; 4], 0));
+        let request = || Frame::tcp(anybody, vip).macs(CLIENT_MAC, lb);
+        let reply = Frame::tcp((lab.vip(), API_PORT), vip).macs(BACKEND_MAC, lb);
+        Ok(Self {
+            program,
+            ingress,
+            syn: request().flags(SYN).seq(ISS).options(&[2, 4, 5, 0xb4]).bytes(),
+            syn_ack: reply.flags(SYN | ACK).seq(IRS).ack(ISS + 1).bytes(),
+            ack: request().flags(ACK).seq(ISS + 1).ack(IRS + 1).bytes(),
+            tried: 0,
+            refused: 0,
+        })
+    }
+
+    const fn opened(&self) -> u32 {
+        self.tried - self.refused
+    }
+
+    /// So many more, one after the other, by the thread that is in the node's namespace.
+    fn open(&mut self, count: u32) -> Result<()> {
+        let all = self.opened() + count;
+        while self.opened() < all {
+            let (host, port) = (self.tried / 50_000, self.tried % 50_000);
+            let address = [10, 88, 0, u8::try_from(host)? + 1];
+            let port = u16::try_from(10_000 + port)?;
+            self.tried += 1;
+            if !self
+                .handshake(address, port)
+                .with_context(|| format!("connection {}", self.tried))?
+            {
+                self.refused += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// `false`: the SYN was not sent on.
+    fn handshake(&mut self, address: [u8; 4], port: u16) -> Result<bool> {
+        let Self { syn, syn_ack, ack, .. } = self;
+        for frame in [&mut *syn, &mut *ack] {
+            frame[SOURCE].copy_from_slice(&address);
+            frame[PORTS.start..PORTS.start + 2].copy_from_slice(&port.to_be_bytes());
+        }
+        let mut there = [0; 128];
+        let (program, ingress) = (self.program.as_fd(), Some(self.ingress));
+        if !SENT.contains(&bpf::run_from(program, ingress, syn, &mut there)?.action) {
+            return Ok(false);
+        }
+        syn_ack[SOURCE].copy_from_slice(&there[DESTINATION]);
+        syn_ack[DESTINATION].copy_from_slice(&there[SOURCE]);
+        syn_ack[PORTS.start..PORTS.start + 2].copy_from_slice(&there[36..38]);
+        syn_ack[PORTS.start + 2..PORTS.end].copy_from_slice(&there[34..36]);
+        for frame in [&*syn_ack, &*ack] {
+            let ran = bpf::run_from(program, ingress, frame, &mut [])?;
+            ensure!(SENT.contains(&ran.action), "verdict {}", ran.action);
+        }
+        Ok(true)
+    }
+}
+
+/// What a process has used so far.
+#[derive(Clone, Copy)]
+struct Used {
+    cpu_seconds: f64,
+    resident_mib: u64,
+}
+
+impl Used {
+    fn by(controller: &Controller<'_>) -> Result<Self> {
+        let pid = controller.pid().context("no controller")?;
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+        // After the name, which may have blanks: proc(5) counts fields from the process's number.
+        let rest = stat.rsplit(')').next().context("no stat")?;
+        let fields: Vec<u64> =
+            rest.split_whitespace().skip(1).map(|it| it.parse().unwrap_or(0)).collect();
+        let field = |number: usize| fields.get(number - 4).copied().context("a short stat");
+        let cpu_seconds = (field(14)? + field(15)?) as f64 / TICKS;
+        Ok(Self { cpu_seconds, resident_mib: field(24)? * 4096 / (1 << 20) })
+    }
+}
+
+fn count(node: &Controller<'_>) -> Result<u64> {
+    let count: Value = serde_json::from_str(&node.cli(&["flows", "count", "--json"])?)?;
+    count["flows"].as_u64().with_context(|| format!("no count in {count}"))
+}
+
+/// What a node says of its one peer.
+fn peer(node: &Controller<'_>) -> Result<Value> {
+    Ok(node.status()?["sync"]["peers"][0].clone())
+}
+
+/// The first node, Active, with every backend up.
+fn start_first(nodes: &Nodes) -> Result<Controller<'_>> {
+    let mut first = nodes.controller(0)?;
+    first.start()?;
+    wait_active(&first)?;
+    for host in &nodes.lab.backends {
+        first.wait_backend(&host.name, "up", PATIENCE)?;
+    }
+    Ok(first)
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_node_that_joins_learns_of_a_million_flows() -> Result<()> {
+    let nodes = Nodes::build()?;
+    let first = start_first(&nodes)?;
+    let mut opener = Opener::new(&nodes.lab)?;
+    let began = now();
+    nodes.lab.lbs[0].host.netns.on_thread(|| opener.open(FLOWS))?;
+    measured(&format!(
+        "{FLOWS} connections were opened in {:?}; {} more found no SNAT port",
+        began.elapsed(),
+        opener.refused
+    ));
+    ensure!(opener.refused < FLOWS / 10_000, "{} found no SNAT port", opener.refused);
+    ensure!(count(&first)? == u64::from(FLOWS), "{} flows", count(&first)?);
+
+    let mut second = nodes.controller(1)?;
+    second.start()?;
+    let (before, began) = ([Used::by(&first)?, Used::by(&second)?], now());
+    wait_synced_in(&second, SNAPSHOT)?;
+    let took = began.elapsed();
+    let after = [Used::by(&first)?, Used::by(&second)?];
+    let busy = [0, 1]
+        .map(|node| (after[node].cpu_seconds - before[node].cpu_seconds) / took.as_secs_f64());
+    measured(&format!(
+        "they were there after {took:?}; {:.2} of a core to send, {:.2} to take; resident {} and {} MiB",
+        busy[0], busy[1], after[0].resident_mib, after[1].resident_mib
+    ));
+    let (here, there) = (count(&first)?, count(&second)?);
+    ensure!(here == there && here == u64::from(FLOWS), "{here} flows here, {there} there");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn twenty_thousand_connections_a_second_are_told_at_once() -> Result<()> {
+    let nodes = Nodes::build()?;
+    let first = start_first(&nodes)?;
+    let mut second = nodes.controller(1)?;
+    second.start()?;
+    wait_synced(&first)?;
+    wait_synced(&second)?;
+    let mut opener = Opener::new(&nodes.lab)?;
+    let before = [Used::by(&first)?, Used::by(&second)?];
+    let (lags, took) = std::thread::scope(|scope| -> Result<_> {
+        let node = &nodes.lab.lbs[0].host.netns;
+        let opening = scope.spawn(|| node.on_thread(|| keep_opening(&mut opener)));
+        let mut lags = Vec::new();
+        while !opening.is_finished() {
+            lags.push(peer(&first)?["lag_ms"].as_u64().context("no lag")?);
+            std::thread::sleep(LAG / 2);
+        }
+        Ok((lags, opening.join().expect("no panic")?))
+    })?;
+    let after = [Used::by(&first)?, Used::by(&second)?];
+    let busy = [0, 1]
+        .map(|node| (after[node].cpu_seconds - before[node].cpu_seconds) / took.as_secs_f64());
+    let longest = lags.iter().max().copied().context("never asked")?;
+    let opened = u64::from(opener.opened());
+    measured(&format!(
+        "{opened} connections in {took:?}: {longest} ms behind at most in {} looks; {:.2} of a core to tell, {:.2} to hear; {} resyncs",
+        lags.len(),
+        busy[0],
+        busy[1],
+        peer(&first)?["resyncs"]
+    ));
+    ensure!(Duration::from_millis(longest) < LAG, "{longest} ms behind: {lags:?}");
+    eventually("both to have the same flows", PATIENCE, || {
+        let both = (count(&first)?, count(&second)?);
+        Ok(if both == (opened, opened) {
+            Seen::Done(())
+        } else {
+            Seen::Pending(format!("{both:?} of {opened}"))
+        })
+    })
+}
+
+/// How long it took.
+fn keep_opening(opener: &mut Opener) -> Result<Duration> {
+    let began = now();
+    let all = PER_SECOND * u32::try_from(SPAN.as_secs())?;
+    while opener.opened() < all {
+        let due = began.elapsed().as_micros() * u128::from(PER_SECOND) / 1_000_000;
+        let due = u32::try_from(due)?;
+        opener.open(due.min(all).saturating_sub(opener.opened()))?;
+        std::thread::sleep(TICK);
+    }
+    Ok(began.elapsed())
+}

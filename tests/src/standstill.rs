@@ -1,0 +1,92 @@
+//! Whether the machine itself stood still: a virtual machine's CPUs are taken away at times, and whoever runs on one
+//! then is late without fault.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// Between two looks at the clock.
+const PAUSE: Duration = Duration::from_millis(1);
+/// What is shorter is how threads are scheduled.
+const NOTABLE: Duration = Duration::from_millis(5);
+/// Above every thread of the controller's.
+const PRIORITY: libc::c_int = 10;
+
+/// A thread for each CPU, before everything else that wants to run on it, until this is dropped.
+#[derive(Debug)]
+pub struct Witness {
+    seen: Arc<Mutex<Vec<Range<Duration>>>>,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Witness {
+    pub fn start() -> Result<Self> {
+        let allowed = sched_getaffinity(Pid::from_raw(0)).context("asking for CPUs")?;
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut witness = Self { seen, stop, threads: Vec::new() };
+        for cpu in (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu) == Ok(true)) {
+            let (seen, stop) = (Arc::clone(&witness.seen), Arc::clone(&witness.stop));
+            witness.threads.push(thread::spawn(move || look(cpu, &seen, &stop)));
+        }
+        Ok(witness)
+    }
+
+    /// The longest time that a CPU was away, of those that overlap with `span`, times since 1970.
+    pub fn longest(&self, span: &Range<Duration>) -> Duration {
+        let seen = lock(&self.seen);
+        let overlapping = seen.iter().filter(|it| it.start < span.end && it.end > span.start);
+        overlapping.map(|it| it.end - it.start).max().unwrap_or_default()
+    }
+}
+
+impl Drop for Witness {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            // It has nothing to tell.
+            let _ = thread.join();
+        }
+    }
+}
+
+fn look(cpu: usize, seen: &Mutex<Vec<Range<Duration>>>, stop: &AtomicBool) {
+    if pin(cpu).is_none() {
+        return;
+    }
+    let mut last = now();
+    while !stop.load(Ordering::Relaxed) {
+        thread::sleep(PAUSE);
+        let woken = now();
+        if woken > last + PAUSE + NOTABLE {
+            lock(seen).push(last..woken);
+        }
+        last = woken;
+    }
+}
+
+/// To one CPU, with a priority of its own. `None`: it may not, and cannot tell who is late.
+fn pin(cpu: usize) -> Option<()> {
+    let mut only = CpuSet::new();
+    only.set(cpu).ok()?;
+    sched_setaffinity(Pid::from_raw(0), &only).ok()?;
+    let parameters = libc::sched_param { sched_priority: PRIORITY };
+    // SAFETY: the kernel reads one structure; 0 is the calling thread.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const parameters) };
+    (set == 0).then_some(())
+}
+
+fn now() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+fn lock(seen: &Mutex<Vec<Range<Duration>>>) -> MutexGuard<'_, Vec<Range<Duration>>> {
+    seen.lock().unwrap_or_else(PoisonError::into_inner)
+}
