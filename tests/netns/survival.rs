@@ -26,6 +26,7 @@ mod identity;
 mod many;
 mod scraped;
 mod traffic;
+mod unshared;
 
 /// Streams go to another port, so to another service.
 const STREAM_PORT: u16 = 7443;
@@ -73,6 +74,8 @@ impl Death {
 struct Pair {
     lab: Topology,
     key: PathBuf,
+    /// Whether each tells the other of its flows.
+    shares: bool,
     _echo: Vec<ServerThread>,
     _streams: Vec<TransferServer>,
 }
@@ -88,7 +91,7 @@ impl Pair {
             streams.push(TransferServer::start(&host.netns, &host.listens(STREAM_PORT)[..])?);
         }
         let key = lab.directory().join("sync-key");
-        let pair = Self { lab, key, _echo: echo, _streams: streams };
+        let pair = Self { lab, key, shares: true, _echo: echo, _streams: streams };
         pair.write_key(&["11".repeat(16) + &"22".repeat(16)])?;
         Ok(pair)
     }
@@ -144,22 +147,23 @@ interfaces: [eth0]
 limits: {{ flows: 16384, half_open: 8192 }}
 services:
 {}{}vrrp:
-{}{}sync:
-  listen: {}
-  peers: [{}]
-  key_file: {}
-admin:
+{}{}{}admin:
   socket: {}
 ",
             service("echo", API_PORT),
             service("streams", STREAM_PORT),
             instance(Family::V4, 77),
             instance(Family::V6, 78),
-            SocketAddr::new(self.address(node), SYNC_PORT),
-            SocketAddr::new(self.address(1 - node), SYNC_PORT),
-            key.display(),
+            if self.shares { self.sync(node, key) } else { String::new() },
             socket.display(),
         )
+    }
+
+    fn sync(&self, node: usize, key: &std::path::Path) -> String {
+        let listen = SocketAddr::new(self.address(node), SYNC_PORT);
+        let peer = SocketAddr::new(self.address(1 - node), SYNC_PORT);
+        let key_file = key.display();
+        format!("sync:\n  listen: {listen}\n  peers: [{peer}]\n  key_file: {key_file}\n")
     }
 
     fn controller(&self, node: usize) -> Result<Controller<'_>> {
@@ -180,7 +184,9 @@ admin:
             }
         }
         wait_active(&nodes[0])?;
-        nodes.iter().try_for_each(wait_synced)?;
+        if self.shares {
+            nodes.iter().try_for_each(wait_synced)?;
+        }
         Ok(nodes)
     }
 
