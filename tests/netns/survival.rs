@@ -37,10 +37,6 @@ const PATIENT: u32 = 30;
 const CLOSING: Duration = Duration::from_secs(3);
 /// What is over goes with the next pass, and with the other node's word.
 const SWEEP: Duration = Duration::from_secs(3);
-/// Short connections that a node which dies has told of, and whose end it does not live to tell, are one of so many
-/// that are opened in a second: they last up to 100 ms on a busy machine. Of others there are many more.
-const UNHEARD: u64 = 10;
-
 /// How a node ends, or what is done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Death {
@@ -60,14 +56,6 @@ enum Death {
 impl Death {
     const ALL: [Self; 6] =
         [Self::Cut, Self::Kill, Self::Stall, Self::Drain, Self::End, Self::Upgrade];
-
-    /// It has no time for last words.
-    const fn is_sudden(self) -> bool {
-        match self {
-            Self::Cut | Self::Kill | Self::Stall => true,
-            Self::Drain | Self::End | Self::Upgrade => false,
-        }
-    }
 }
 
 /// Two nodes of ours, the first of which is to be Active.
@@ -330,7 +318,7 @@ fn survive(backends_are: Backends, deaths: &[Death]) -> Result<()> {
         super::measured(&format!("{what}: the VIPs were served again after {took:?} at most"));
     }
     traffic.finish()?;
-    ensure_same_flows(&nodes, deaths.iter().filter(|death| death.is_sudden()).count())
+    ensure_same_flows(&nodes)
 }
 
 /// Every death in an order of its own; by hand ten of them.
@@ -354,22 +342,17 @@ fn in_a_row() -> Vec<Death> {
     row
 }
 
-/// Both nodes hold the same, and nothing of what has ended but for connections whose end no controller heard of.
-fn ensure_same_flows(nodes: &[Controller<'_>; 2], sudden: usize) -> Result<()> {
-    let opened = u64::from(Amount::from_environment().per_second);
-    let most = u64::try_from(sudden)? * opened / UNHEARD;
-    let began = now();
-    let left = eventually("no flow to be left", PATIENCE, || {
+/// Both nodes hold the same, and nothing of what has ended: not even what ended at a node that died before it could
+/// tell, since whoever is silent is asked.
+fn ensure_same_flows(nodes: &[Controller<'_>; 2]) -> Result<()> {
+    eventually("no flow to be left", CLOSING + SWEEP + PATIENCE, || {
         let (one, other) = (established(&nodes[0])?, established(&nodes[1])?);
-        let may_be_left = if began.elapsed() < CLOSING + SWEEP { 0 } else { most };
-        Ok(if one == other && one <= may_be_left {
-            Seen::Done(one)
+        Ok(if one == 0 && other == 0 {
+            Seen::Done(())
         } else {
             Seen::Pending(format!("{one} and {other}"))
         })
-    })?;
-    super::measured(&format!("{left} flows are left whose end no controller heard of"));
-    Ok(())
+    })
 }
 
 fn established(node: &Controller<'_>) -> Result<u64> {
@@ -440,7 +423,7 @@ fn after_a_partition_nobody_hangs() -> Result<()> {
     ));
     drop(theirs);
     traffic.finish()?;
-    ensure_same_flows(&nodes, 1)
+    ensure_same_flows(&nodes)
 }
 
 /// How long: half a minute by hand.

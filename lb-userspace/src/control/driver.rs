@@ -17,15 +17,16 @@ use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use super::desired::{self, Desired, LastUp, View, Way};
-use super::disowned::Disowned;
 use super::doubt::Doubts;
 use super::elections::{Elections, Facts};
 use super::give_up::GiveUp;
 use super::idle_reset::IdleReset;
 use super::links::Links;
+use super::paced::Paced;
 use super::plan::{self, Installed};
 use super::reload;
 use super::standing::{self, Standing};
+use super::unheard::Unheard;
 use crate::admin::model::{self, Status};
 use crate::config::Config;
 use crate::datapath::Datapath;
@@ -47,6 +48,7 @@ use crate::sync::record::FlowId;
 use crate::vips::Vips;
 
 mod adopt;
+mod ask;
 mod clients;
 mod disown;
 mod doubt;
@@ -102,7 +104,8 @@ pub struct Controller {
     sweep: Sweep,
     doubts: Doubts,
     idle: IdleReset<Flow>,
-    disowned: Disowned<FlowId>,
+    disowned: Paced<FlowId>,
+    unheard: Unheard,
     search: Search,
     /// What the thread that keeps a peer's flows finds them a place by.
     pub places: SharedPlaces,
@@ -171,7 +174,8 @@ impl Controller {
             sweep: Sweep::default(),
             doubts: Doubts::default(),
             idle: IdleReset::new(RandomState::new().build_hasher().finish()),
-            disowned: Disowned::new(now()),
+            disowned: Paced::new(now()),
+            unheard: Unheard::new(now()),
             search: Search::default(),
             places: SharedPlaces::default(),
             elsewhere: Elsewhere::default(),

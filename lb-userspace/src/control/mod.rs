@@ -12,7 +12,6 @@
 //! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
 
 pub mod desired;
-pub mod disowned;
 pub mod doubt;
 pub mod driver;
 pub mod elections;
@@ -22,6 +21,7 @@ pub mod idle_reset;
 pub mod links;
 pub mod local_clients;
 pub mod maglev;
+pub mod paced;
 pub mod packets;
 pub mod plan;
 pub mod reload;
@@ -29,3 +29,4 @@ pub mod reset_frame;
 pub mod standing;
 pub mod status;
 pub mod trace;
+pub mod unheard;

@@ -198,6 +198,7 @@ impl Loop<'_> {
         let (now, now_ns) = (Instant::now().into_std(), monotonic());
         report("telling idle clients", self.controller.tell_idle(now, now_ns));
         report("ending what another node ended", self.controller.end_disowned(now, now_ns));
+        report("asking who is still there", self.controller.ask_unheard(now, now_ns));
     }
 
     /// An end with release gives the VIPs up without a gap first; asked again, at once. `Some`: now.

@@ -19,6 +19,8 @@ use lb_common::time::Ticks;
 
 use super::maps::{FlowMaps, MAX_NEIGHBOURS, Maps};
 use super::sys::{Progress, Walk};
+use crate::control::paced::MOST;
+use crate::sync::record::FlowId;
 
 use elsewhere::Elsewhere;
 use rules::Rules;
@@ -61,6 +63,9 @@ pub struct Census {
     /// Clients of flows whose VIP another node serves, or that have sent nothing since it came here, `CLIENTS` at most:
     /// this node is to know its way to them before it needs it.
     pub clients: BTreeSet<IpAddr>,
+    /// Flows that a peer told of, whose VIP is here and whose clients have been silent since for as long as an end
+    /// that was closed first remembers a connection; [`MOST`] at most.
+    pub unheard: Vec<FlowId>,
     /// Flows that this pass forgot.
     pub removed: u64,
 }
@@ -140,6 +145,8 @@ impl AddAssign for Census {
         self.stale.extend(other.stale);
         let room = CLIENTS.saturating_sub(self.clients.len());
         self.clients.extend(other.clients.into_iter().take(room));
+        let room = MOST.saturating_sub(self.unheard.len());
+        self.unheard.extend(other.unheard.into_iter().take(room));
         self.removed += other.removed;
     }
 }
@@ -202,6 +209,12 @@ impl Census {
     fn note_client(&mut self, client: IpAddr) {
         if self.clients.len() < CLIENTS {
             self.clients.insert(client);
+        }
+    }
+
+    fn note_unheard(&mut self, flow: FlowId) {
+        if self.unheard.len() < MOST {
+            self.unheard.push(flow);
         }
     }
 

@@ -23,4 +23,4 @@ pub mod view;
 pub mod warmth;
 
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;

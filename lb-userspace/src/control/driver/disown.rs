@@ -1,5 +1,5 @@
 //! Ends flows of this node that the one which serves their VIP does not know: does what
-//! `control::disowned` decides.
+//! `control::paced` decides.
 
 use std::time::Instant;
 

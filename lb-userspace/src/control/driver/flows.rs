@@ -83,6 +83,7 @@ impl Controller {
             return Ok(false);
         };
         self.find_idle(std::mem::take(&mut census.stale), instant);
+        self.find_unheard(std::mem::take(&mut census.unheard), instant);
         self.clients.note(std::mem::take(&mut census.clients));
         self.before = std::mem::replace(&mut self.census, census);
         Ok(true)

@@ -14,9 +14,10 @@ use crate::datapath::stale::Flow;
 use crate::flow_log::Why;
 
 impl Controller {
-    /// When to call [`Self::tell_idle`] and [`Self::end_disowned`].
+    /// When to call [`Self::tell_idle`], [`Self::end_disowned`] and [`Self::ask_unheard`].
     pub fn telling_deadline(&self) -> Option<Instant> {
-        [self.idle.deadline(), self.disowned.deadline()].into_iter().flatten().min()
+        let all = [self.idle.deadline(), self.disowned.deadline(), self.unheard.deadline()];
+        all.into_iter().flatten().min()
     }
 
     /// A pass of the sweep came by flows of these backends, from before they were given up.

@@ -48,6 +48,16 @@ where
             && backends.get(&half.backend).is_some_and(|backend| backend.epoch != half.epoch)
     }
 
+    /// A peer told of it, and since its VIP came here its client has sent nothing: for so long that an end which had
+    /// closed by then has forgotten it, and says so when it is asked.
+    fn is_unheard(&self, half: &FlowHalf<A>) -> bool {
+        let Facts { elsewhere, now, .. } = self.facts;
+        half.has(flag::REPLICA)
+            && !half.has(flag::CLOSING)
+            && !elsewhere.is_elsewhere(half.vip)
+            && self.idle(&elsewhere.seen(half, now)) >= self.timeouts(half.service.into()).closing
+    }
+
     fn idle(&self, half: &FlowHalf<A>) -> u32 {
         self.facts.now.since(half.last_seen)
     }
@@ -79,6 +89,9 @@ where
                 && (self.facts.elsewhere.is_elsewhere(half.vip) || half.has(flag::REPLICA))
             {
                 census.note_client(key.src.ip().get());
+            }
+            if self.is_unheard(half) {
+                census.note_unheard(placement::id(key));
             }
             census.established += 1;
             *census.connections.entry(half.backend).or_default() += 1;

@@ -1,24 +1,26 @@
-//! Flows that another node's word ends, and when: a few at a time, as idle clients are told. Pure.
+//! Flows whose clients are to hear from this node, and when: a few at a time, as idle clients are told. Pure.
 //!
-//! After a partition in which two nodes served a VIP, one of them serves it on. The flows that only the other
-//! one made end: their clients get a RST, and connect anew.
+//! * *Disowned* ones end by another node's word. After a partition in which two nodes served a VIP, one of them
+//!   serves it on. The flows that only the other one made end: their clients get a RST, and connect anew.
+//! * *Unheard* ones this node was told of by a peer that died, and their clients have sent nothing since the VIP came
+//!   here. They may be idle, or have closed while nobody was there to tell of it: they are asked.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use super::idle_reset::{TELL_INTERVAL, due};
 
-/// Flows that wait. What finds no room is found again by the next comparison of both nodes' flows.
-const MOST: usize = 65_536;
+/// Flows that wait. What finds no room is found again: by the next comparison of both nodes' flows, or by the sweep.
+pub const MOST: usize = 65_536;
 
 /// The queue. `F` names a flow.
 #[derive(Clone, Debug)]
-pub struct Disowned<F> {
+pub struct Paced<F> {
     queue: VecDeque<F>,
     last: Instant,
 }
 
-impl<F> Disowned<F> {
+impl<F> Paced<F> {
     pub const fn new(now: Instant) -> Self {
         Self { queue: VecDeque::new(), last: now }
     }
@@ -54,20 +56,20 @@ mod tests {
     use crate::control::idle_reset::RATE;
 
     #[test]
-    fn they_end_in_order_at_the_rate() {
+    fn they_come_in_order_at_the_rate() {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let start = Instant::now();
-        let mut disowned = Disowned::new(start);
-        assert_eq!(disowned.deadline(), None);
+        let mut paced = Paced::new(start);
+        assert_eq!(paced.deadline(), None);
         let mut now = start + Duration::from_secs(60);
-        disowned.extend(0..RATE, now);
-        assert!(disowned.take(now).is_empty());
-        let mut ended = Vec::new();
-        while let Some(deadline) = disowned.deadline() {
+        paced.extend(0..RATE, now);
+        assert!(paced.take(now).is_empty());
+        let mut taken = Vec::new();
+        while let Some(deadline) = paced.deadline() {
             now = deadline;
-            ended.extend(disowned.take(now));
+            taken.extend(paced.take(now));
         }
-        assert_eq!(ended, (0..RATE).collect::<Vec<_>>());
+        assert_eq!(taken, (0..RATE).collect::<Vec<_>>());
         let took = now - start - Duration::from_secs(60);
         assert!(
             took > Duration::from_millis(950) && took < Duration::from_millis(1050),
@@ -79,9 +81,9 @@ mod tests {
     fn no_more_wait_than_there_is_room_for() {
         #[expect(clippy::disallowed_methods, reason = "any instant will do")]
         let start = Instant::now();
-        let mut disowned = Disowned::new(start);
-        disowned.extend(0..2 * MOST, start);
-        disowned.extend(0..10, start);
-        assert_eq!(disowned.queue.len(), MOST);
+        let mut paced = Paced::new(start);
+        paced.extend(0..2 * MOST, start);
+        paced.extend(0..10, start);
+        assert_eq!(paced.queue.len(), MOST);
     }
 }

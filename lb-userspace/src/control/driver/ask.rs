@@ -1,0 +1,40 @@
+//! Asks whether they are still there: clients of flows that a peer told of, and that have been silent since their VIP
+//! came here. Does what `control::unheard` decides.
+//!
+//! What ends at a node that dies is told to nobody, and neither end says anything more of it. An acknowledgement with
+//! an old sequence number in the VIP's name is answered by who has the connection with where it is (RFC 9293 section
+//! 3.10.7.4), which goes on to the backend as any segment does; who has it no more answers with a RST (section 3.10.7.1),
+//! which ends the flow here.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use super::Controller;
+use crate::datapath::flows;
+use crate::sync::record::FlowId;
+
+impl Controller {
+    /// A pass of the sweep came by these.
+    pub(super) fn find_unheard(&mut self, flows: Vec<FlowId>, now: Instant) {
+        let first = self.unheard.note(flows, now);
+        if first > 0 {
+            log::info!("asking {first} clients that have been silent since their VIP came here");
+        }
+    }
+
+    /// Asks those whose turn it is.
+    pub fn ask_unheard(&mut self, now: Instant, now_ns: u64) -> anyhow::Result<()> {
+        for id in self.unheard.take(now) {
+            let maps = &self.datapath.maps;
+            let flow = flows::confirmed(maps, &id).context("looking for a flow")?;
+            // It may have spoken meanwhile, or its VIP have left.
+            if let Some(flow) = flow.filter(|flow| !flow.is_own())
+                && maps.may_forward(flow.vip(), now_ns)?
+            {
+                self.tell_end(&flow)?;
+            }
+        }
+        Ok(())
+    }
+}
