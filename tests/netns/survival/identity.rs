@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::eventually::eventually_is;
 
-use super::{PATIENCE, Pair, SYNC_PORT, wait_active, wait_synced, write_secret};
+use super::PATIENCE;
+use super::pair::{Pair, SYNC_PORT, wait_active, wait_synced, write_secret};
 use crate::modes::NAT;
 
 #[test]

@@ -9,7 +9,8 @@ use lb_tests::scrape::wait_sum;
 use lb_tests::steady::Steady;
 use lb_tests::topology::API_PORT;
 
-use super::{PATIENCE, Pair, SYNC_PORT};
+use super::PATIENCE;
+use super::pair::{Pair, SYNC_PORT};
 use crate::modes::NAT;
 
 const CONNECTIONS: usize = 20;

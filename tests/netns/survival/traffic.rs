@@ -15,9 +15,11 @@ use lb_tests::family::Family;
 use lb_tests::load::{Load, Pace, Running, Talk};
 use lb_tests::recorder::Recorder;
 use lb_tests::steady::Steady;
+use lb_tests::topology::API_PORT;
 use lb_tests::transfer::{MIB, Way, transfer_paced};
 
-use super::{API_PORT, Pair, STREAM_PORT};
+use super::STREAM_PORT;
+use super::pair::Pair;
 
 /// An answer that takes longer does not come any more.
 const SILENCE: Duration = Duration::from_secs(10);
@@ -133,7 +135,7 @@ impl Traffic {
         let report = self.load.recorder.report(&(from..Duration::MAX));
         let failed: usize = report.failed.values().sum();
         let most = OPENING.as_secs_f64() * f64::from(self.amount.per_second);
-        super::super::measured(&format!(
+        crate::measured(&format!(
             "{what}: {failed} of {} new connections failed ({:?}), longest without an answer {:?}",
             report.sent, report.failed, report.longest_gap
         ));
@@ -156,7 +158,7 @@ impl Traffic {
         }
         self.ensure_streams_unbroken()?;
         drop(self.load.stop()?);
-        super::super::measured(&format!("streams moved {} MiB", bytes / MIB));
+        crate::measured(&format!("streams moved {} MiB", bytes / MIB));
         Ok(())
     }
 
@@ -174,7 +176,7 @@ impl Traffic {
                         self.moves
                     );
                 };
-                super::super::measured(&format!(
+                crate::measured(&format!(
                     "a stream opened at {opened:?}, while the VIPs moved ({moving:?}), broke at {ended:?}: {why}"
                 ));
             }

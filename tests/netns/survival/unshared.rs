@@ -6,7 +6,8 @@ use std::net::TcpStream;
 use anyhow::{Result, ensure};
 use lb_tests::topology::Backends;
 
-use super::{DNAT, DSR, NAT, Pair, established, traffic, wait_active};
+use super::pair::{Pair, wait_active};
+use super::{DNAT, DSR, NAT, established, traffic};
 use crate::measured;
 
 const IDLE: usize = 300;
