@@ -26,14 +26,13 @@ use nix::sys::eventfd::EventFd;
 
 use super::socket::Membership;
 use super::{Nanos, channel, clock, realtime};
-use crate::config::Family;
 use crate::netlink::blocking::{Events, Requests};
 use crate::netlink::garp::FrameSocket;
-use crate::netlink::snapshot::Address;
 
 pub(crate) mod claims;
 pub mod facts;
 mod listen;
+mod mend;
 mod message;
 mod questions;
 
@@ -49,13 +48,10 @@ const LEAST_BETWEEN_LOOKS: u64 = 10_000_000;
 const LOOK_ANYWAY: u64 = 1_000_000_000;
 /// While an interface has received nothing.
 const LOOK_AGAIN: u64 = 100_000_000;
-/// So many losses within so long are no accident: somebody else manages the interface's addresses.
+/// So many losses in a short time are no accident: somebody else manages the interface's addresses.
 const LOSSES: usize = 5;
-const LOSSES_WITHIN: u64 = 15_000_000_000;
 /// Who had the VIPs before this node needs that long to notice, and may say so until then.
 const YIELDS_WITHIN: Duration = Duration::from_secs(1);
-/// Until another try.
-const CONTESTED_FOR: u64 = 30_000_000_000;
 
 /// Starts the thread. It ends with [`Order::End`], or when nobody is left to give orders.
 pub fn spawn(
@@ -274,56 +270,6 @@ impl Keeper {
         Ok(())
     }
 
-    fn mend(
-        &mut self,
-        index: usize,
-        ifindex: u32,
-        addresses: &[Address],
-        now: Nanos,
-    ) -> anyhow::Result<()> {
-        let Some(instance) = self.instances.get_mut(index) else { return Ok(()) };
-        let (held, was_complete) = (instance.managed.held, instance.complete);
-        let vips = Arc::clone(&instance.managed.vips);
-        let name = Arc::clone(&instance.managed.instance);
-        let mut lost = false;
-        for vip in vips.iter() {
-            let found = addresses.iter().find(|a| (a.ifindex, a.address) == (ifindex, *vip));
-            match (held, found) {
-                (true, None) => {
-                    self.requests.add_vip(ifindex, *vip)?;
-                    if was_complete {
-                        lost = true;
-                        self.reports
-                            .send(Report::Restored { instance: Arc::clone(&name), vip: *vip });
-                    }
-                }
-                (true, Some(found)) if !is_right(found) => {
-                    self.requests.correct_vip(ifindex, *vip)?;
-                }
-                (false, Some(found)) if found.prefix_len == Family::of(vip).bits() => {
-                    self.requests.remove_vip(ifindex, *vip)?;
-                }
-                (true | false, Some(_)) | (false, None) => {}
-            }
-        }
-        let Some(instance) = self.instances.get_mut(index) else { return Ok(()) };
-        instance.complete = held;
-        if instance.contested_until.is_some_and(|until| until <= now) {
-            instance.contested_until = None;
-            self.reports.send(Report::Uncontested { instance: Arc::clone(&name) });
-        }
-        if lost {
-            instance.lost_at.push_back(now);
-            instance.lost_at.retain(|lost| now.0 - lost.0 < LOSSES_WITHIN);
-            if instance.lost_at.len() >= LOSSES {
-                instance.lost_at.clear();
-                instance.contested_until = Some(Nanos(now.0 + CONTESTED_FOR));
-                self.reports.send(Report::Contested { instance: name });
-            }
-        }
-        Ok(())
-    }
-
     /// Tells of hosts that claim a VIP which this one holds: of one for each instance.
     fn note_claims(&mut self, now: Nanos) {
         let heard = self.ears.hear(now);
@@ -392,8 +338,3 @@ fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
 
 /// There is nobody to work for.
 struct Ended;
-
-/// A VIP as it was added, or one that a predecessor added.
-fn is_right(found: &Address) -> bool {
-    found.prefix_len == Family::of(&found.address).bits() && found.deprecated
-}
