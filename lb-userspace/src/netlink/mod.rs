@@ -155,7 +155,7 @@ impl Netlink {
     /// Removes a VIP (as /32 or /128: no other address). Nothing happens if it or the interface is gone.
     pub async fn remove_vip(&self, ifindex: u32, vip: IpAddr) -> Result<()> {
         let context = || format!("remove the VIP {vip} from interface {ifindex}");
-        let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip));
+        let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip, FOREVER));
         match execute(&self.handle, request, 0).await.with_context(context)? {
             Err(error) if is_gone(&error) => Ok(()),
             result => result.with_context(context),
@@ -190,7 +190,7 @@ impl Netlink {
     }
 
     async fn new_vip(&self, ifindex: u32, vip: IpAddr, flags: u16) -> Result<io::Result<()>> {
-        let request = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip));
+        let request = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip, FOREVER));
         execute(&self.handle, request, flags).await
     }
 }
@@ -199,7 +199,8 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENXIO))
 }
 
-fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
+/// `valid`: after so many seconds the kernel removes it.
+fn vip_message(ifindex: u32, vip: IpAddr, valid: u32) -> AddressMessage {
     // The VIP may be on another node a moment longer: waiting for it to be unique would lose it.
     let (mut message, flags) = match vip {
         IpAddr::V4(vip) => (
@@ -213,7 +214,7 @@ fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
     };
     let mut lifetime = CacheInfo::default();
     lifetime.ifa_preferred = 0;
-    lifetime.ifa_valid = FOREVER;
+    lifetime.ifa_valid = valid;
     message.attributes.push(AddressAttribute::CacheInfo(lifetime));
     message.attributes.push(AddressAttribute::Flags(flags));
     message

@@ -8,7 +8,8 @@
 //! ```
 //! Level-triggered: every order and every event leads to the same comparison of what should be with what
 //! is. On interfaces that it watches no VIP of an instance stays that is not held, so that what a killed
-//! predecessor left goes too.
+//! predecessor left goes too. What it adds has a life, which it extends: without it the kernel removes the
+//! addresses, as another node has them by then.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -85,6 +86,8 @@ struct Instance {
     socket: u32,
     membership: Option<(u32, Membership)>,
     renew_at: Nanos,
+    /// When the life of its VIPs is to be extended; at the next look, where nobody has yet.
+    extend_at: Nanos,
     /// Every VIP of it was there at the last look.
     complete: bool,
     lost_at: VecDeque<Nanos>,
@@ -197,6 +200,7 @@ impl Keeper {
                 socket: 0,
                 membership: None,
                 renew_at: Nanos(0),
+                extend_at: Nanos(0),
                 complete: false,
                 lost_at: VecDeque::with_capacity(LOSSES),
                 received: None,
@@ -221,6 +225,8 @@ impl Keeper {
         let Some(instance) = self.instances.get_mut(index) else { return };
         instance.managed.held = held;
         instance.complete = false;
+        // One that was there before has a life of its own.
+        instance.extend_at = Nanos(0);
         instance.held_since = clock::now();
         instance.questions = if held {
             Questions::after(instance.held_since, instance.managed.vips.len())
@@ -228,10 +234,10 @@ impl Keeper {
             Questions::default()
         };
         let Some(ifindex) = instance.facts.as_ref().map(|facts| facts.ifindex) else { return };
-        let vips = Arc::clone(&instance.managed.vips);
+        let (vips, life) = (Arc::clone(&instance.managed.vips), instance.managed.life);
         for vip in vips.iter() {
             let done = if held {
-                self.requests.add_vip(ifindex, *vip)
+                self.requests.add_vip(ifindex, *vip, life)
             } else {
                 self.requests.remove_vip(ifindex, *vip)
             };
