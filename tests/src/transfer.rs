@@ -69,6 +69,16 @@ impl Drop for TransferServer {
 
 /// Moves `length` bytes between the namespace of the calling thread and the server at `target`.
 pub fn transfer(target: SocketAddr, way: Way, length: u64) -> Result<Hashes> {
+    transfer_slowly(target, way, length, Duration::ZERO)
+}
+
+/// The same with a pause after each 256 KiB that the client sends, so that the connection lasts.
+pub fn transfer_slowly(
+    target: SocketAddr,
+    way: Way,
+    length: u64,
+    pause: Duration,
+) -> Result<Hashes> {
     let mut stream = TcpStream::connect_timeout(&target, STALL)?;
     prepare(&stream)?;
     stream.write_all(&[way as u8])?;
@@ -79,7 +89,7 @@ pub fn transfer(target: SocketAddr, way: Way, length: u64) -> Result<Hashes> {
             (read_hash(&mut stream)?, received)
         }
         Way::Upload => {
-            let sent = send(&mut stream, length).context("sending")?;
+            let sent = send(&mut stream, length, pause).context("sending")?;
             (sent, read_hash(&mut stream)?)
         }
     };
@@ -115,7 +125,7 @@ fn answer(mut stream: TcpStream) -> Result<()> {
     stream.read_exact(&mut length)?;
     let length = u64::from_be_bytes(length);
     let hash = match way {
-        [way] if way == Way::Download as u8 => send(&mut stream, length)?,
+        [way] if way == Way::Download as u8 => send(&mut stream, length, Duration::ZERO)?,
         _ => receive(&mut stream, length)?,
     };
     stream.write_all(&hash)?;
@@ -129,7 +139,7 @@ fn prepare(stream: &TcpStream) -> Result<()> {
     Ok(())
 }
 
-fn send(stream: &mut TcpStream, length: u64) -> Result<[u8; 32]> {
+fn send(stream: &mut TcpStream, length: u64, pause: Duration) -> Result<[u8; 32]> {
     let (mut digest, mut block) = (Sha256::new(), vec![0; BLOCK]);
     File::open("/dev/urandom")?.read_exact(&mut block)?;
     let mut left = length;
@@ -139,6 +149,9 @@ fn send(stream: &mut TcpStream, length: u64) -> Result<[u8; 32]> {
         digest.update(&block[..now]);
         stream.write_all(&block[..now])?;
         left -= u64::try_from(now)?;
+        if !pause.is_zero() {
+            thread::sleep(pause);
+        }
     }
     Ok(digest.finalize().into())
 }
