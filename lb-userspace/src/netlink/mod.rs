@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -162,6 +162,16 @@ impl Netlink {
         }
     }
 
+    /// Takes an interface's XDP program off, whoever attached it; not one that is held by a link.
+    pub async fn remove_xdp(&self, ifindex: u32, mode: snapshot::AttachMode) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        let off = vec![LinkXdp::Fd(-1), LinkXdp::Flags(xdp_flags(mode))];
+        message.attributes.push(LinkAttribute::Xdp(off));
+        let done = execute(&self.handle, RouteNetlinkMessage::SetLink(message), 0).await?;
+        done.with_context(|| format!("take the XDP program off interface {ifindex}"))
+    }
+
     /// Has the kernel ask for a neighbour's address: one unknown, or one that failed to answer.
     /// Not for permanent entries, which it would make temporary.
     pub async fn resolve(&self, ifindex: u32, neighbour: IpAddr) -> Result<()> {
@@ -192,6 +202,15 @@ impl Netlink {
     async fn new_vip(&self, ifindex: u32, vip: IpAddr, flags: u16) -> Result<io::Result<()>> {
         let request = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip, FOREVER));
         execute(&self.handle, request, flags).await
+    }
+}
+
+/// `XDP_FLAGS_*` of linux/if_link.h: in which mode the program is that is meant.
+const fn xdp_flags(mode: snapshot::AttachMode) -> u32 {
+    match mode {
+        snapshot::AttachMode::Generic => 1 << 1,
+        snapshot::AttachMode::Native | snapshot::AttachMode::Multiple => 1 << 2,
+        snapshot::AttachMode::Hardware => 1 << 3,
     }
 }
 
