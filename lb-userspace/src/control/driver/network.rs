@@ -109,7 +109,10 @@ impl Controller {
         if let Err(why) = &met
             && self.replies_are_met != met
         {
-            log::error!("backends on this node get no connections: {why}");
+            log::error!(
+                "backends on this node get no connections: {why}; all others are served, and clients on this \
+                 node too"
+            );
         }
         self.replies_are_met = met;
     }
