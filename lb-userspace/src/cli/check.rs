@@ -20,6 +20,7 @@ use crate::vrrp::timers::silence;
 use crate::vrrp::{Settings, Version};
 
 mod admin;
+mod local_clients;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -44,17 +45,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         return print_outcome(path, config);
     }
     let config = config?;
-    print(&format!("{}: valid\n{}{}", path.display(), report(&config), overrides(&config)))
+    print(&format!("{}: valid\n{}{}", path.display(), report(&config), found_here(&config)))
 }
 
 /// A refusal is said twice: for programs, and for people.
 fn print_outcome(path: &Path, config: Result<Config, ConfigError>) -> Result<()> {
     let (path, valid) = (path.display().to_string(), config.is_ok());
-    let report = config.as_ref().map(|config| report(config) + &overrides(config)).ok();
+    let report = config.as_ref().map(|config| report(config) + &found_here(config)).ok();
     let report: Option<Vec<&str>> = report.as_ref().map(|report| report.trim().lines().collect());
     let error = config.as_ref().err().map(|error| format!("{error:#}"));
     print_json(&json!({ "path": path, "valid": valid, "report": report, "error": error }))?;
     Ok(config.map(drop)?)
+}
+
+/// What is not in the file alone.
+fn found_here(config: &Config) -> String {
+    local_clients::describe(config) + &overrides(config)
 }
 
 /// What operators said, which holds in place of the configuration.
