@@ -45,7 +45,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let given = claims::Given { config, snapshot: &facts.snapshot, status, heard: &network.heard };
     found.extend(claims::judge(network.asked.as_ref(), given));
     found.extend(vrrp::judge(config, &network.heard, status));
-    found.extend(ways::judge(&network.ways, &balancing(facts)));
+    found.extend(ways::judge(&network.ways, &balancing(facts), &facts.machine.kernel));
     found.extend(apiservers::judge(&network.apiservers));
     found.extend(firewall::judge(config, &facts.firewall));
     found.extend(removal::judge(config));
