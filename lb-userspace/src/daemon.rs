@@ -319,14 +319,10 @@ fn check_interfaces(config: &Config, snapshot: &Snapshot, pins: &Pins) -> anyhow
             );
         }
         if let Some(xdp) = &link.xdp
+            && !config.replace_xdp
             && !datapath::attach::is_attached(pins, name, link.index)
         {
-            bail!(
-                "{name} already carries XDP program {} of another owner; Fairlead replaces no one \
-                 else's program: remove it (ip link set dev {name} xdp off) or leave the interface \
-                 out",
-                xdp.program_id
-            );
+            bail!(datapath::attach::occupied(name, xdp.program_id));
         }
     }
     Ok(())

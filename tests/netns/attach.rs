@@ -109,6 +109,39 @@ fn generic_xdp_serves_with_gro_off_and_gives_it_back() -> Result<()> {
     Ok(())
 }
 
+/// As `ip link` attaches one; it is gone for good then.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn another_owner_s_program_is_replaced_where_the_configuration_says_so() -> Result<()> {
+    let scene = Scene::build()?;
+    let node = scene.node();
+    let theirs = {
+        let _inside = node.host.netns.enter()?;
+        let pass = XdpPass::load()?;
+        let link = pass.attach("eth0")?;
+        let (id, _) = xdp(node)?.expect("a program");
+        drop(link);
+        let words = format!("net attach xdp id {id} dev eth0");
+        node.host.netns.run("bpftool", words.split(' '))?;
+        id
+    };
+    ensure!(xdp(node)?.is_some_and(|(id, _)| id == theirs), "{:?}", xdp(node)?);
+    let mut controller = scene.controller(&Settings::default())?;
+    let yaml = scene.yaml(&controller, &Settings::default());
+    controller.write_config(&format!("{yaml}\nreplace_xdp: true\n"))?;
+    controller.start()?;
+    scene.wait_all_up(&controller)?;
+    let log = controller.log();
+    ensure!(log.contains(&format!("removed XDP program {theirs} (fixture)")), "{log}");
+    let (ours, mode) = xdp(node)?.expect("our program");
+    ensure!(ours != theirs && mode == "xdp", "{ours} {mode}");
+    let report = scene.some_connections(50)?;
+    ensure!(report.answered == 50, "{report:?}");
+    ensure!(controller.stop(false)?.success());
+    ensure!(xdp(node)?.is_none(), "{:?}", xdp(node)?);
+    Ok(())
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
 fn a_vip_that_someone_removes_is_added_again_within_a_second() -> Result<()> {

@@ -16,6 +16,7 @@ mod give_up;
 mod health;
 mod idle;
 mod import;
+mod lacking;
 mod local;
 mod local_clients;
 mod metrics;

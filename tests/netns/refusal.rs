@@ -120,11 +120,36 @@ fn a_program_of_another_owner_is_named_and_not_replaced() -> Result<()> {
     for xdp_mode in ["auto", "native", "generic"] {
         let controller = scene.controller(&Settings { xdp_mode, ..Settings::default() })?;
         let words = refused_with(&start(&scene, &controller, &[])?)?;
-        ensure!(words.contains(&format!("eth0 already carries XDP program {id}")), "{words}");
+        let named = format!("eth0 already carries XDP program {id} (fixture) of another owner");
+        ensure!(words.contains(&named), "{words}");
         ensure!(words.contains("ip link set dev eth0 xdp off"), "{words}");
+        ensure!(words.contains("replace_xdp: true"), "{words}");
         assert_eq!(Traces::of(node)?, before);
         ensure!(!controller.socket().exists(), "the admin socket is left");
     }
+    Ok(())
+}
+
+/// Nobody but who holds the link can take it off.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_program_that_is_held_by_a_link_is_not_replaced_even_if_that_is_asked_for() -> Result<()> {
+    let scene = Scene::build()?;
+    scene.meet_neighbours()?;
+    let node = scene.node();
+    let _theirs = {
+        let _inside = node.host.netns.enter()?;
+        XdpPass::load()?.attach("eth0")?
+    };
+    let before = Traces::of(node)?;
+    let controller = scene.controller(&Settings::default())?;
+    let yaml = scene.yaml(&controller, &Settings::default());
+    controller.write_config(&format!("{yaml}\nreplace_xdp: true\n"))?;
+    let words = refused_with(&start(&scene, &controller, &[])?)?;
+    for word in ["(fixture) of another owner", "by a link", "bpftool link show"] {
+        ensure!(words.contains(word), "no {word:?} in {words}");
+    }
+    assert_eq!(Traces::of(node)?, before);
     Ok(())
 }
 

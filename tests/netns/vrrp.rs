@@ -32,6 +32,7 @@ mod hooks;
 mod hostile;
 mod ipv6;
 mod lease;
+mod life;
 mod many;
 mod membership;
 mod neighbours;

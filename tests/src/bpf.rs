@@ -22,6 +22,8 @@ const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 pub const XDP_TX: [u64; 2] = [0x0000_0003_0000_00b7, 0x0000_0000_0000_0095];
 
 const LICENSE: &CStr = c"GPL";
+/// What every program of these calls itself: `fixture`.
+const NAME: [u8; 16] = *b"fixture\0\0\0\0\0\0\0\0\0";
 
 /// The first fields of `union bpf_attr` for BPF_MAP_CREATE; what is left out counts as zero.
 #[repr(C)]
@@ -45,6 +47,7 @@ struct ProgLoad {
     log_buf: u64,
     kern_version: u32,
     prog_flags: u32,
+    prog_name: [u8; 16],
 }
 
 /// … for BPF_PROG_TEST_RUN.
@@ -112,6 +115,7 @@ impl Program {
             insns: instructions.as_ptr() as u64,
             license: LICENSE.as_ptr() as u64,
             prog_flags,
+            prog_name: NAME,
             ..ProgLoad::default()
         };
         // SAFETY: the kernel reads `insn_cnt` instructions and a string.

@@ -27,6 +27,7 @@ pub mod link;
 pub mod live;
 pub mod load;
 pub mod netns;
+pub mod old_kernel;
 pub mod paced;
 pub mod packet;
 pub mod pki;

@@ -6,20 +6,19 @@ use std::time::Duration;
 
 use anyhow::Result;
 use clap::Args;
-use lb_common::event::FLOW_RING;
 use serde_json::json;
 
 use super::{ConfigOption, print, print_json};
-use crate::config::{self, Config, ConfigError, Limits, Probe, Service, Sync, Vrrp};
+use crate::config::{self, Config, ConfigError, Probe, Service, Vrrp};
 use crate::datapath::{Sizes, report};
 use crate::health::removal::{Terms, worst_case};
 use crate::overrides::store;
-use crate::sync::driver::READ;
-use crate::sync::fsm::{BATCH, MAX_QUEUED, ROUND};
 use crate::vrrp::timers::silence;
 use crate::vrrp::{Settings, Version};
 
 mod admin;
+mod local_clients;
+mod sync;
 
 /// Validate a configuration and print what follows from it; changes nothing.
 ///
@@ -44,17 +43,22 @@ pub(super) fn run(arguments: &Arguments) -> Result<()> {
         return print_outcome(path, config);
     }
     let config = config?;
-    print(&format!("{}: valid\n{}{}", path.display(), report(&config), overrides(&config)))
+    print(&format!("{}: valid\n{}{}", path.display(), report(&config), found_here(&config)))
 }
 
 /// A refusal is said twice: for programs, and for people.
 fn print_outcome(path: &Path, config: Result<Config, ConfigError>) -> Result<()> {
     let (path, valid) = (path.display().to_string(), config.is_ok());
-    let report = config.as_ref().map(|config| report(config) + &overrides(config)).ok();
+    let report = config.as_ref().map(|config| report(config) + &found_here(config)).ok();
     let report: Option<Vec<&str>> = report.as_ref().map(|report| report.trim().lines().collect());
     let error = config.as_ref().err().map(|error| format!("{error:#}"));
     print_json(&json!({ "path": path, "valid": valid, "report": report, "error": error }))?;
     Ok(config.map(drop)?)
+}
+
+/// What is not in the file alone.
+fn found_here(config: &Config) -> String {
+    local_clients::describe(config) + &overrides(config)
 }
 
 /// What operators said, which holds in place of the configuration.
@@ -88,7 +92,7 @@ fn report(config: &Config) -> String {
         text += &describe_instance(instance);
     }
     if let Some(sync) = &config.sync {
-        text += &describe_sync(sync, config.limits);
+        text += &sync::describe(sync, config.limits);
     }
     text += &admin::describe(&config.admin);
     text += "\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n";
@@ -176,28 +180,6 @@ fn describe_restart(settings: &Settings) -> String {
         text += "    version 2 has no way to tell the other nodes to wait longer\n";
     }
     text
-}
-
-/// Bytes of a flow's name while a round is under way: a hash, in a table that is half full at worst.
-const SEEN: u64 = 18;
-
-fn describe_sync(sync: &Sync, limits: Limits) -> String {
-    let peers: Vec<String> = sync.peers.iter().map(ToString::to_string).collect();
-    let megabytes = |bytes: u64| format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10);
-    let (queued, flows) = (MAX_QUEUED as u64, u64::from(limits.flows));
-    format!(
-        "\nsync: listens on {}, shares flows with {}\n  \
-         memory: ring of changes {}; for each peer at most {} that wait for it, and {flows} x {SEEN} = {} \
-         while it sends all of its flows\n  \
-         a change is sent within {} ms, everything is compared every {} s\n",
-        sync.listen,
-        peers.join(", "),
-        megabytes(FLOW_RING.into()),
-        megabytes(queued),
-        megabytes(flows * SEEN),
-        (BATCH + READ).as_millis(),
-        ROUND.as_secs()
-    )
 }
 
 /// What a restart can be relied on to fit into.

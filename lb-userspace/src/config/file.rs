@@ -102,6 +102,7 @@ struct Document {
     version: Field,
     interfaces: Option<Spanned<Vec<Spanned<String>>>>,
     xdp_mode: Field,
+    replace_xdp: Field,
     limits: Option<Spanned<LimitsFile>>,
     services: Option<Spanned<Vec<Spanned<ServiceFile>>>>,
     vrrp: Option<Spanned<Vec<Spanned<vrrp::VrrpFile>>>>,

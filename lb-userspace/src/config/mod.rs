@@ -57,6 +57,8 @@ pub struct Config {
     pub interfaces: Vec<String>,
     /// How XDP is attached.
     pub xdp_mode: XdpMode,
+    /// Whether another owner's XDP program on one of the interfaces is removed.
+    pub replace_xdp: bool,
     /// Sizes of the flow maps.
     pub limits: Limits,
     /// In the order given; names and (VIP, port) pairs are unique. Never empty.

@@ -51,6 +51,7 @@ struct File<'a> {
     version: u32,
     interfaces: &'a [String],
     xdp_mode: &'static str,
+    replace_xdp: bool,
     limits: LimitsFile,
     services: Vec<ServiceFile<'a>>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -187,6 +188,7 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
     let Config {
         interfaces,
         xdp_mode,
+        replace_xdp,
         limits,
         services,
         vrrp,
@@ -210,6 +212,7 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
             XdpMode::Native => "native",
             XdpMode::Generic => "generic",
         },
+        replace_xdp: *replace_xdp,
         limits: LimitsFile { flows, half_open },
         services: services.iter().map(service).collect(),
         vrrp,

@@ -206,7 +206,7 @@ impl Controller {
         self.resolve_backends().await;
         self.resolve_clients(now()).await;
         self.follow_clients()?;
-        let attached = self.attach_all();
+        let attached = self.make_room().await.and_then(|()| self.attach_all());
         if self.datapath.attachments().is_empty() {
             attached?;
         } else if let Err(error) = attached {

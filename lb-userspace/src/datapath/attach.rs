@@ -7,11 +7,14 @@ use std::path::Path;
 use anyhow::{Context as _, bail};
 use aya::programs::links::{FdLink, PinnedLink};
 use aya::programs::xdp::XdpLink;
-use aya::programs::{ProgramError, Xdp, XdpMode as Attach};
+use aya::programs::{ProgramError, Xdp, XdpMode as Attach, loaded_programs};
 
 use super::pins::Pins;
 use super::sys;
 use crate::config::XdpMode;
+
+/// Programs of the machine that are looked through for a name.
+const MOST_PROGRAMS: usize = 4096;
 
 /// How the program got attached to an interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,12 +64,7 @@ pub fn attach(
         return Ok(Attachment { ifindex: interface.ifindex, mode, reason: None });
     }
     if let Some((id, _)) = interface.occupant {
-        bail!(
-            "{} already carries XDP program {id} of another owner; Fairlead replaces no one else's \
-             program: remove it (ip link set dev {} xdp off) or leave the interface out",
-            interface.name,
-            interface.name
-        );
+        bail!(occupied(&interface.name, id));
     }
     let (mode, reason) = match wanted {
         XdpMode::Native => (Mode::Native, None),
@@ -78,6 +76,28 @@ pub fn attach(
     };
     attach_new(program, pins, interface, mode)?;
     Ok(attachment(interface, mode, reason))
+}
+
+/// Why an interface that has somebody else's program is left alone, and what to do.
+pub fn occupied(interface: &str, program: u32) -> String {
+    format!(
+        "{interface} already carries XDP program {} of another owner, which Fairlead does not replace by \
+         itself: remove it (ip link set dev {interface} xdp off), have it replaced (replace_xdp: true), \
+         or leave the interface out",
+        program_in_words(program)
+    )
+}
+
+/// `42 (its name)`; the name only if the kernel tells.
+pub fn program_in_words(id: u32) -> String {
+    program_name(id).map_or_else(|| id.to_string(), |name| format!("{id} ({name})"))
+}
+
+/// What a program calls itself; to see that takes CAP_SYS_ADMIN.
+pub fn program_name(id: u32) -> Option<String> {
+    let mut programs = loaded_programs().take(MOST_PROGRAMS).filter_map(Result::ok);
+    let found = programs.find(|program| program.id() == id)?;
+    found.name_as_str().map(str::to_owned).filter(|name| !name.is_empty())
 }
 
 fn attachment(interface: &Interface, mode: Mode, reason: Option<String>) -> Attachment {

@@ -162,7 +162,15 @@ impl Datapath {
 
     /// Has TCP sockets of processes below `cgroup` led to backends.
     pub fn lead_sockets(&mut self, cgroup: &Path) -> anyhow::Result<()> {
-        sockets::attach(&mut self.ebpf, &self.pins, cgroup)
+        sockets::attach(&mut self.ebpf, &self.pins, cgroup)?;
+        if !object::lets_programs_set_errors() {
+            log::info!(
+                "this kernel lets no program say why a connect fails (bpf_set_retval, Linux 6.0): local \
+                 clients that no backend is there for are refused by the VIP, if somebody has it; all others \
+                 are led"
+            );
+        }
+        Ok(())
     }
 
     /// All of them are.

@@ -119,7 +119,7 @@ const FRAGS: &str = "FRAGS";
 const SET_RETVAL: &str = "SET_RETVAL";
 
 /// Linux 6.0; before, a call that such a program refuses fails with EPERM.
-fn lets_programs_set_errors() -> bool {
+pub(super) fn lets_programs_set_errors() -> bool {
     is_helper_supported(ProgramType::CgroupSockAddr, BpfHelper::BPF_FUNC_set_retval).unwrap_or_else(
         |error| {
             log::debug!("asking for bpf_set_retval: {error}");

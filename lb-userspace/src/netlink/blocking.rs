@@ -15,7 +15,7 @@ use rtnetlink::sys::protocols::NETLINK_ROUTE;
 
 use super::conversation::Conversation;
 use super::snapshot::{Address, Link};
-use super::{FAMILIES, is_gone, parse, vip_message};
+use super::{FAMILIES, FOREVER, is_gone, parse, vip_message};
 
 /// Groups of rtnetlink(7): links, IPv4 and IPv6 addresses.
 const GROUPS: [u32; 3] = [1, 5, 9];
@@ -56,31 +56,38 @@ impl Requests {
         Ok(addresses)
     }
 
-    /// Adds a VIP as `Netlink::add_vip` does. `false`: it was there, as something or other.
-    pub fn add_vip(&mut self, ifindex: u32, vip: IpAddr) -> Result<bool> {
-        match self.new_vip(ifindex, vip, NLM_F_CREATE | NLM_F_EXCL)? {
+    /// Adds a VIP as `Netlink::add_vip` does, for `valid` seconds. `false`: it was there, as something or
+    /// other.
+    pub fn add_vip(&mut self, ifindex: u32, vip: IpAddr, valid: u32) -> Result<bool> {
+        match self.new_vip(ifindex, vip, valid, NLM_F_CREATE | NLM_F_EXCL)? {
             Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(false),
             result => result.map(|()| true).with_context(|| format!("add the VIP {vip}")),
         }
     }
 
-    /// Makes an address that is there one of a VIP's kind.
-    pub fn correct_vip(&mut self, ifindex: u32, vip: IpAddr) -> Result<()> {
-        let replaced = self.new_vip(ifindex, vip, NLM_F_CREATE | NLM_F_REPLACE)?;
+    /// Makes an address that is there one of a VIP's kind, for `valid` seconds more.
+    pub fn correct_vip(&mut self, ifindex: u32, vip: IpAddr, valid: u32) -> Result<()> {
+        let replaced = self.new_vip(ifindex, vip, valid, NLM_F_CREATE | NLM_F_REPLACE)?;
         replaced.with_context(|| format!("correct the VIP {vip}"))
     }
 
     /// Removes a VIP, as /32 or /128. `false`: it was not there.
     pub fn remove_vip(&mut self, ifindex: u32, vip: IpAddr) -> Result<bool> {
-        let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip));
+        let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip, FOREVER));
         match self.0.execute(request, 0)? {
             Err(error) if is_gone(&error) => Ok(false),
             result => result.map(|()| true).with_context(|| format!("remove the VIP {vip}")),
         }
     }
 
-    fn new_vip(&mut self, ifindex: u32, vip: IpAddr, flags: u16) -> Result<io::Result<()>> {
-        self.0.execute(RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip)), flags)
+    fn new_vip(
+        &mut self,
+        ifindex: u32,
+        vip: IpAddr,
+        valid: u32,
+        flags: u16,
+    ) -> Result<io::Result<()>> {
+        self.0.execute(RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip, valid)), flags)
     }
 }
 

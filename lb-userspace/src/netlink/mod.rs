@@ -20,7 +20,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use rtnetlink::packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use rtnetlink::packet_route::address::{AddressAttribute, AddressFlags, AddressMessage, CacheInfo};
-use rtnetlink::packet_route::link::LinkMessage;
+use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp};
 use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
@@ -155,11 +155,21 @@ impl Netlink {
     /// Removes a VIP (as /32 or /128: no other address). Nothing happens if it or the interface is gone.
     pub async fn remove_vip(&self, ifindex: u32, vip: IpAddr) -> Result<()> {
         let context = || format!("remove the VIP {vip} from interface {ifindex}");
-        let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip));
+        let request = RouteNetlinkMessage::DelAddress(vip_message(ifindex, vip, FOREVER));
         match execute(&self.handle, request, 0).await.with_context(context)? {
             Err(error) if is_gone(&error) => Ok(()),
             result => result.with_context(context),
         }
+    }
+
+    /// Takes an interface's XDP program off, whoever attached it; not one that is held by a link.
+    pub async fn remove_xdp(&self, ifindex: u32, mode: snapshot::AttachMode) -> Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = ifindex;
+        let off = vec![LinkXdp::Fd(-1), LinkXdp::Flags(xdp_flags(mode))];
+        message.attributes.push(LinkAttribute::Xdp(off));
+        let done = execute(&self.handle, RouteNetlinkMessage::SetLink(message), 0).await?;
+        done.with_context(|| format!("take the XDP program off interface {ifindex}"))
     }
 
     /// Has the kernel ask for a neighbour's address: one unknown, or one that failed to answer.
@@ -190,8 +200,17 @@ impl Netlink {
     }
 
     async fn new_vip(&self, ifindex: u32, vip: IpAddr, flags: u16) -> Result<io::Result<()>> {
-        let request = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip));
+        let request = RouteNetlinkMessage::NewAddress(vip_message(ifindex, vip, FOREVER));
         execute(&self.handle, request, flags).await
+    }
+}
+
+/// `XDP_FLAGS_*` of linux/if_link.h: in which mode the program is that is meant.
+const fn xdp_flags(mode: snapshot::AttachMode) -> u32 {
+    match mode {
+        snapshot::AttachMode::Generic => 1 << 1,
+        snapshot::AttachMode::Native | snapshot::AttachMode::Multiple => 1 << 2,
+        snapshot::AttachMode::Hardware => 1 << 3,
     }
 }
 
@@ -199,7 +218,8 @@ fn is_gone(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EADDRNOTAVAIL | libc::ENODEV | libc::ENXIO))
 }
 
-fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
+/// `valid`: after so many seconds the kernel removes it.
+fn vip_message(ifindex: u32, vip: IpAddr, valid: u32) -> AddressMessage {
     // The VIP may be on another node a moment longer: waiting for it to be unique would lose it.
     let (mut message, flags) = match vip {
         IpAddr::V4(vip) => (
@@ -213,7 +233,7 @@ fn vip_message(ifindex: u32, vip: IpAddr) -> AddressMessage {
     };
     let mut lifetime = CacheInfo::default();
     lifetime.ifa_preferred = 0;
-    lifetime.ifa_valid = FOREVER;
+    lifetime.ifa_valid = valid;
     message.attributes.push(AddressAttribute::CacheInfo(lifetime));
     message.attributes.push(AddressAttribute::Flags(flags));
     message

@@ -8,7 +8,8 @@
 //! ```
 //! Level-triggered: every order and every event leads to the same comparison of what should be with what
 //! is. On interfaces that it watches no VIP of an instance stays that is not held, so that what a killed
-//! predecessor left goes too.
+//! predecessor left goes too. What it adds has a life, which it extends: without it the kernel removes the
+//! addresses, as another node has them by then.
 
 use std::collections::VecDeque;
 use std::net::IpAddr;
@@ -26,14 +27,13 @@ use nix::sys::eventfd::EventFd;
 
 use super::socket::Membership;
 use super::{Nanos, channel, clock, realtime};
-use crate::config::Family;
 use crate::netlink::blocking::{Events, Requests};
 use crate::netlink::garp::FrameSocket;
-use crate::netlink::snapshot::Address;
 
 pub(crate) mod claims;
 pub mod facts;
 mod listen;
+mod mend;
 mod message;
 mod questions;
 
@@ -49,13 +49,10 @@ const LEAST_BETWEEN_LOOKS: u64 = 10_000_000;
 const LOOK_ANYWAY: u64 = 1_000_000_000;
 /// While an interface has received nothing.
 const LOOK_AGAIN: u64 = 100_000_000;
-/// So many losses within so long are no accident: somebody else manages the interface's addresses.
+/// So many losses in a short time are no accident: somebody else manages the interface's addresses.
 const LOSSES: usize = 5;
-const LOSSES_WITHIN: u64 = 15_000_000_000;
 /// Who had the VIPs before this node needs that long to notice, and may say so until then.
 const YIELDS_WITHIN: Duration = Duration::from_secs(1);
-/// Until another try.
-const CONTESTED_FOR: u64 = 30_000_000_000;
 
 /// Starts the thread. It ends with [`Order::End`], or when nobody is left to give orders.
 pub fn spawn(
@@ -89,6 +86,8 @@ struct Instance {
     socket: u32,
     membership: Option<(u32, Membership)>,
     renew_at: Nanos,
+    /// When the life of its VIPs is to be extended; at the next look, where nobody has yet.
+    extend_at: Nanos,
     /// Every VIP of it was there at the last look.
     complete: bool,
     lost_at: VecDeque<Nanos>,
@@ -201,6 +200,7 @@ impl Keeper {
                 socket: 0,
                 membership: None,
                 renew_at: Nanos(0),
+                extend_at: Nanos(0),
                 complete: false,
                 lost_at: VecDeque::with_capacity(LOSSES),
                 received: None,
@@ -225,6 +225,8 @@ impl Keeper {
         let Some(instance) = self.instances.get_mut(index) else { return };
         instance.managed.held = held;
         instance.complete = false;
+        // One that was there before has a life of its own.
+        instance.extend_at = Nanos(0);
         instance.held_since = clock::now();
         instance.questions = if held {
             Questions::after(instance.held_since, instance.managed.vips.len())
@@ -232,10 +234,10 @@ impl Keeper {
             Questions::default()
         };
         let Some(ifindex) = instance.facts.as_ref().map(|facts| facts.ifindex) else { return };
-        let vips = Arc::clone(&instance.managed.vips);
+        let (vips, life) = (Arc::clone(&instance.managed.vips), instance.managed.life);
         for vip in vips.iter() {
             let done = if held {
-                self.requests.add_vip(ifindex, *vip)
+                self.requests.add_vip(ifindex, *vip, life)
             } else {
                 self.requests.remove_vip(ifindex, *vip)
             };
@@ -269,56 +271,6 @@ impl Keeper {
             }
             if ifindex != 0 {
                 self.mend(index, ifindex, &addresses, now)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn mend(
-        &mut self,
-        index: usize,
-        ifindex: u32,
-        addresses: &[Address],
-        now: Nanos,
-    ) -> anyhow::Result<()> {
-        let Some(instance) = self.instances.get_mut(index) else { return Ok(()) };
-        let (held, was_complete) = (instance.managed.held, instance.complete);
-        let vips = Arc::clone(&instance.managed.vips);
-        let name = Arc::clone(&instance.managed.instance);
-        let mut lost = false;
-        for vip in vips.iter() {
-            let found = addresses.iter().find(|a| (a.ifindex, a.address) == (ifindex, *vip));
-            match (held, found) {
-                (true, None) => {
-                    self.requests.add_vip(ifindex, *vip)?;
-                    if was_complete {
-                        lost = true;
-                        self.reports
-                            .send(Report::Restored { instance: Arc::clone(&name), vip: *vip });
-                    }
-                }
-                (true, Some(found)) if !is_right(found) => {
-                    self.requests.correct_vip(ifindex, *vip)?;
-                }
-                (false, Some(found)) if found.prefix_len == Family::of(vip).bits() => {
-                    self.requests.remove_vip(ifindex, *vip)?;
-                }
-                (true | false, Some(_)) | (false, None) => {}
-            }
-        }
-        let Some(instance) = self.instances.get_mut(index) else { return Ok(()) };
-        instance.complete = held;
-        if instance.contested_until.is_some_and(|until| until <= now) {
-            instance.contested_until = None;
-            self.reports.send(Report::Uncontested { instance: Arc::clone(&name) });
-        }
-        if lost {
-            instance.lost_at.push_back(now);
-            instance.lost_at.retain(|lost| now.0 - lost.0 < LOSSES_WITHIN);
-            if instance.lost_at.len() >= LOSSES {
-                instance.lost_at.clear();
-                instance.contested_until = Some(Nanos(now.0 + CONTESTED_FOR));
-                self.reports.send(Report::Contested { instance: name });
             }
         }
         Ok(())
@@ -392,8 +344,3 @@ fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
 
 /// There is nobody to work for.
 struct Ended;
-
-/// A VIP as it was added, or one that a predecessor added.
-fn is_right(found: &Address) -> bool {
-    found.prefix_len == Family::of(&found.address).bits() && found.deprecated
-}

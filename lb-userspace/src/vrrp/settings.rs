@@ -71,6 +71,10 @@ const RECEIVE_GATE: Duration = Duration::from_secs(5);
 /// Below which a flapping link would make as many elections as it flaps.
 const RECOVERY_HOLD: Duration = Duration::from_secs(1);
 
+/// An address without anybody who extends its life outlives the lease by no less than this: the kernel's lock
+/// of all interfaces may be held by others for long, and a VIP that is served must not vanish.
+const SPARE_LIFE: Duration = Duration::from_secs(10);
+
 /// What fits a frame of 1500 bytes; the rest of the VIPs is moved all the same.
 const MAX_V6_ADDRESSES: usize = 90;
 
@@ -136,6 +140,14 @@ impl Settings {
     /// How long a successor has after a handover.
     pub fn longest_restart(&self) -> Duration {
         silence(self.handover_interval(), self.down_timer_adverts)
+    }
+
+    /// How long the kernel keeps the VIPs' addresses when nobody extends that, seconds: for longer than a
+    /// successor may take, and no longer than it must be. A controller that is dead for good leaves no
+    /// address behind that another node has taken over.
+    pub fn address_life(&self) -> u32 {
+        let life = self.longest_restart().saturating_add(self.linger).saturating_add(SPARE_LIFE);
+        u32::try_from(life.as_millis().div_ceil(1000)).unwrap_or(u32::MAX)
     }
 
     /// How long the Active one has to be silent before this node takes over, at the configured priority.

@@ -209,6 +209,33 @@ fn with_sync_connections_to_the_node_s_own_backend_go_on(
     pair.many()
 }
 
+/// What the first node sent to the second's backend as from the VIP has no way there when the VIP is the second
+/// node's own: the controller tells whoever has no next word.
+#[rstest]
+#[ignore = "needs root: cargo xtask test netns"]
+fn with_sync_clients_that_only_listen_are_told_that_it_is_over(
+    #[values(Loss::Drain, Loss::Kill)] loss: Loss,
+) -> Result<()> {
+    let pair = Pair::build(true)?;
+    let [mut first, second] = pair.start()?;
+    let [mut own, mut others] = pair.connect()?;
+    match loss {
+        Loss::Drain => drop(first.cli(&["drain"])?),
+        Loss::Kill => first.kill9()?,
+    }
+    wait_state(&second, "active")?;
+    let silent = || {
+        for client in std::mem::take(&mut others) {
+            if !client.is_over()? {
+                others.push(client);
+            }
+        }
+        Ok(others.len())
+    };
+    eventually_is("a RST to each of them", PATIENCE, silent, |silent| *silent == 0)?;
+    own.iter_mut().try_for_each(|client| client.exchange("again"))
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
 fn without_sync_clients_are_told_that_their_connections_are_over() -> Result<()> {

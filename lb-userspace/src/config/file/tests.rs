@@ -36,6 +36,7 @@ fn minimal_file_gets_every_default() {
         Config {
             interfaces: Vec::new(),
             xdp_mode: XdpMode::Auto,
+            replace_xdp: false,
             limits: Limits { flows: 131_072, half_open: 65_536 },
             services: vec![Service {
                 name: "api".to_owned(),
@@ -137,6 +138,7 @@ fn every_value_can_be_other_than_the_default() {
         Config {
             interfaces: vec!["eth0".to_owned(), "bond0.100".to_owned()],
             xdp_mode: XdpMode::Generic,
+            replace_xdp: true,
             limits: Limits { flows: 1024, half_open: 16_777_216 },
             services: vec![service],
             vrrp: Vec::new(),

@@ -27,6 +27,8 @@ pub(super) fn translate(
             &[("auto", XdpMode::Auto), ("native", XdpMode::Native), ("generic", XdpMode::Generic)],
         )
         .unwrap_or_default();
+    let replace_xdp = root.field("replace_xdp", &document.replace_xdp);
+    let replace_xdp = reader.boolean(&replace_xdp, &document.replace_xdp);
     let limits = reader.limits(&root, document.limits.as_ref());
     let services = reader.services(&root, document);
     let vrrp = reader.vrrp(&root, document);
@@ -39,6 +41,7 @@ pub(super) fn translate(
     let config = Config {
         interfaces,
         xdp_mode,
+        replace_xdp,
         limits,
         services,
         vrrp,

@@ -284,7 +284,8 @@ fn flow_log() -> impl Strategy<Value = Option<FlowLog>> {
 fn config() -> impl Strategy<Value = Config> {
     let interfaces =
         proptest::collection::btree_set("[a-z#@!&*%{\\[-][a-z0-9.@#-]{0,13}[a-z]", 0..3);
-    let xdp = prop_oneof![Just(XdpMode::Auto), Just(XdpMode::Native), Just(XdpMode::Generic)];
+    let modes = prop_oneof![Just(XdpMode::Auto), Just(XdpMode::Native), Just(XdpMode::Generic)];
+    let xdp = (modes, any::<bool>());
     let services = (1..4_usize).prop_flat_map(|count| (0..count).map(service).collect::<Vec<_>>());
     let limits = (1024..=16_777_216_u32, 1024..=16_777_216_u32);
     let state_file = proptest::option::of("/[a-z#: ]{0,11}[a-z]".prop_map(PathBuf::from));
@@ -292,28 +293,31 @@ fn config() -> impl Strategy<Value = Config> {
     let kinds = subsequence(Kind::CHOICES.to_vec(), 1..11);
     let notify = proptest::collection::vec((kinds, 1..=4096_u32), 0..3);
     (interfaces, xdp, limits, services, admin, (notify, sync(), local_clients(), flow_log()))
-        .prop_map(|(interfaces, xdp_mode, (flows, half_open), services, admin, others)| {
-            let (notify, sync, local_clients, flow_log) = others;
-            let (socket, listener, state_file, watch_config) = admin;
-            let targets = notify.into_iter().map(|(events, queue)| Target {
-                events: events.into_iter().collect(),
-                action: Action::Exec { exec: vec!["/bin/page".to_owned()] },
-                timeout: Duration::from_secs(7),
-                queue,
-            });
-            Config {
-                interfaces: interfaces.into_iter().collect(),
-                xdp_mode,
-                limits: Limits { flows, half_open },
-                services,
-                vrrp: vec![],
-                sync,
-                local_clients,
-                flow_log,
-                notify: targets.collect(),
-                admin: Admin { socket: socket.into(), state_file, watch_config, ..listener },
-            }
-        })
+        .prop_map(
+            |(interfaces, (xdp_mode, replace_xdp), (flows, half_open), services, admin, others)| {
+                let (notify, sync, local_clients, flow_log) = others;
+                let (socket, listener, state_file, watch_config) = admin;
+                let targets = notify.into_iter().map(|(events, queue)| Target {
+                    events: events.into_iter().collect(),
+                    action: Action::Exec { exec: vec!["/bin/page".to_owned()] },
+                    timeout: Duration::from_secs(7),
+                    queue,
+                });
+                Config {
+                    interfaces: interfaces.into_iter().collect(),
+                    xdp_mode,
+                    replace_xdp,
+                    limits: Limits { flows, half_open },
+                    services,
+                    vrrp: vec![],
+                    sync,
+                    local_clients,
+                    flow_log,
+                    notify: targets.collect(),
+                    admin: Admin { socket: socket.into(), state_file, watch_config, ..listener },
+                }
+            },
+        )
 }
 
 proptest! {

@@ -337,6 +337,7 @@ fn config(on_all_down: OnAllDown) -> Config {
     Config {
         interfaces: Vec::new(),
         xdp_mode: XdpMode::Auto,
+        replace_xdp: false,
         limits: Limits::default(),
         services: vec![service],
         vrrp: Vec::new(),

@@ -9,7 +9,7 @@ use lb_common::link::Route;
 
 use super::Controller;
 use crate::config::XdpMode;
-use crate::datapath;
+use crate::datapath::{self, attach};
 use crate::netlink::features;
 use crate::netlink::snapshot::{AttachMode, Resolution};
 
@@ -22,6 +22,35 @@ impl Controller {
         }
         self.vips.record_links(self.links.numbers())?;
         self.datapath.maps.set_links(self.links.wanted()).context("writing the interfaces")
+    }
+
+    /// Removes other owners' programs, if the configuration says so: just before ours takes their place.
+    pub(super) async fn make_room(&mut self) -> anyhow::Result<()> {
+        if !self.config.replace_xdp {
+            return Ok(());
+        }
+        for name in &self.config.interfaces {
+            let Some(link) = self.snapshot.link_by_name(name) else { continue };
+            let (index, pins) = (link.index, self.datapath.pins());
+            let Some(xdp) = link.xdp.filter(|_| !attach::is_attached(pins, name, index)) else {
+                continue;
+            };
+            let program = attach::program_in_words(xdp.program_id);
+            self.netlink.remove_xdp(index, xdp.mode).await.with_context(|| {
+                format!(
+                    "{name}: removing XDP program {program} of another owner, as replace_xdp says; one that \
+                     its owner holds by a link (bpftool link show) only the owner can remove"
+                )
+            })?;
+            log::warn!(
+                "{name}: removed XDP program {program} of another owner, as replace_xdp says; nobody puts \
+                 it back"
+            );
+            if let Some(link) = self.snapshot.links.get_mut(&index) {
+                link.xdp = None;
+            }
+        }
+        Ok(())
     }
 
     /// Attaches to interfaces that lack the program: at start, and when one was made again.
@@ -44,7 +73,7 @@ impl Controller {
                 .attachments()
                 .get(&name)
                 .is_some_and(|attachment| attachment.ifindex == link.index);
-            if known && datapath::attach::is_attached(self.datapath.pins(), &name, link.index) {
+            if known && attach::is_attached(self.datapath.pins(), &name, link.index) {
                 continue;
             }
             let interface = datapath::Interface {
@@ -80,7 +109,10 @@ impl Controller {
         if let Err(why) = &met
             && self.replies_are_met != met
         {
-            log::error!("backends on this node get no connections: {why}");
+            log::error!(
+                "backends on this node get no connections: {why}; all others are served, and clients on this \
+                 node too"
+            );
         }
         self.replies_are_met = met;
     }

@@ -4,17 +4,14 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
-use aya::programs::loaded_programs;
 use aya::programs::tc::{SchedClassifier, TcAttachType};
 
 use super::Looked;
 use crate::config::Family;
+use crate::datapath::attach::program_name;
 use crate::datapath::{Pins, sys};
 use crate::netlink::snapshot::{AttachMode, Link, Snapshot};
 use crate::netlink::{features, offload};
-
-/// Programs that are looked through for one's name.
-const MOST_PROGRAMS: usize = 4096;
 
 /// An interface that the configuration names.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -132,13 +129,6 @@ fn xdp(link: &Link) -> Option<Xdp> {
         AttachMode::Native | AttachMode::Hardware | AttachMode::Multiple => false,
     };
     Some(Xdp { id: attached.program_id, name: program_name(attached.program_id), generic, ours })
-}
-
-/// What a program calls itself; to see that takes CAP_SYS_ADMIN.
-fn program_name(id: u32) -> Option<String> {
-    let mut programs = loaded_programs().take(MOST_PROGRAMS).filter_map(Result::ok);
-    let found = programs.find(|program| program.id() == id)?;
-    found.name_as_str().map(str::to_owned).filter(|name| !name.is_empty())
 }
 
 /// Those attached by the kernel's links for it (Linux 6.6).

@@ -9,6 +9,8 @@ use crate::config::XdpMode;
 #[derive(Clone, Copy)]
 pub(super) struct Given {
     pub(super) mode: XdpMode,
+    /// Another owner's program is removed.
+    pub(super) replaces: bool,
     /// A controller runs.
     pub(super) running: bool,
 }
@@ -51,7 +53,7 @@ fn present(interface: &Interface, facts: &Facts, two_arms: bool, given: Given) -
         );
     }
     found.push(match &facts.xdp {
-        Some(xdp) if !xdp.ours => foreign(name, xdp),
+        Some(xdp) if !xdp.ours => foreign(name, xdp, given),
         Some(xdp) => attached(name, xdp, given),
         None => attachable(name, facts, given),
     });
@@ -79,15 +81,21 @@ fn port(name: &str, master: &str) -> Finding {
         .fix(format!("interfaces: [{master}]     # in place of {name}"))
 }
 
-fn foreign(name: &str, xdp: &Xdp) -> Finding {
+fn foreign(name: &str, xdp: &Xdp, given: Given) -> Finding {
+    const ID: &str = "xdp.foreign";
     let program = xdp.name.as_ref().map_or_else(String::new, |name| format!(" ({name})"));
-    Finding::problem(
-        "xdp.foreign",
-        format!("{name} carries XDP program {}{program}, which is not Fairlead's", xdp.id),
-    )
-    .because("Fairlead replaces no one else's program, so nothing is balanced on this interface")
-    .fix(format!("bpftool net show dev {name}     # whose it is"))
-    .fix(format!("ip link set dev {name} xdp off     # if nobody needs it"))
+    let what = format!("{name} carries XDP program {}{program}, which is not Fairlead's", xdp.id);
+    let whose = format!("bpftool net show dev {name}     # whose it is");
+    if given.replaces {
+        return Finding::warning(ID, what)
+            .because("replace_xdp has it removed when ours is attached, and nobody puts it back")
+            .fix(whose);
+    }
+    Finding::problem(ID, what)
+        .because("Fairlead does not replace it by itself, so nothing is balanced on this interface")
+        .fix(whose)
+        .fix(format!("ip link set dev {name} xdp off     # if nobody needs it"))
+        .fix("replace_xdp: true     # in the configuration, likewise")
 }
 
 fn attached(name: &str, xdp: &Xdp, given: Given) -> Finding {
@@ -272,8 +280,8 @@ mod tests {
         Interface { name: "eth0".to_owned(), balances: true, link: Some(facts) }
     }
 
-    const STOPPED: Given = Given { mode: XdpMode::Auto, running: false };
-    const RUNNING: Given = Given { mode: XdpMode::Auto, running: true };
+    const STOPPED: Given = Given { mode: XdpMode::Auto, replaces: false, running: false };
+    const RUNNING: Given = Given { mode: XdpMode::Auto, replaces: false, running: true };
 
     /// With a program.
     fn with(ours: bool, generic: bool) -> Facts {
@@ -294,7 +302,8 @@ mod tests {
         use Severity::{Info, Problem, Warning};
         let generic = with(true, true);
         let native = with(true, false);
-        let only_native = Given { mode: XdpMode::Native, running: false };
+        let only_native = Given { mode: XdpMode::Native, ..STOPPED };
+        let replacing = Given { replaces: true, ..STOPPED };
         let tc = Ok(vec![Tc { ingress: true, name: "cil".to_owned() }]);
         let cases = [
             ("interface.up", Problem, Facts { up: false, ..facts() }, STOPPED),
@@ -307,6 +316,7 @@ mod tests {
             ("interface.kind", Problem, Facts { is_ethernet: false, ..facts() }, STOPPED),
             ("xdp.foreign", Problem, with(false, false), RUNNING),
             ("xdp.foreign", Problem, with(false, true), STOPPED),
+            ("xdp.foreign", Warning, with(false, true), replacing),
             ("xdp.detached", Problem, facts(), RUNNING),
             ("xdp.mode", Warning, generic.clone(), RUNNING),
             ("xdp.mode", Info, native.clone(), STOPPED),

@@ -30,7 +30,11 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     found.extend(machine::judge(&facts.machine, elects));
     found.push(clock::judge(&facts.clock));
     let Some(config) = config else { return found };
-    let given = interfaces::Given { mode: config.xdp_mode, running: running.is_some() };
+    let given = interfaces::Given {
+        mode: config.xdp_mode,
+        replaces: config.replace_xdp,
+        running: running.is_some(),
+    };
     found.extend(interfaces::judge(&facts.interfaces, given));
     found.extend(mtu::judge(&facts.interfaces, &facts.machine.kernel, has_v6(config)));
     found.extend(sysctls::judge(config, &facts.interfaces, &facts.sysctls, &facts.snapshot));
@@ -41,7 +45,7 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let given = claims::Given { config, snapshot: &facts.snapshot, status, heard: &network.heard };
     found.extend(claims::judge(network.asked.as_ref(), given));
     found.extend(vrrp::judge(config, &network.heard, status));
-    found.extend(ways::judge(&network.ways, &balancing(facts)));
+    found.extend(ways::judge(&network.ways, &balancing(facts), &facts.machine.kernel));
     found.extend(apiservers::judge(&network.apiservers));
     found.extend(firewall::judge(config, &facts.firewall));
     found.extend(removal::judge(config));

@@ -2,13 +2,19 @@
 
 use super::super::facts::ways::{State, Way};
 use super::super::finding::Finding;
+use crate::preflight::version;
 
 /// Of one kind that are said one by one.
 const MOST_SAID: usize = 8;
 
-/// `interfaces`: those that XDP attaches to.
-pub(super) fn judge(ways: &[Way], interfaces: &[String]) -> Vec<Finding> {
-    let mut found: Vec<Finding> = ways.iter().filter_map(|way| fault(way, interfaces)).collect();
+/// The oldest kernel that shows us what backends on this node send (tcx).
+const TCX: (u32, u32) = (6, 6);
+
+/// `interfaces`: those that XDP attaches to. `kernel`: its release.
+pub(super) fn judge(ways: &[Way], interfaces: &[String], kernel: &str) -> Vec<Finding> {
+    let has_tcx = version(kernel).is_none_or(|found| found >= TCX);
+    let fault = |way: &Way| fault(way, interfaces, has_tcx);
+    let mut found: Vec<Finding> = ways.iter().filter_map(fault).collect();
     let more = found.len().saturating_sub(MOST_SAID);
     found.truncate(MOST_SAID);
     if more > 0 {
@@ -17,7 +23,7 @@ pub(super) fn judge(ways: &[Way], interfaces: &[String]) -> Vec<Finding> {
                 .because("they are left out of this list"),
         );
     }
-    let fine = ways.iter().filter(|way| fault(way, interfaces).is_none()).count();
+    let fine = ways.iter().filter(|way| fault(way).is_none()).count();
     if fine > 0 {
         found.push(Finding::ok(
             "way.known",
@@ -27,7 +33,7 @@ pub(super) fn judge(ways: &[Way], interfaces: &[String]) -> Vec<Finding> {
     found
 }
 
-fn fault(way: &Way, interfaces: &[String]) -> Option<Finding> {
+fn fault(way: &Way, interfaces: &[String], has_tcx: bool) -> Option<Finding> {
     let Way { address, backends, state, narrow } = way;
     let who = format!("{} ({address})", backends.join(", "));
     let nobody = "it gets no connections";
@@ -46,6 +52,13 @@ fn fault(way: &Way, interfaces: &[String]) -> Option<Finding> {
             Finding::problem("way.route", format!("there is no route to {who}"))
                 .because(format!("{nobody}; routes of the main table count, those of rules and other tables do not"))
                 .fix(format!("ip route get {address}")),
+        ),
+        State::Local if !has_tcx => Some(
+            Finding::warning("way.local", format!("{who} is this node's own address, and this kernel has no tcx"))
+                .because(format!(
+                    "{nobody} unless the distribution has added tcx (Linux 6.6), as its answers could not be met; the others are used"
+                ))
+                .fix("# a newer kernel"),
         ),
         State::Local => Some(
             Finding::info("way.local", format!("{who} is this node's own address"))
@@ -96,15 +109,27 @@ mod tests {
             (way(State::Known("eth1".to_owned())), "way.interface", Problem),
             (Way { narrow: Some(1400), ..way(known) }, "mtu.path", Warning),
         ] {
-            let found = judge(std::slice::from_ref(&way), &["eth0".to_owned()]);
+            let found = judge(std::slice::from_ref(&way), &["eth0".to_owned()], "6.6.0");
             assert!(has(&found, id, severity), "{way:?}: {found:#?}");
+        }
+    }
+
+    #[test]
+    fn a_backend_on_the_node_needs_tcx() {
+        for (kernel, severity) in [
+            ("6.5.0-35-generic", Severity::Warning),
+            ("6.6.0", Severity::Info),
+            ("unknown", Severity::Info),
+        ] {
+            let found = judge(&[way(State::Local)], &["eth0".to_owned()], kernel);
+            assert!(has(&found, "way.local", severity), "{kernel}: {found:#?}");
         }
     }
 
     #[test]
     fn of_many_some_are_said() {
         let ways = vec![way(State::NoRoute); 100];
-        let found = judge(&ways, &[]);
+        let found = judge(&ways, &[], "6.6.0");
         assert_eq!(found.len(), MOST_SAID + 1);
         assert_eq!(severities(&found), [Severity::Problem, Severity::Info]);
     }

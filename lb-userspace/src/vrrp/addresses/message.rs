@@ -18,6 +18,8 @@ pub struct Managed {
     /// Whether it takes part in multicast.
     pub multicast: bool,
     pub vips: Arc<[IpAddr]>,
+    /// How long the kernel keeps them when nobody extends that, seconds.
+    pub life: u32,
     /// Whether they are to be there from the beginning.
     pub held: bool,
 }

@@ -88,6 +88,15 @@ fn a_handover_announces_an_interval_that_covers_the_grace() {
     assert_eq!(announced("version: 2"), (1000, 3000));
 }
 
+/// The lease, the linger of 2 s, and ten seconds to spare.
+#[test]
+fn an_address_outlives_its_lease_whatever_that_is() {
+    assert_eq!(settings("advert_interval: 100ms").address_life(), 15);
+    assert_eq!(settings("advert_interval: 100ms, restart_grace: 0s").address_life(), 13);
+    assert_eq!(settings("advert_interval: 2s, linger: 4s").address_life(), 20);
+    assert_eq!(settings("version: 2, advert_interval: 255s").address_life(), 777);
+}
+
 /// V6.
 #[test]
 fn another_vrid_is_another_router() {

@@ -25,6 +25,8 @@ pub(super) struct Member {
     pub(super) interface: Arc<str>,
     pub(super) settings: Settings,
     pub(super) vips: Arc<[IpAddr]>,
+    /// Of its addresses, by the settings that are to be.
+    life: u32,
     source: Option<IpAddr>,
     pub(super) machine: Instance,
     pub(super) facts: Facts,
@@ -48,6 +50,7 @@ impl Member {
             planned;
         Self {
             machine: Instance::new(&settings, now),
+            life: settings.address_life(),
             advert: settings.advert(settings.priority),
             announcer: Announcer::new(Arc::clone(&vips), announce),
             view: View::new(&name, &interface, &vips, &settings, now),
@@ -111,6 +114,7 @@ impl Member {
             family: self.settings.family,
             multicast: self.settings.unicast_peers.is_empty(),
             vips: Arc::clone(&self.vips),
+            life: self.life,
             // One that may be adopted is not taken away first.
             held: self.machine.state() == State::Active
                 || self.previous.flatten().is_some_and(|previous| previous.until.is_some()),
@@ -137,7 +141,8 @@ impl Thread {
                 Some(index) => {
                     let member = old.swap_remove(index);
                     let before = member.vips.clone();
-                    self.members.push(Member { vips: Arc::clone(&planned.vips), ..member });
+                    let (vips, life) = (Arc::clone(&planned.vips), planned.settings.address_life());
+                    self.members.push(Member { vips, life, ..member });
                     known.push((self.members.len() - 1, planned, before));
                 }
                 None => self.members.push(Member::new(planned, now)),

@@ -54,7 +54,7 @@ const NO_KEY: &str = "";
     "tls: 1\n",
     "1:1",
     "tls",
-    "Keys known here: version, interfaces, xdp_mode, limits, services, vrrp, sync, local_clients, flow_log, notify, admin"
+    "Keys known here: version, interfaces, xdp_mode, replace_xdp, limits, services, vrrp, sync, local_clients, flow_log, notify, admin"
 )]
 #[case::misspelt_within("admin: { sock: /a }\n", "1:10", "admin.sock", "did you mean `socket`?")]
 fn documents(#[case] text: &str, #[case] place: &str, #[case] key: &str, #[case] remedy: &str) {
