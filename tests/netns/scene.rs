@@ -277,11 +277,14 @@ impl Traces {
             .lines()
             .map(|line| line.trim().rsplit_once(' ').map_or(line, |(rest, _)| rest).to_owned())
             .collect();
+        // The kernel makes those of a link itself, a moment after the link came up.
+        let mut addresses: BTreeSet<String> = set(netns.ip("-o addr")?);
+        addresses.retain(|line| !line.contains(" inet6 fe80:"));
         let cookie =
             netns.on_thread(|| sys::namespace_cookie().context("the namespace's cookie"))?;
         Ok(Self {
             pins: node.bpffs.pins()?,
-            addresses: set(netns.ip("-o addr")?),
+            addresses,
             neighbours,
             routes: set(netns.ip("route show table all")?),
             links: set(netns.ip("-o link")?),
