@@ -6,7 +6,7 @@ use lb_common::counters::Counter;
 use lb_common::flow::Direction;
 use lb_common::rate::RateLimit;
 
-use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, SIGNALS, TIME_EXCEEDED};
+use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, HALF_OPEN_REMOVED, SIGNALS, TIME_EXCEEDED};
 use crate::clock;
 
 /// Between two signals of one backend, on one CPU. Nanoseconds.
@@ -59,6 +59,17 @@ pub(crate) fn count_connection(id: BackendId) {
     if let Some(counters) = backend_counters(id) {
         counters.connections += 1;
     }
+}
+
+/// Counts a half-open flow that the program removes.
+#[inline(never)]
+pub(crate) fn count_removed() -> bool {
+    let Some(removed) = HALF_OPEN_REMOVED.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: as in `count`.
+    unsafe { *removed += 1 };
+    true
 }
 
 /// Counts how long a backend took to answer a SYN that was sent at `stamp`; 0: nobody knows.
