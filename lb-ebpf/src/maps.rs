@@ -32,8 +32,8 @@ mod report;
 mod sockets;
 
 pub(crate) use count::{
-    count, count_connect, count_connection, count_flow, count_removed, count_traffic, signal,
-    time_exceeded_is_due,
+    connect_stamp, count, count_connect, count_connection, count_flow, count_removed,
+    count_traffic, signal, time_exceeded_is_due,
 };
 pub(crate) use flows::{Choice, FlowMap, FlowMaps, Found, Scratch};
 pub(crate) use report::tell;
