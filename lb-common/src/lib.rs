@@ -52,11 +52,12 @@ pub mod map {
     pub const VIPS: &str = "VIPS";
     pub const WAYS_CHANGED: &str = "WAYS_CHANGED";
 
-    /// How long backends take to answer a SYN, what the program tells of flows, and whether it is to: each program
-    /// has its own, which nobody adopts.
+    /// How long backends take to answer a SYN, what the program tells of flows, whether it is to, and how many
+    /// half-open flows it removed: each program has its own, which nobody adopts.
     pub const CONNECT_TIMES: &str = "CONNECT_TIMES";
     pub const FLOW_EVENTS: &str = "FLOW_EVENTS";
     pub const FLOW_REPORT: &str = "FLOW_REPORT";
+    pub const HALF_OPEN_REMOVED: &str = "HALF_OPEN_REMOVED";
 
     /// Of the programs for local clients, pinned beside their links.
     pub const LOCAL_CONNECTIONS: &str = "LOCAL_CONNECTIONS";

@@ -263,10 +263,13 @@ fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now
 
 /// Removes a flow: original, then reply, so that nobody adopts a half that is about to go.
 #[inline(never)]
-pub(crate) fn remove<A: Family>(key: &FlowKey<A>, half: &FlowHalf<A>) {
+pub(crate) fn remove<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A>) {
     let reply_key = half.translation.peer_key();
     let alone = half.is_alone();
     A::remove_half(key);
+    if map == FlowMap::HalfOpen {
+        maps::count_removed();
+    }
     if alone {
         return;
     }

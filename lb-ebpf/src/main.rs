@@ -180,7 +180,7 @@ fn request<A: Family>(
         return match conntrack::on_syn(key, &found, now) {
             OnSyn::Forward => Ok(forward_request(packet, found.half)),
             OnSyn::Renew { attempt } => {
-                conntrack::remove(key, found.half);
+                conntrack::remove(key, found.map, found.half);
                 Err(Step::Open { attempt })
             }
         };

@@ -32,7 +32,8 @@ mod report;
 mod sockets;
 
 pub(crate) use count::{
-    count, count_connect, count_connection, count_flow, count_traffic, signal, time_exceeded_is_due,
+    connect_stamp, count, count_connect, count_connection, count_flow, count_removed,
+    count_traffic, signal, time_exceeded_is_due,
 };
 pub(crate) use flows::{Choice, FlowMap, FlowMaps, Found, Scratch};
 pub(crate) use report::tell;
@@ -105,6 +106,10 @@ static SOURCES: LruHashMap<SourceKey, u64, { MAX_SOURCES as usize }> = LruHashMa
 /// What the controller is told of backends.
 #[btf_map]
 static SIGNALS: RingBuf<Signal, { SIGNAL_RING as usize }> = RingBuf::new();
+
+/// Half-open flows that the program itself removed: what is gone else was evicted, or swept. 8 bytes on each CPU.
+#[btf_map]
+static HALF_OPEN_REMOVED: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// What the controller tells a peer of flows.
 #[btf_map]

@@ -125,6 +125,48 @@ fn what_would_keep_a_controller_from_working_is_named_before_it_starts() -> Resu
     look(&good, &instance)?.ensure("rival.vrrp", "problem")
 }
 
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn filters_on_an_interface_and_a_way_that_swallows_long_packets_are_named() -> Result<()> {
+    let lab = Topology::build(&Plan::default())?;
+    let _servers = plain::echo_servers(&lab)?;
+    let (node, cp1) = (&lab.lbs[0], &lab.backends[0]);
+    let config = lab.directory().join("doctor.yaml");
+    let (vip, backend) = (lab.vip().to_string(), cp1.address.to_string());
+    write(
+        &config,
+        &vip,
+        &backend,
+        &format!("{{ name: v, interface: eth0, vrid: 77, vips: [{vip}] }}"),
+    )?;
+    let (config, socket) = (config.display().to_string(), lab.directory().join("none.sock"));
+    let look =
+        || Report::of(node, &["--config", &config, "--socket", &socket.display().to_string()]);
+    open_filter(node)?;
+    let healthy = look()?;
+    healthy.ensure_no_problem()?;
+    healthy.ensure("way.known", "ok")?;
+    for id in ["mtu.black_hole", "tc.filters", "tc.programs"] {
+        healthy.ensure_none(id)?;
+    }
+
+    // Its link throws away what is longer, without a word, and lets health checks through.
+    cp1.netns.ip("link set eth0 mtu 1400")?;
+    node.host.netns.run("tc", ["qdisc", "add", "dev", "eth0", "clsact"])?;
+    look()?.ensure("tc.filters", "ok")?;
+    // One that lets everything through.
+    let all = ["bpf", "da", "bytecode", "1,6 0 0 4294967295"];
+    node.host.netns.run("tc", [&["filter", "add", "dev", "eth0", "egress"][..], &all].concat())?;
+    let ill = look()?;
+    ill.ensure("mtu.black_hole", "warning")?;
+    ill.ensure("apiserver.ready", "ok")?;
+    ill.ensure("tc.filters", "info")?;
+    let named = ill.findings().iter().filter(|it| it["id"] == "tc.filters");
+    let named: Vec<String> = named.map(|it| it["what"].to_string()).collect();
+    ensure!(named.iter().any(|it| it.contains("bpf") && it.contains("(egress)")), "{named:?}");
+    Ok(())
+}
+
 /// Whatever the machine has for a new namespace.
 fn open_filter(node: &LbNode) -> Result<()> {
     let interfaces = ["all", "eth0"];
@@ -181,6 +223,12 @@ impl Report {
         let of: Vec<&Value> = self.findings().iter().filter(|it| it["id"] == id).collect();
         let is_it = |it: &&&Value| severities.iter().any(|severity| it["severity"] == *severity);
         ensure!(of.iter().any(|it| is_it(&it)), "no {id} of {severities:?}: {:#}", self.json);
+        Ok(())
+    }
+
+    fn ensure_none(&self, id: &str) -> Result<()> {
+        let found = self.findings().iter().find(|it| it["id"] == id);
+        ensure!(found.is_none(), "{found:#?}");
         Ok(())
     }
 

@@ -176,7 +176,7 @@ fn flood_for(
     running.stop()
 }
 
-fn parse_mac(text: &str) -> Result<[u8; 6]> {
+pub(crate) fn parse_mac(text: &str) -> Result<[u8; 6]> {
     let bytes = text.split(':').map(|byte| u8::from_str_radix(byte, 16));
     let bytes: Vec<u8> = bytes.collect::<Result<_, _>>()?;
     bytes.try_into().ok().context("a MAC of another length")

@@ -83,7 +83,7 @@ fn wait_end(file: &Path, client: &str) -> Result<Value> {
     found.context("no line")
 }
 
-fn lines(file: &Path) -> Result<Vec<Value>> {
+pub(crate) fn lines(file: &Path) -> Result<Vec<Value>> {
     let text = fs::read_to_string(file).unwrap_or_default();
     let whole = text.rsplit_once('\n').map_or("", |(whole, _)| whole);
     whole.lines().map(|line| serde_json::from_str(line).with_context(|| line.to_owned())).collect()

@@ -8,6 +8,7 @@ mod capture;
 mod certificates;
 mod completions;
 mod doctor;
+mod evictions;
 mod flood;
 mod flow_log;
 mod flows;

@@ -1,6 +1,8 @@
 //! The web page in a real browser: it shows what `status --json` says, as it happens, and changes what one is allowed to.
 
 use std::fs;
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +12,7 @@ use lb_tests::browser::{Browser, Look, Page};
 use lb_tests::controller::Controller;
 use lb_tests::eventually::{Seen, eventually};
 use lb_tests::plain::{self, EchoClient};
+use lb_tests::scrape::{Scrape, wait_sum};
 use lb_tests::topology::{Plan, Topology};
 use serde_json::Value;
 
@@ -83,15 +86,50 @@ fn a_page_says_that_its_controller_is_gone_and_goes_on_with_the_next() -> Result
     agrees(&mut page, &controller)
 }
 
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn what_the_listener_serves_and_refuses_is_told_to_prometheus() -> Result<()> {
+    let lab = Topology::build(&Plan::default())?;
+    let _servers = plain::echo_servers(&lab)?;
+    let controller = start(&lab)?;
+    let (requests, refused) =
+        ("fairlead_listener_requests_total", "fairlead_listener_refused_requests_total");
+    let before = Scrape::of(&controller)?;
+    let ask = |host: &str| {
+        lab.lbs[0].host.netns.on_thread(|| {
+            let mut stream = TcpStream::connect(LISTEN)?;
+            stream
+                .write_all(format!("GET /v1/status HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes())?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            ensure!(stream.read(&mut [0; 16])? > 0, "no answer");
+            Ok(stream)
+        })
+    };
+    let open = ask(LISTEN)?;
+    wait_sum(&controller, requests, &[], |sum| sum >= before.sum(requests, &[]) + 1.0)?;
+    wait_sum(&controller, "fairlead_listener_connections", &[], |sum| sum == 1.0)?;
+    ask("evil.example")?;
+    let of_host = ["reason=\"host\""];
+    let known = before.sum(refused, &of_host);
+    wait_sum(&controller, refused, &of_host, |sum| sum >= known + 1.0)?;
+    drop(open);
+    wait_sum(&controller, "fairlead_listener_connections", &[], |sum| sum == 0.0).map(drop)
+}
+
 /// A controller with a listener that has a token.
 fn start(lab: &Topology) -> Result<Controller<'_>> {
+    start_with(lab, str::to_owned)
+}
+
+/// Likewise, with another configuration made of the usual one.
+fn start_with(lab: &Topology, change: impl Fn(&str) -> String) -> Result<Controller<'_>> {
     let mut controller = Controller::new(&lab.lbs[0], &plain::binary()?, lab.directory());
     let token = lab.directory().join("admin-token");
     fs::write(&token, TOKEN)?;
     fs::set_permissions(&token, fs::Permissions::from_mode(0o600))?;
     let yaml = plain::config(lab, &plain::backends(lab), controller.socket());
     let keys = format!("admin: {{ listen: \"{LISTEN}\", token_file: {}, ", token.display());
-    controller.write_config(&yaml.replacen("admin: { ", &keys, 1))?;
+    controller.write_config(&change(&yaml.replacen("admin: { ", &keys, 1)))?;
     controller.start()?;
     plain::wait_all_up(lab, &controller)?;
     Ok(controller)

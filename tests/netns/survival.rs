@@ -19,6 +19,7 @@ use pair::{Pair, wait_active, wait_state, wait_synced};
 use traffic::{Amount, Traffic};
 
 mod identity;
+mod logged;
 mod many;
 mod opener;
 mod pair;

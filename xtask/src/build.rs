@@ -7,7 +7,9 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::command::{capture, cargo, stream, target_dir};
-use crate::setup;
+use crate::object::Programs;
+use crate::toolchain::{Toolchain, find_linker};
+use crate::{command, setup};
 
 #[derive(Args)]
 pub(crate) struct BuildArgs {
@@ -47,4 +49,19 @@ pub(crate) fn second_layout() -> Result<PathBuf> {
         .and_then(|()| fs::copy(target.join("release/fairlead"), &binary))
         .with_context(|| format!("copy to {}", binary.display()))?;
     Ok(binary)
+}
+
+/// The XDP program that counts nothing: what counting costs is measured beside it. Nothing else is built.
+pub(crate) fn uncounted() -> Result<PathBuf> {
+    let (toolchain, linker) = (Toolchain::find()?, find_linker()?);
+    let programs = Programs {
+        toolchain: &toolchain,
+        linker: &linker,
+        root: command::root(),
+        target_dir: &target_dir()?.join("uncounted"),
+        arch: std::env::consts::ARCH,
+        feature: Some("uncounted"),
+    };
+    programs.build()?;
+    Ok(programs.built("fairlead-xdp"))
 }

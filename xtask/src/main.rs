@@ -8,6 +8,8 @@ mod check;
 mod command;
 mod dist;
 mod lab;
+#[path = "../../lb-userspace/build/object.rs"]
+mod object;
 mod purity;
 mod run;
 mod setup;

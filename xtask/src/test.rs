@@ -138,6 +138,7 @@ fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<
             .args(only)
             .envs(binaries.packages.as_ref().map(|directory| ("FAIRLEAD_DEBS", directory)))
             .env("FAIRLEAD_BIN", &binaries.fairlead)
+            .env("FAIRLEAD_BIN_PROFILE", "release")
             .env("FAIRLEAD_SECOND_LAYOUT_BIN", &binaries.second_layout);
         stream(&mut command)?;
     }

@@ -50,6 +50,7 @@ fn promote<A: Family>(
     if stored.is_err() {
         A::remove_half(key);
         A::remove_half(reply_key);
+        maps::count_removed();
         return Err(ResetReason::TableFull);
     }
     original.set(flag::PROMOTED);
@@ -84,6 +85,7 @@ pub(crate) fn confirm_guess<A: Family>(
         half.seq_end = original.ack;
         A::remove_half(&original_key);
         A::remove_half(key);
+        maps::count_removed();
         return Err(ResetReason::Unconfirmed);
     }
     let expected = original.ack;

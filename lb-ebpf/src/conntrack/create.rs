@@ -1,7 +1,6 @@
 //! New flows.
 
 use lb_common::backend::{Backend, BackendId};
-use lb_common::connect;
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::link::LinkId;
@@ -9,7 +8,6 @@ use lb_common::nat::Kind;
 use lb_common::service::Service;
 use lb_common::time::Ticks;
 
-use crate::clock;
 use crate::family::Family;
 use crate::maps::{self, FlowMap, Scratch};
 use crate::packet::Packet;
@@ -107,7 +105,7 @@ pub(crate) fn fill_reply<A: Family>(
     let segment = &packet.segment;
     half.init(kind, reply_key, &new.key.reversed());
     if segment.is_syn() {
-        half.fin_end = connect::stamp(clock::exact_ns());
+        half.fin_end = maps::connect_stamp();
     } else {
         half.flags = flag::MID_STREAM;
     }

@@ -6,7 +6,7 @@ use lb_common::counters::Counter;
 use lb_common::flow::Direction;
 use lb_common::rate::RateLimit;
 
-use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, SIGNALS, TIME_EXCEEDED};
+use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, HALF_OPEN_REMOVED, SIGNALS, TIME_EXCEEDED};
 use crate::clock;
 
 /// Between two signals of one backend, on one CPU. Nanoseconds.
@@ -15,9 +15,12 @@ const SIGNAL_INTERVAL: u64 = 100_000_000;
 /// ICMP errors on one CPU; as Linux limits those to one destination (`icmp_ratelimit`), here to all.
 const TIME_EXCEEDED_LIMIT: RateLimit = RateLimit::new(1000, 50);
 
+/// All that is there for metrics alone: verdicts, traffic and connections of backends, connect times.
+const COUNTS: bool = !cfg!(feature = "uncounted");
+
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
-    if let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+    if COUNTS && let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
         // SAFETY: an element of this CPU; programs on one CPU do not interrupt each other here.
         unsafe { *value += 1 };
     }
@@ -32,6 +35,9 @@ fn backend_counters(id: BackendId) -> Option<&'static mut BackendCounters> {
 
 #[inline(always)]
 pub(crate) fn count_traffic(id: BackendId, direction: Direction, bytes: u64) {
+    if !COUNTS {
+        return;
+    }
     let Some(counters) = backend_counters(id) else {
         return;
     };
@@ -49,22 +55,39 @@ pub(crate) fn count_traffic(id: BackendId, direction: Direction, bytes: u64) {
 
 #[inline(always)]
 pub(crate) fn count_flow(id: BackendId) {
-    if let Some(counters) = backend_counters(id) {
+    if COUNTS && let Some(counters) = backend_counters(id) {
         counters.flows += 1;
     }
 }
 
 #[inline(always)]
 pub(crate) fn count_connection(id: BackendId) {
-    if let Some(counters) = backend_counters(id) {
+    if COUNTS && let Some(counters) = backend_counters(id) {
         counters.connections += 1;
     }
+}
+
+/// Counts a half-open flow that the program removes.
+#[inline(never)]
+pub(crate) fn count_removed() -> bool {
+    let Some(removed) = HALF_OPEN_REMOVED.get_ptr_mut(0) else {
+        return false;
+    };
+    // SAFETY: as in `count`.
+    unsafe { *removed += 1 };
+    true
+}
+
+/// The moment of a SYN, for [`count_connect`].
+#[inline(always)]
+pub(crate) fn connect_stamp() -> u32 {
+    if COUNTS { connect::stamp(clock::exact_ns()) } else { 0 }
 }
 
 /// Counts how long a backend took to answer a SYN that was sent at `stamp`; 0: nobody knows.
 #[inline(never)]
 pub(crate) fn count_connect(id: BackendId, stamp: u32) {
-    if stamp == 0 {
+    if !COUNTS || stamp == 0 {
         return;
     }
     let Some(times) = CONNECT_TIMES.get_ptr_mut(id) else {

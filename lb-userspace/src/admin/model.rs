@@ -354,6 +354,9 @@ pub struct VrrpAlarm {
 pub struct Flows {
     pub established: u64,
     pub half_open: u64,
+    /// Half-open flows that gave way to others, at least, since the controller's first pass over the maps.
+    #[serde(default)]
+    pub half_open_evicted: u64,
     pub capacity: FlowCapacity,
 }
 

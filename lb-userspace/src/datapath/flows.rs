@@ -69,8 +69,8 @@ impl FlowSource for FlowReader {
 
     fn remove(&self, flow: &Flow, unused: bool) -> io::Result<bool> {
         let removed = match flow {
-            Flow::V4(found) => self.v4.maps().remove(found, unused),
-            Flow::V6(found) => self.v6.maps().remove(found, unused),
+            Flow::V4(found) => self.v4.maps(&self.removals).remove(found, unused),
+            Flow::V6(found) => self.v6.maps(&self.removals).remove(found, unused),
         };
         self.removals.push(Why::Purged, || flow.id());
         removed
@@ -101,6 +101,7 @@ impl Visit<Ipv6Be> for Vec<Record> {
 struct Halves<'a> {
     established: BorrowedFd<'a>,
     half_open: BorrowedFd<'a>,
+    removals: &'a Removals,
 }
 
 impl Halves<'_> {
@@ -116,6 +117,9 @@ impl Halves<'_> {
         let other = rules::remove_if(self.half_open, key, |found| {
             is_it(found) || confirmed && found.has(flag::PROMOTED)
         })?;
+        if other && !confirmed && rules::counts_as_half_open(half) {
+            self.removals.note_half_open();
+        }
         let removed = confirmed || other;
         if removed && !half.is_alone() {
             let is_its = |reply: &FlowHalf<A>| {
@@ -147,7 +151,8 @@ fn is_it<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>, unused: bool) -> bo
 pub fn remove(maps: &Maps, flow: &Flow) -> io::Result<bool> {
     let of = |index: usize| {
         let FlowMaps { established, half_open } = &maps.flows[index];
-        Halves { established: established.fd().as_fd(), half_open: half_open.fd().as_fd() }
+        let (established, half_open) = (established.fd().as_fd(), half_open.fd().as_fd());
+        Halves { established, half_open, removals: &maps.removals }
     };
     let removed = match flow {
         Flow::V4(found) => of(Ipv4Be::INDEX).remove(found, false),

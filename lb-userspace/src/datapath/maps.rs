@@ -55,6 +55,7 @@ pub struct Maps {
     local_connections: PerCpuArray<MapData, u64>,
     connects: Connects,
     counters: PerCpuArray<MapData, u64>,
+    half_open_removed: PerCpuArray<MapData, u64>,
     vips: HashMap<MapData, IpBe, Vip>,
     leases: Array<MapData, Lease>,
     sources: HashMap<MapData, SourceKey, u64>,
@@ -108,6 +109,7 @@ impl Maps {
             local_connections: take(map::LOCAL_CONNECTIONS)?.try_into()?,
             connects: Connects::new(take(map::CONNECT_TIMES)?.try_into()?),
             counters: take(map::COUNTERS)?.try_into()?,
+            half_open_removed: take(map::HALF_OPEN_REMOVED)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             leases: take(map::LEASES)?.try_into()?,
             sources: take(map::SOURCES)?.try_into()?,
@@ -307,6 +309,12 @@ impl Maps {
                 Ok((counter.name(), values.iter().sum()))
             })
             .collect()
+    }
+
+    /// Half-open flows that the program has removed since it was loaded.
+    pub fn half_open_removed(&self) -> anyhow::Result<u64> {
+        let values = self.half_open_removed.get(&0, 0).context("reading what was removed")?;
+        Ok(values.iter().sum())
     }
 
     /// Sum over all CPUs of a backend's counters.

@@ -23,9 +23,11 @@ use crate::control::paced::MOST;
 use crate::sync::record::FlowId;
 
 use elsewhere::Elsewhere;
+use evicted::{Counted, Evicted};
 use rules::Rules;
 
 pub mod elsewhere;
+mod evicted;
 pub(super) mod rules;
 
 /// Halves read at a time.
@@ -52,6 +54,10 @@ pub struct Census {
     /// Established flows.
     pub established: u64,
     pub half_open: u64,
+    /// Of those: not confirmed by a reply, nor by the client alone.
+    pub unconfirmed: u64,
+    /// Half-open flows that were evicted since the controller's first pass, at least.
+    pub evicted: u64,
     /// Flows per backend, of both maps.
     pub connections: BTreeMap<BackendId, u64>,
     /// Backends that any half names.
@@ -88,6 +94,9 @@ pub struct Sweep {
     /// The pass is in the second family.
     second: bool,
     census: Census,
+    evicted: Evicted,
+    /// What was counted when the pass began.
+    start: Option<Counted>,
 }
 
 /// A pass over the flow maps of one family.
@@ -124,12 +133,34 @@ pub struct Facts<'a> {
 impl Sweep {
     /// Sweeps one slice. `Some`: a pass is complete.
     pub fn slice(&mut self, maps: &Maps, facts: &Facts<'_>) -> anyhow::Result<Option<Census>> {
+        if self.start.is_none() {
+            self.start = Some(self.evicted.count(maps, facts)?);
+        }
         let done =
             if self.second { self.v6.slice(maps, facts)? } else { self.v4.slice(maps, facts)? };
         let Some(census) = done else { return Ok(None) };
         self.census += census;
         self.second = !self.second;
-        Ok((!self.second).then(|| std::mem::take(&mut self.census)))
+        if self.second {
+            return Ok(None);
+        }
+        let mut census = std::mem::take(&mut self.census);
+        if let Some(start) = self.start.take() {
+            let end = self.evicted.count(maps, facts)?;
+            census.evicted = self.evicted.note(start, end, census.unconfirmed);
+        }
+        Ok(Some(census))
+    }
+}
+
+impl Evicted {
+    /// What is counted now.
+    fn count(&mut self, maps: &Maps, facts: &Facts<'_>) -> anyhow::Result<Counted> {
+        for id in facts.backends.keys() {
+            let counters = maps.backend_counters(*id)?;
+            self.add(*id, counters.flows, counters.connections);
+        }
+        Ok(self.counted(maps.half_open_removed()? + maps.removals.half_open()))
     }
 }
 
@@ -137,6 +168,7 @@ impl AddAssign for Census {
     fn add_assign(&mut self, other: Self) {
         self.established += other.established;
         self.half_open += other.half_open;
+        self.unconfirmed += other.unconfirmed;
         for (id, count) in other.connections {
             *self.connections.entry(id).or_default() += count;
         }

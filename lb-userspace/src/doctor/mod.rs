@@ -4,8 +4,8 @@
 //! ```text
 //! facts/ (I/O: kernel, netlink, /proc, admin socket, apiservers, link) ─► Facts ─► rules/ (pure) ─► Report ─► cli
 //! ```
-//! Nothing is changed, and nothing is sent but what asks: the admin socket, the apiservers, and with
-//! `--probe` the link. While it listens for VRRP the node is in VRRP's multicast group.
+//! Nothing is changed, and nothing is sent but what asks: the admin socket, the apiservers, by echo requests their
+//! hosts, and with `--probe` the link. While it listens for VRRP the node is in VRRP's multicast group.
 
 use std::path::PathBuf;
 

@@ -87,6 +87,8 @@ families! {
     FLOWS: Gauge "flows" Number ["state"],
     /// Room for flows, by the configuration; beyond it connections are refused, and half-open flows evict each other.
     FLOWS_LIMIT: Gauge "flows_limit" Number ["state"],
+    /// Half-open flows that gave way to others for want of room: at least so many since the controller's first pass.
+    HALF_OPEN_EVICTED: Counter "half_open_evicted_flows" Number [],
     /// Idle clients that were told by RST that their backend was given up.
     IDLE_RESETS: Counter "idle_resets" Number [],
     /// 1 for each interface with the XDP program, in this mode.

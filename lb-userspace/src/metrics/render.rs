@@ -132,6 +132,7 @@ impl Readings {
         writer.gauges(&family::FLOWS, by_state(flows.established, flows.half_open))?;
         let limit = flows.capacity;
         writer.gauges(&family::FLOWS_LIMIT, by_state(limit.established, limit.half_open))?;
+        writer.counters(&family::HALF_OPEN_EVICTED, [(none(), flows.half_open_evicted)])?;
         writer.counters(&family::IDLE_RESETS, [(none(), *idle_resets)])?;
         writer.gauges(&family::XDP, xdp.iter().map(|it| ([&*it.interface, &*it.mode], 1.0)))
     }

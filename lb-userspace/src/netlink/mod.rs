@@ -10,10 +10,9 @@
 //! ```
 //! `snapshot` is pure and answers the questions; `parse` fills it. `offload` and `garp` are what
 //! else interfaces are asked for: what they do to received packets, and sending of raw frames; `features`
-//! asks what they can do. `blocking` and `sock_diag`, which is about sockets, are for threads that have no
+//! asks what they can do, `filters` what traffic control has on them. `blocking` and `sock_diag`, which is about sockets, are for threads that have no
 //! runtime; `conversation` is what both speak by.
 
-use std::collections::BTreeSet;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,13 +24,13 @@ use rtnetlink::packet_route::neighbour::{
     NeighbourAddress, NeighbourAttribute, NeighbourFlags, NeighbourMessage, NeighbourState,
 };
 use rtnetlink::packet_route::route::RouteMessage;
-use rtnetlink::packet_route::tc::{TcAttribute, TcMessage};
 use rtnetlink::packet_route::{AddressFamily, RouteNetlinkMessage};
 use rtnetlink::{AddressMessageBuilder, Handle, new_connection};
 
 pub mod blocking;
 mod conversation;
 pub mod features;
+pub mod filters;
 pub mod garp;
 pub mod offload;
 mod parse;
@@ -111,19 +110,6 @@ impl Netlink {
             }
         }
         Ok(())
-    }
-
-    /// Interfaces with a place for filters of traffic control that every frame passes (`clsact`, `ingress`).
-    pub async fn filtered(&self) -> Result<BTreeSet<u32>> {
-        let request = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-        let found = dump(&self.handle, &request).await.context("list the queueing disciplines")?;
-        let index = |message: &RouteNetlinkMessage| {
-            let RouteNetlinkMessage::NewQueueDiscipline(qdisc) = message else { return None };
-            let is_filter = |it: &TcAttribute| matches!(it, TcAttribute::Kind(kind) if kind == "clsact" || kind == "ingress");
-            let has = qdisc.attributes.iter().any(is_filter);
-            u32::try_from(qdisc.header.index).ok().filter(|_| has)
-        };
-        Ok(found.iter().filter_map(index).collect())
     }
 
     /// Subscribes to changes, in the current thread's network namespace.

@@ -2,13 +2,15 @@
 
 use std::net::SocketAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, ArrayOfMaps, HashMap, Map, MapData};
-use aya::programs::Xdp;
+use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::control::maglev;
 use fairlead::datapath::clock::Clock;
+use fairlead::datapath::packets::Tracer;
 use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
 use lb_common::backend::Backend;
 use lb_common::filter::{AddressFilter, Filters};
@@ -16,6 +18,7 @@ use lb_common::lease::Lease;
 use lb_common::link::{Link, Mac, NextHop};
 use lb_common::nat::Kind;
 use lb_common::service::{EndpointUse, SNAT_PORTS, Service, SnatAddress};
+use lb_common::trace::Filter;
 use lb_common::{IPPROTO_TCP, map};
 use lb_tests::family::Family;
 
@@ -31,6 +34,11 @@ pub(crate) struct Datapath {
 impl Datapath {
     /// A service with its backends resolved, and room for the scenario's flows; no flow yet.
     pub(crate) fn load(scenario: &Scenario) -> Result<Self> {
+        Self::load_object(scenario, fairlead::datapath::OBJECT)
+    }
+
+    /// Likewise, with another build of the program.
+    pub(crate) fn load_object(scenario: &Scenario, object: &[u8]) -> Result<Self> {
         let (established, half_open) = (2 * scenario.room(), 2 * scenario.half_open_room());
         let [map_of_established, map_of_half_open] = scenario
             .family
@@ -41,7 +49,7 @@ impl Datapath {
         let mut ebpf = loader
             .map_max_entries(map_of_established, established)
             .map_max_entries(map_of_half_open, half_open)
-            .load(fairlead::datapath::OBJECT)
+            .load(object)
             .context("creating the BPF maps")?;
         let program: &mut Xdp =
             ebpf.program_mut(lb_common::PROGRAM).context("finding the XDP program")?.try_into()?;
@@ -52,9 +60,24 @@ impl Datapath {
     }
 
     pub(crate) fn program(&self) -> Result<BorrowedFd<'_>> {
+        Ok(self.program_fd()?.as_fd())
+    }
+
+    /// What follows its packets for as long as it is held, with its pins in an empty bpffs.
+    pub(crate) fn followed(&self, pins: &Path, filter: &Filter) -> Result<Tracer> {
+        for name in
+            [map::ESTABLISHED, map::HALF_OPEN, map::ESTABLISHED6, map::HALF_OPEN6, map::COUNTERS]
+        {
+            let map = self.ebpf.map(name).with_context(|| format!("finding {name}"))?;
+            map.pin(pins.join(name)).with_context(|| format!("pinning {name}"))?;
+        }
+        Tracer::load(self.program_fd()?, pins, filter)
+    }
+
+    fn program_fd(&self) -> Result<&ProgramFd> {
         let program: &Xdp =
             self.ebpf.program(lb_common::PROGRAM).context("finding the XDP program")?.try_into()?;
-        Ok(program.fd()?.as_fd())
+        Ok(program.fd()?)
     }
 
     fn fill(&mut self, scenario: &Scenario) -> Result<()> {

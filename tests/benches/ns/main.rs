@@ -12,6 +12,7 @@ mod datapath;
 mod flow;
 mod lookups;
 mod measure;
+mod observed;
 mod rebuild;
 mod reference;
 mod report;
@@ -21,7 +22,7 @@ mod traffic;
 
 use std::env;
 use std::fs;
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -29,10 +30,11 @@ use lb_common::nat::Kind;
 use lb_tests::bpf;
 use lb_tests::family::Family;
 use nix::unistd::geteuid;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::beside::Beside;
 use crate::lookups::Lookups;
+use crate::observed::Observed;
 use crate::report::{Ratio, Report};
 use crate::scenario::Scenario;
 use crate::table::{Bench, Extent};
@@ -45,6 +47,9 @@ fn main() -> Result<()> {
     ensure!(geteuid().is_root(), "loading a BPF program needs root: run this as root");
     let _measured = bpf::measure_run_time().context("switching run-time statistics on")?;
     let floor = bpf::Program::load(&bpf::XDP_TX).context("loading an XDP_TX program")?;
+    if let Some(uncounted) = &arguments.uncounted {
+        return observe(&arguments, floor.as_fd(), uncounted);
+    }
     let beside = arguments.beside.as_deref().map(Beside::open).transpose()?;
     let mut reports = vec![];
     let extent = arguments.extent.unwrap_or(Extent::Full);
@@ -71,8 +76,27 @@ fn write(path: &Path, reports: &[Report], ratios: &[Ratio]) -> Result<()> {
         "ratios": ratios.iter().map(Ratio::json).collect::<Vec<_>>(),
         "tables": rebuild::all(),
     });
-    let text = serde_json::to_string_pretty(&json)?;
+    write_json(path, &json)
+}
+
+fn write_json(path: &Path, json: &Value) -> Result<()> {
+    let text = serde_json::to_string_pretty(json)?;
     fs::write(path, text).with_context(|| format!("writing {}", path.display()))
+}
+
+/// What looking costs, and nothing else.
+fn observe(arguments: &Arguments, floor: BorrowedFd<'_>, uncounted: &Path) -> Result<()> {
+    let object = fs::read(uncounted).with_context(|| format!("reading {}", uncounted.display()))?;
+    let runs = match arguments.extent {
+        Some(Extent::Brief(runs)) => runs,
+        None | Some(Extent::Full | Extent::Known(_)) => measure::RUNS,
+    };
+    let observed = observed::all(floor, &object, runs)?;
+    let [what, with, without, more] = ["ns per packet, floor included", "with", "without", "more"];
+    println!("{what:<64}{with:>8}{without:>8}{more:>8}");
+    observed.iter().for_each(|observed| println!("{observed}"));
+    let json = json!({ "observed": observed.iter().map(Observed::json).collect::<Vec<_>>() });
+    arguments.json.as_deref().map_or(Ok(()), |path| write_json(path, &json))
 }
 
 /// Each family with each mode.
@@ -93,6 +117,8 @@ fn family(name: &str) -> Result<Family> {
 struct Arguments {
     json: Option<PathBuf>,
     beside: Option<PathBuf>,
+    /// An object that counts nothing: what that saves is all that is measured.
+    uncounted: Option<PathBuf>,
     only: Option<String>,
     family: Option<Family>,
     extent: Option<Extent>,
@@ -108,13 +134,14 @@ impl Arguments {
             match arg.as_str() {
                 "--json" => arguments.json = Some(value.into()),
                 "--beside" => arguments.beside = Some(value.into()),
+                "--uncounted" => arguments.uncounted = Some(value.into()),
                 "--only" => arguments.only = Some(value),
                 "--family" => arguments.family = Some(family(&value)?),
                 "--brief" => arguments.extent = Some(Extent::Brief(value.parse()?)),
                 "--growth" => arguments.extent = Some(Extent::Known(value.parse()?)),
                 _ => bail!(
-                    "unknown argument {arg}; there are --json FILE, --beside DIRECTORY, --only NAME, \
-                     --family 4|6, --brief RUNS and --growth RUNS"
+                    "unknown argument {arg}; there are --json FILE, --beside DIRECTORY, \
+                     --uncounted FILE, --only NAME, --family 4|6, --brief RUNS and --growth RUNS"
                 ),
             }
         }

@@ -42,12 +42,14 @@ pub(crate) fn rounds(
         pass(*program, frames, times, action).context("warming up")?;
     }
     let mut rounds = vec![vec![]; programs.len()];
-    for _ in 0..count {
+    for round in 0..count {
         // Of a client that repeats itself the program asks whether it is heard.
         frames.go_on();
         let floor = pass(floor, frames, times, TX)?;
-        for (program, rounds) in programs.iter().zip(&mut rounds) {
-            rounds.push(Round { raw: pass(*program, frames, times, action)?, floor });
+        for turn in 0..programs.len() {
+            // Nobody is always the first behind the floor.
+            let at = (round + turn) % programs.len();
+            rounds[at].push(Round { raw: pass(programs[at], frames, times, action)?, floor });
         }
     }
     Ok(rounds)
@@ -61,6 +63,19 @@ pub(crate) fn once(
 ) -> Result<Round> {
     let floor = pass(floor, frames, 1, TX)?;
     Ok(Round { raw: pass(program, frames, 1, TX)?, floor })
+}
+
+/// One round of so many runs.
+pub(crate) fn some(
+    program: BorrowedFd<'_>,
+    floor: BorrowedFd<'_>,
+    frames: &mut Frames,
+    runs: usize,
+) -> Result<Round> {
+    frames.go_on();
+    let times = runs / frames.count();
+    let floor = pass(floor, frames, times, TX)?;
+    Ok(Round { raw: pass(program, frames, times, TX)?, floor })
 }
 
 /// Mean run time over all frames, `times` times, in nanoseconds.

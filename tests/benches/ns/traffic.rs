@@ -88,6 +88,18 @@ pub(crate) fn scattered(scenario: &Scenario, flows: &[Flow], step: Step) -> Resu
     Ok(frames)
 }
 
+/// The handshakes of all flows, one after the other, as a program has it that knew none of the flows.
+pub(crate) fn handshakes(program: BorrowedFd<'_>, scenario: &Scenario) -> Result<Frames> {
+    let mut frames = Frames::of(scenario);
+    for index in 0..scenario.flows {
+        let mut flow = Flow::new(index);
+        for step in Step::handshake(scenario.mode) {
+            frames.push(&send(program, scenario, &mut flow, *step)?);
+        }
+    }
+    Ok(frames)
+}
+
 /// Who speaks after a flow's SYN.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Voices {

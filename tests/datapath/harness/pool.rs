@@ -101,6 +101,7 @@ fn empty(ebpf: &mut Ebpf) {
         ebpf.map_mut(map::WAYS_CHANGED).unwrap().try_into().unwrap();
     changed.set(0, WaysChanged::default(), 0).unwrap();
     zero_each(ebpf, TIME_EXCEEDED, 0, 0u64);
+    zero_each(ebpf, map::HALF_OPEN_REMOVED, 0, 0u64);
     zero_each(ebpf, map::FLOW_REPORT, 0, FlowReport::default());
     let mut events: RingBuf<_> = ebpf.map_mut(map::FLOW_EVENTS).unwrap().try_into().unwrap();
     while events.next().is_some() {}

@@ -132,10 +132,15 @@ services:
     /// Both nodes, once the first is Active and the second knows what it knows.
     pub(super) fn start(&self) -> Result<[Controller<'_>; 2]> {
         let mut nodes = [self.controller(0)?, self.controller(1)?];
-        for node in &mut nodes {
+        self.start_nodes(&mut nodes)?;
+        Ok(nodes)
+    }
+
+    pub(super) fn start_nodes(&self, nodes: &mut [Controller<'_>; 2]) -> Result<()> {
+        for node in &mut *nodes {
             node.start()?;
         }
-        for node in &nodes {
+        for node in &*nodes {
             for name in ["cp1", "cp2", "cp3", "cp1-v6", "cp2-v6", "cp3-v6"] {
                 node.wait_backend(name, "up", PATIENCE)?;
             }
@@ -144,7 +149,7 @@ services:
         if self.shares {
             nodes.iter().try_for_each(wait_synced)?;
         }
-        Ok(nodes)
+        Ok(())
     }
 
     pub(super) fn link(&self, node: usize, up: bool) -> Result<()> {

@@ -68,6 +68,21 @@ fn elections_leases_and_shared_flows_are_told() -> Result<()> {
     let refused = "fairlead_sync_refused_connections_total";
     wait_sum(second, refused, &["reason=\"preface\""], |sum| sum >= 1.0)?;
 
+    for name in ["fairlead_start_timestamp_seconds", "fairlead_vrrp_state_change_timestamp_seconds"]
+    {
+        wait_sum(first, name, &[], |sum| sum > 1e9)?;
+    }
+    wait_sum(second, "fairlead_sync_comparison_age_seconds", &[], |age| age > 0.0 && age < 60.0)?;
+    // Whoever gives its VIPs up says so with priority 0.
+    let (sent, heard) =
+        ("fairlead_vrrp_sent_pri_zero_packets_total", "fairlead_vrrp_rcvd_pri_zero_packets_total");
+    first.cli(&["drain"])?;
+    wait_sum(first, sent, &[], |sum| sum >= 1.0)?;
+    wait_sum(second, heard, &[], |sum| sum >= 1.0)?;
+    wait_sum(second, "fairlead_vrrp_state", &["state=\"active\""], |sum| sum == both)?;
+    first.cli(&["drain", "--resume"])?;
+    wait_sum(first, "fairlead_vrrp_state", &["state=\"active\""], |sum| sum == both)?;
+
     first.kill9()?;
     wait_sum(second, "fairlead_vrrp_state", &["state=\"active\""], |sum| sum == both)?;
     wait_sum(second, "fairlead_vrrp_master_transitions_total", &[], |sum| sum >= both)?;

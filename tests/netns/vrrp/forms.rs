@@ -8,6 +8,7 @@ use lb_tests::advert::{is_sealed, is_sealed_alone};
 use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
 use lb_tests::keepalived::{self, Keepalived};
+use lb_tests::scrape::wait_sum;
 use lb_tests::wire::What;
 
 use super::{INTERVAL, Ours, Pair, together};
@@ -65,6 +66,8 @@ fn another_password_makes_two_actives_and_an_alarm() -> Result<()> {
     let status = controller.status()?;
     ensure!(status["vrrp"][0]["counters"]["auth_failures"].as_u64() > Some(0), "{status}");
     ensure!(status["vrrp"][0]["alarms"][0]["kind"] == "refused_active", "{status}");
+    wait_sum(&controller, "fairlead_vrrp_auth_failures_total", &[], |sum| sum > 0.0)?;
+    wait_sum(&controller, "fairlead_vrrp_alarm", &["refused_active"], |sum| sum >= 1.0)?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use lb_tests::advert::{self, Advert};
 use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
 use lb_tests::link::{self, Hears};
+use lb_tests::scrape::wait_sum;
 use lb_tests::wire::Wire;
 use socket2::Socket;
 
@@ -52,6 +53,18 @@ fn what_is_malformed_is_dropped_and_counted_and_what_is_lax_is_taken() -> Result
         let seen = || Ok((count(counter)?, count("advertisements_received")?));
         eventually_is(what, PATIENCE, seen, |seen| *seen == (before.0 + 1, before.1))?;
         ensure!(state(&controller)? == "active", "{what} was obeyed");
+    }
+    for (name, count) in [
+        ("adv_interval_errors", 1.0),
+        ("ip_ttl_errors", 1.0),
+        ("rcvd_invalid_type_packets", 1.0),
+        ("version_errors", 2.0),
+        ("address_list_errors", 1.0),
+        ("packet_length_errors", 3.0),
+        ("checksum_errors", 1.0),
+        ("vrid_errors", 1.0),
+    ] {
+        wait_sum(&controller, &format!("fairlead_vrrp_{name}_total"), &[], |sum| sum == count)?;
     }
     // Four reserved bits are ignored; what comes after the packet is Ethernet's, after the list nobody's.
     let reserved = Advert { interval: 0xf00a, ..sound.clone() };

@@ -12,6 +12,7 @@ use super::lab::Fabric;
 use super::machine::Machine;
 use super::memory::Memory;
 use super::metric::Metric;
+use super::observed::{Cost, Looking};
 use super::packets::Packets;
 use super::peer::Peer;
 use super::samples::Samples;
@@ -42,6 +43,7 @@ pub(crate) struct Findings {
     pub(crate) ns_by_flows: Vec<NsFigure>,
     pub(crate) tables: Vec<Rebuilt>,
     pub(crate) packets: Vec<Packets>,
+    pub(crate) looking: Looking,
     pub(crate) memory: BTreeMap<Peer, Memory>,
     pub(crate) growth: Vec<Grown>,
     pub(crate) outages: Vec<Outage>,
@@ -78,6 +80,11 @@ impl Findings {
         goals::judge(&self.samples)
     }
 
+    /// Of an operator's looking.
+    pub(crate) fn costs(&self) -> Vec<Cost> {
+        self.looking.costs(&self.packets)
+    }
+
     /// Those with figures.
     pub(crate) fn measured(&self) -> Vec<Peer> {
         let has = |peer: &Peer| !self.failed.contains_key(peer) && self.has_figures(*peer);
@@ -104,6 +111,7 @@ impl Findings {
             "comparisons": self.comparisons(),
             "ns_per_packet": self.ns_per_packet,
             "packets": self.packets,
+            "looking": { "packets": self.costs(), "scrape": self.looking.scrape },
             "growth": {
                 "known_flows": self.ns_by_flows,
                 "tables": self.tables,
@@ -161,6 +169,7 @@ fn insert(object: &mut Map<String, Value>, key: &str, value: Value) {
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::observed::{Scrape, Timed};
     use super::*;
     use crate::bench::samples::Turn;
 
@@ -196,6 +205,16 @@ pub(super) mod tests {
                 low: 39.0,
                 high: 41.0,
             }],
+            looking: Looking {
+                timed: vec![Timed {
+                    what: "counting".to_owned(),
+                    path: "request".to_owned(),
+                    flows: 1,
+                    with: vec![110.0, 111.0, 112.0],
+                    without: vec![100.0, 101.0, 102.0],
+                }],
+                scrape: Some(Scrape { ms: 3.0, idle: 0.01 }),
+            },
             notes: vec!["a & b".to_owned()],
             ..Findings::default()
         }
@@ -219,6 +238,10 @@ pub(super) mod tests {
             assert_eq!(figure[key], value, "{key}");
         }
         assert_eq!((&figure["ns"], &figure["floor_ns"]), (&json!(40.0), &json!(33.0)));
+        let looking = &json["looking"];
+        assert_eq!(looking["packets"][0]["more_ns"]["median"], 10.0);
+        assert!(looking["packets"][0]["packet"].is_null(), "no packets were measured");
+        assert_eq!(looking["scrape"]["ms"], 3.0);
     }
 
     #[test]

@@ -12,11 +12,13 @@ pub(crate) mod form;
 mod goals;
 mod growth;
 mod lab;
+mod looking;
 mod machine;
 mod memory;
 mod metric;
 mod ns;
 mod number;
+mod observed;
 mod packets;
 mod page;
 mod peer;
@@ -43,6 +45,7 @@ use self::lab::Fabric;
 use self::machine::Machine;
 use self::peer::Peer;
 use self::progress::Progress;
+use crate::build;
 use crate::command::is_root;
 use crate::lab::binary;
 use crate::setup;
@@ -103,6 +106,8 @@ enum Part {
     Ns,
     /// Packets a second on one core
     Packets,
+    /// What counting, scrapes and following packets cost; with it, packets a second
+    Looking,
     /// How cost grows with flows, backends and services
     Growth,
     /// What outages cost
@@ -144,7 +149,7 @@ fn compare(options: &Options) -> Result<()> {
     ensure!(effort.rounds > 0, "--rounds 0 measures nothing");
     setup::everything()?;
     let binary = binary::fairlead(options.fairlead.as_deref())?;
-    if options.has(Part::Ns) || options.has(Part::Growth) {
+    if [Part::Ns, Part::Growth, Part::Looking].iter().any(|part| options.has(*part)) {
         println!("Building the bench of the XDP program …");
         ns::compile()?;
     }
@@ -180,8 +185,9 @@ fn measure(
     }
     let quick = effort.rounds < Effort::FULL.rounds;
     // With the seconds that each takes at most, in a quick run and else.
-    let parts: [(Part, [u64; 2], Measure); 4] = [
+    let parts: [(Part, [u64; 2], Measure); 5] = [
         (Part::Packets, [6, 15], measure_packets),
+        (Part::Looking, [50, 90], measure_looking),
         (Part::Ns, [25, 90], measure_ns),
         (Part::Failover, [45, 50], measure_failover),
         (Part::Growth, [90, 90], measure_growth),
@@ -190,7 +196,8 @@ fn measure(
         let least = Duration::from_secs(if quick { short } else { long });
         // What is asked for by name is measured, however short the run.
         let is_wanted = options.only.contains(&part) || (options.has(part) && !options.least);
-        let is_left_out = quick && options.only.is_empty() && part == Part::Growth;
+        let is_long = [Part::Growth, Part::Looking].contains(&part);
+        let is_left_out = quick && options.only.is_empty() && is_long;
         if !is_wanted || is_left_out {
             continue;
         }
@@ -225,6 +232,21 @@ fn measure_packets(
 ) -> Result<()> {
     progress.part("packets a second")?;
     found.packets = packets::run(binary, effort.rounds, effort.packets, progress)?;
+    Ok(())
+}
+
+fn measure_looking(
+    effort: &Effort,
+    binary: &Path,
+    progress: &Progress,
+    found: &mut Findings,
+) -> Result<()> {
+    progress.part("what looking costs")?;
+    let uncounted = build::uncounted()?;
+    if found.packets.is_empty() {
+        measure_packets(effort, binary, progress, found)?;
+    }
+    found.looking = looking::run(binary, &uncounted, effort.ns_runs, progress)?;
     Ok(())
 }
 

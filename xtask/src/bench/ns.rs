@@ -9,6 +9,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::findings::{NsFigure, Rebuilt};
+use super::observed::{self, Timed};
 use crate::command::{capture, cargo, step, stream};
 use crate::setup;
 
@@ -58,6 +59,13 @@ pub(super) fn brief(runs: u32, family: Option<u8>) -> Result<Vec<NsFigure>> {
 pub(super) fn growth(runs: u32) -> Result<(Vec<NsFigure>, Vec<Rebuilt>)> {
     let found = ask(&["--growth".to_owned(), runs.to_string()])?;
     Ok((figures(&found)?, tables(&found)?))
+}
+
+/// Known and new flows beside a program that counts nothing, and with another in front that follows packets.
+pub(super) fn observed(uncounted: &Path, runs: u32) -> Result<Vec<Timed>> {
+    let object = uncounted.to_str().context("a path that is no text")?.to_owned();
+    let arguments = ["--uncounted".to_owned(), object, "--brief".to_owned(), runs.to_string()];
+    observed::timed(&ask(&arguments)?)
 }
 
 /// What the bench writes when it is run with these.

@@ -2,6 +2,8 @@
 
 use super::findings::{Findings, NsFigure};
 use super::number::{show, whole};
+use super::observed::{Cost, Scrape, Whole};
+use super::stats::Verdict;
 
 /// A table.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +25,8 @@ pub(crate) fn all(findings: &Findings) -> Vec<Section> {
             &findings.ns_per_packet,
         ),
         packets(findings),
+        looking(findings),
+        scrape(findings),
         outages(findings),
         ns(
             "Known flows, more and more",
@@ -97,6 +101,75 @@ fn packets(findings: &Findings) -> Section {
                 veth driver in both directions.",
         head: vec!["program", "millions/s", "quartiles", "ns each, in all"],
         rows: findings.packets.iter().map(row).collect(),
+    }
+}
+
+fn looking(findings: &Findings) -> Section {
+    let row = |cost: &Cost| {
+        let percent = |ratio: f64| format!("{:.1}", (1.0 - 1.0 / ratio) * 100.0);
+        let [share, spread, verdict] = match cost.packet {
+            None => ["–"; 3].map(str::to_owned),
+            Some(Whole { ratio, verdict, .. }) => [
+                percent(ratio.value),
+                format!("{} to {}", percent(ratio.low), percent(ratio.high)),
+                match verdict {
+                    None => "–".to_owned(),
+                    Some(Verdict::Holds) => "holds".to_owned(),
+                    Some(Verdict::Missed) => "MISSED".to_owned(),
+                    Some(Verdict::Unclear) => "too wide to conclude".to_owned(),
+                },
+            ],
+        };
+        let flows = if cost.flows == 1 { "1 flow".to_owned() } else { whole(cost.flows as f64) };
+        vec![
+            format!("{}: {}, {flows}", cost.what, cost.path),
+            format!("{:.1}", cost.without_ns),
+            format!("{:.1}", cost.with_ns),
+            format!("{:.1}", cost.more_ns.median),
+            format!("{:.1} to {:.1}", cost.more_ns.low, cost.more_ns.high),
+            share,
+            spread,
+            verdict,
+        ]
+    };
+    Section {
+        title: "What looking costs a packet",
+        about: "Nanoseconds of the XDP program, floor included: as it is beside the same program built without counting (verdicts, \
+                traffic and connections of backends, times to connect), and with the one in front that follows packets while \
+                somebody reads, in turns on the same frames. Per cent of speed: of the time that a packet takes in all, which is \
+                that of the packets a second above, of 1 flow, and what the path takes longer. What is on by default, \
+                counting, is to cost less than 2 %; following packets may cost more, as long as it lasts.",
+        head: vec![
+            "what: path",
+            "without",
+            "with",
+            "more, ns",
+            "quartiles",
+            "% of speed",
+            "quartiles",
+            "less than 2 %",
+        ],
+        rows: findings.costs().iter().map(row).collect(),
+    }
+}
+
+fn scrape(findings: &Findings) -> Section {
+    /// As Prometheus is often told to ask, in seconds.
+    const EVERY: f64 = 15.0;
+    let row = |scrape: Scrape| {
+        vec![
+            "one scrape in 15 s".to_owned(),
+            show(scrape.ms),
+            format!("{:.3}", scrape.share(EVERY) * 100.0),
+            format!("{:.2}", scrape.idle * 100.0),
+        ]
+    };
+    Section {
+        title: "What looking costs the controller",
+        about: "CPU time of its threads for a scrape of the metrics that has to be rendered, and what it takes unasked: health checks, \
+                sweeps, counters and events included.",
+        head: vec!["what", "ms each", "% of a core", "% of a core, unasked"],
+        rows: findings.looking.scrape.into_iter().map(row).collect(),
     }
 }
 

@@ -153,6 +153,8 @@ mod tests {
         assert!(line("keep-alive requests, 8 KiB: Fairlead nat to HAProxy").ends_with("MISSED"));
         assert!(line("latency, loaded, p99: Fairlead nat to HAProxy").ends_with("holds"));
         assert!(line("IPv4 nat, forward").contains("40.0"), "{text}");
+        assert!(line("counting: request, 1 flow").contains("10.0 to 10.0"), "{text}");
+        assert!(line("one scrape in 15 s").contains("0.020"), "{text}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use super::Halves;
 use crate::control::flows::Facts;
 use crate::datapath::maps::{FlowMaps, Maps};
 use crate::datapath::now;
+use crate::datapath::removals::Removals;
 use crate::datapath::stale::Found;
 use crate::datapath::sweep::{Family, rules};
 use crate::datapath::sys::{self, Progress, Walk};
@@ -89,8 +90,9 @@ where
         }
     }
 
-    pub(super) fn maps(&self) -> Halves<'_> {
-        Halves { established: self.established.as_fd(), half_open: self.half_open.as_fd() }
+    pub(super) fn maps<'a>(&'a self, removals: &'a Removals) -> Halves<'a> {
+        let (established, half_open) = (self.established.as_fd(), self.half_open.as_fd());
+        Halves { established, half_open, removals }
     }
 
     /// Visits the flows of the next slice. `true`: it was the last one.

@@ -150,14 +150,25 @@ where
         let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
         let is_silent = idle >= SILENCE && half.has(flag::PROMOTED | flag::CLOSING);
         if is_silent || idle >= timeouts.half_open {
-            return remove_if(self.half_open, key, |found| is_same(found, half)).map(drop);
+            let removed = remove_if(self.half_open, key, |found| is_same(found, half))?;
+            if removed && counts_as_half_open(half) {
+                self.removals.note_half_open();
+            }
+            return Ok(());
         }
         if !half.has(flag::PROMOTED) {
             census.note(half);
             census.half_open += u64::from(half.is_original());
+            census.unconfirmed += u64::from(counts_as_half_open(half));
         }
         Ok(())
     }
+}
+
+/// The one half of a flow by which it is counted, as long as nobody has confirmed it. Where there was no room for a
+/// flow of `dsr` it stays among them, confirmed.
+pub(in crate::datapath) fn counts_as_half_open<A>(half: &FlowHalf<A>) -> bool {
+    half.is_original() && !half.has(flag::PROMOTED | flag::CONFIRMED)
 }
 
 /// Removes a half of an established flow and its copy; after an original half the reply half too, if

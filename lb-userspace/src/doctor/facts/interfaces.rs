@@ -1,6 +1,6 @@
 //! The interfaces that matter: their drivers, offloads and programs. I/O.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::AsFd as _;
 
@@ -10,6 +10,7 @@ use super::Looked;
 use crate::config::Family;
 use crate::datapath::attach::program_name;
 use crate::datapath::{Pins, sys};
+use crate::netlink::filters::Filter;
 use crate::netlink::snapshot::{AttachMode, Link, Snapshot};
 use crate::netlink::{features, offload};
 
@@ -47,15 +48,15 @@ pub struct Facts {
     pub xdp: Option<Xdp>,
     /// Programs of traffic control, each with its direction.
     pub tc: Looked<Vec<Tc>>,
-    /// It has a `clsact` or `ingress` qdisc, whose filters are not looked at.
-    pub filtered: bool,
+    /// Filters of traffic control; `None`: it has no `clsact` or `ingress` qdisc for them.
+    pub filters: Option<BTreeSet<Filter>>,
 }
 
 /// What is needed to look at one.
 #[derive(Clone, Copy)]
 pub(super) struct Sources<'a> {
     pub(super) snapshot: &'a Snapshot,
-    pub(super) filtered: &'a BTreeSet<u32>,
+    pub(super) filters: &'a BTreeMap<u32, BTreeSet<Filter>>,
     pub(super) vips: &'a BTreeSet<IpAddr>,
 }
 
@@ -83,7 +84,7 @@ impl Interface {
     }
 }
 
-fn facts(link: &Link, Sources { snapshot, filtered, vips }: Sources<'_>) -> Facts {
+fn facts(link: &Link, Sources { snapshot, filters, vips }: Sources<'_>) -> Facts {
     let name = &link.name;
     let has = |family: &Family| {
         let mut addresses = snapshot.addresses.iter();
@@ -109,7 +110,7 @@ fn facts(link: &Link, Sources { snapshot, filtered, vips }: Sources<'_>) -> Fact
         redirects: features::sends_redirected(link.index).ok().flatten(),
         xdp: xdp(link),
         tc: tc(name),
-        filtered: filtered.contains(&link.index),
+        filters: filters.get(&link.index).cloned(),
     }
 }
 
@@ -165,9 +166,9 @@ mod tests {
             master: None,
         };
         let snapshot = Snapshot { links: [(1, link)].into(), ..Snapshot::default() };
-        let none = BTreeSet::new();
+        let none = BTreeMap::new();
         let vips = BTreeSet::new();
-        let sources = Sources { snapshot: &snapshot, filtered: &none, vips: &vips };
+        let sources = Sources { snapshot: &snapshot, filters: &none, vips: &vips };
         let found = Interface::read("lo", true, sources);
         let facts = found.link.unwrap();
         assert!(!facts.is_ethernet && !facts.has_vlans && facts.xdp.is_none());

@@ -20,6 +20,7 @@ pub mod apiservers;
 pub mod claims;
 pub mod clock;
 pub mod controller;
+pub mod echo;
 pub mod firewall;
 pub mod interfaces;
 pub mod machine;
@@ -88,10 +89,10 @@ impl Facts {
         let file = file(options, &controller);
         let netlink = Netlink::open()?;
         let snapshot = netlink.snapshot().await.context("reading the network's configuration")?;
-        let filtered = netlink.filtered().await.unwrap_or_default();
+        let filters = netlink.filters().await.unwrap_or_default();
         let config = file.config.as_ref().ok();
         let vips = config.map(Config::vips).unwrap_or_default();
-        let sources = interfaces::Sources { snapshot: &snapshot, filtered: &filtered, vips: &vips };
+        let sources = interfaces::Sources { snapshot: &snapshot, filters: &filters, vips: &vips };
         let names = interface_names(config, &controller);
         let interfaces =
             names.iter().map(|(name, balances)| Interface::read(name, *balances, sources));
@@ -136,7 +137,10 @@ async fn network(
     let heard = spawn_blocking(move || adverts::listen(&listening.0, &listening.1));
     let asked = probe.then(|| spawn_blocking(move || claims::ask(&asking.0, &asking.1)));
     let targets = apiservers::targets(config, controller, snapshot);
+    let echoing = (snapshot.clone(), targets.clone());
+    let echoes = spawn_blocking(move || echo::ask(&echoing.0, &echoing.1));
     let apiservers = apiservers::ask(config, &targets).await;
+    let echoes = echoes.await.context("asking for echoes")?;
     // Whoever was asked by now is known to the kernel, or known not to answer.
     let known = netlink.snapshot().await.context("reading the neighbours")?;
     let asked = match asked {
@@ -145,7 +149,7 @@ async fn network(
     };
     Ok(Network {
         apiservers,
-        ways: ways::read(&known, &targets),
+        ways: ways::read(&known, &targets, &echoes),
         heard: heard.await.context("listening on the link")?,
         asked,
     })

@@ -8,6 +8,7 @@ use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::IpMtu;
 
 use super::apiservers::Target;
+use super::echo::Echo;
 use crate::netlink::snapshot::{Hop, Resolution, Snapshot};
 
 /// How frames get to one address.
@@ -20,6 +21,8 @@ pub struct Way {
     /// What the kernel has learned of the longest packet that gets there, if that is less than the interface
     /// lets through.
     pub narrow: Option<u32>,
+    /// `None`: it was not asked.
+    pub echo: Option<Echo>,
 }
 
 /// How far the way is known.
@@ -42,13 +45,21 @@ pub enum State {
     Local,
 }
 
-pub(super) fn read(snapshot: &Snapshot, targets: &[Target]) -> Vec<Way> {
+pub(super) fn read(
+    snapshot: &Snapshot,
+    targets: &[Target],
+    echoes: &BTreeMap<IpAddr, Echo>,
+) -> Vec<Way> {
     let mut backends: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
     for target in targets {
         let name = format!("{}/{}", target.service, target.backend);
         backends.entry(target.endpoint.ip()).or_default().push(name);
     }
-    backends.into_iter().map(|(address, backends)| way(snapshot, address, backends)).collect()
+    let way = |(address, backends)| {
+        let echo = echoes.get(&address).copied();
+        Way { echo, ..way(snapshot, address, backends) }
+    };
+    backends.into_iter().map(way).collect()
 }
 
 fn way(snapshot: &Snapshot, address: IpAddr, backends: Vec<String>) -> Way {
@@ -72,7 +83,7 @@ fn way(snapshot: &Snapshot, address: IpAddr, backends: Vec<String>) -> Way {
         Resolution::Local => State::Local,
     };
     let narrow = limit.and_then(|limit| path_mtu(address).filter(|learned| *learned < limit));
-    Way { address, backends, state, narrow }
+    Way { address, backends, state, narrow, echo: None }
 }
 
 /// Connecting a socket for datagrams sends nothing, and chooses a route.

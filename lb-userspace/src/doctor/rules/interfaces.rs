@@ -1,8 +1,9 @@
 //! Interfaces, and what XDP makes of them. Pure.
 
 use super::super::facts::Interface;
-use super::super::facts::interfaces::{Facts, Tc, Xdp};
+use super::super::facts::interfaces::{Facts, Xdp};
 use super::super::finding::Finding;
+use super::traffic_control;
 use crate::config::XdpMode;
 
 /// What is known besides the interfaces.
@@ -59,7 +60,7 @@ fn present(interface: &Interface, facts: &Facts, two_arms: bool, given: Given) -
     });
     found.extend(two_arms.then(|| redirect(name, facts)).flatten());
     found.extend(offloads(name, facts));
-    found.extend(traffic_control(name, facts));
+    found.extend(traffic_control::judge(name, facts));
     found.extend(veth(name, facts));
     found
 }
@@ -203,40 +204,6 @@ fn offloads(name: &str, facts: &Facts) -> Vec<Finding> {
     cases.map(of).into()
 }
 
-fn traffic_control(name: &str, facts: &Facts) -> Vec<Finding> {
-    const ID: &str = "tc.programs";
-    let why = "XDP runs before ingress, and what it sends never passes egress: those programs do not see balanced traffic";
-    let mut found = Vec::new();
-    match &facts.tc {
-        Ok(programs) if !programs.is_empty() => {
-            let of = |tc: &Tc| {
-                format!("{} ({})", tc.name, if tc.ingress { "ingress" } else { "egress" })
-            };
-            let names: Vec<String> = programs.iter().map(of).collect();
-            found.push(
-                Finding::info(
-                    ID,
-                    format!("{name} has BPF programs of traffic control: {}", names.join(", ")),
-                )
-                .because(why)
-                .fix(format!("bpftool net show dev {name}")),
-            );
-        }
-        // Before Linux 6.6 there are none; without privileges nobody can tell.
-        Ok(_) | Err(_) => {}
-    }
-    if facts.filtered {
-        found.push(
-            Finding::info("tc.filters", format!("{name} has a clsact or ingress qdisc"))
-                .because(why)
-                .fix(format!(
-                    "tc filter show dev {name} ingress; tc filter show dev {name} egress"
-                )),
-        );
-    }
-    found
-}
-
 fn veth(name: &str, facts: &Facts) -> Option<Finding> {
     (facts.driver.as_deref() == Ok("veth")).then(|| {
         Finding::info("interface.veth", format!("{name} is one end of a veth pair"))
@@ -249,13 +216,13 @@ fn veth(name: &str, facts: &Facts) -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::super::testing::{has, severities};
     use super::*;
     use crate::config::Family;
     use crate::doctor::Severity;
 
-    fn facts() -> Facts {
+    pub(in super::super) fn facts() -> Facts {
         Facts {
             index: 2,
             up: true,
@@ -272,7 +239,7 @@ mod tests {
             redirects: Some(true),
             xdp: None,
             tc: Ok(vec![]),
-            filtered: false,
+            filters: None,
         }
     }
 
@@ -304,7 +271,6 @@ mod tests {
         let native = with(true, false);
         let only_native = Given { mode: XdpMode::Native, ..STOPPED };
         let replacing = Given { replaces: true, ..STOPPED };
-        let tc = Ok(vec![Tc { ingress: true, name: "cil".to_owned() }]);
         let cases = [
             ("interface.up", Problem, Facts { up: false, ..facts() }, STOPPED),
             (
@@ -326,8 +292,6 @@ mod tests {
             ("offload.gro", Problem, generic, RUNNING),
             ("offload.lro", Problem, Facts { lro: Ok(true), ..native.clone() }, RUNNING),
             ("offload.rxvlan", Problem, Facts { has_vlans: true, ..native }, RUNNING),
-            ("tc.programs", Info, Facts { tc, ..facts() }, STOPPED),
-            ("tc.filters", Info, Facts { filtered: true, ..facts() }, STOPPED),
             ("interface.veth", Info, Facts { driver: Ok("veth".into()), ..facts() }, STOPPED),
         ];
         for (id, severity, facts, given) in cases {

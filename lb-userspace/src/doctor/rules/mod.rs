@@ -17,6 +17,7 @@ mod rivals;
 mod sysctls;
 #[cfg(test)]
 mod testing;
+mod traffic_control;
 mod vips;
 mod vrrp;
 mod ways;

@@ -1,5 +1,6 @@
 //! The ways to the backends. Pure.
 
+use super::super::facts::echo::Echo;
 use super::super::facts::ways::{State, Way};
 use super::super::finding::Finding;
 use crate::preflight::version;
@@ -34,7 +35,7 @@ pub(super) fn judge(ways: &[Way], interfaces: &[String], kernel: &str) -> Vec<Fi
 }
 
 fn fault(way: &Way, interfaces: &[String], has_tcx: bool) -> Option<Finding> {
-    let Way { address, backends, state, narrow } = way;
+    let Way { address, backends, state, narrow, echo } = way;
     let who = format!("{} ({address})", backends.join(", "));
     let nobody = "it gets no connections";
     match state {
@@ -69,6 +70,10 @@ fn fault(way: &Way, interfaces: &[String], has_tcx: bool) -> Option<Finding> {
                 .because(format!("{nobody}: its answers would arrive where no XDP program is"))
                 .fix(format!("interfaces: [{}, {interface}]     # in the configuration", interfaces.join(", "))),
         ),
+        State::Known(interface) if narrow.is_none() => {
+            let hole = echo.filter(|echo| echo.short && !echo.long)?;
+            Some(black_hole(way, &who, interface, hole))
+        }
         State::Known(interface) => narrow.map(|mtu| {
             Finding::warning("mtu.path", format!("only packets of {mtu} bytes get from {interface} to {who}"))
                 .because(
@@ -80,6 +85,19 @@ fn fault(way: &Way, interfaces: &[String], has_tcx: bool) -> Option<Finding> {
     }
 }
 
+/// Long packets vanish, and nobody says so.
+fn black_hole(way: &Way, who: &str, interface: &str, echo: Echo) -> Finding {
+    let (address, length) = (way.address, echo.length);
+    let payload = length.saturating_sub(if address.is_ipv4() { 28 } else { 48 });
+    Finding::warning("mtu.black_hole", format!("packets of {length} bytes from {interface} do not come back from {who}, short ones do"))
+        .because(
+            "something on the way, or the host itself, takes only shorter ones and does not say so: health checks are short and see \
+             nothing, and connections hang once much is sent. (Or it answers no long echo requests: look with another tool.)",
+        )
+        .fix(format!("tracepath -n {address}; ping -M do -s {payload} {address}"))
+        .fix("# the same MTU on this node, the switches and that host")
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::testing::{has, severities};
@@ -88,7 +106,11 @@ mod tests {
 
     fn way(state: State) -> Way {
         let address = "10.0.0.11".parse().unwrap();
-        Way { address, backends: vec!["api/cp1".to_owned()], state, narrow: None }
+        Way { address, backends: vec!["api/cp1".to_owned()], state, narrow: None, echo: None }
+    }
+
+    const fn echo(short: bool, long: bool) -> Echo {
+        Echo { length: 1500, short, long }
     }
 
     #[test]
@@ -107,7 +129,15 @@ mod tests {
             (way(State::NoRoute), "way.route", Problem),
             (way(State::Local), "way.local", Info),
             (way(State::Known("eth1".to_owned())), "way.interface", Problem),
-            (Way { narrow: Some(1400), ..way(known) }, "mtu.path", Warning),
+            (Way { narrow: Some(1400), ..way(known.clone()) }, "mtu.path", Warning),
+            (
+                Way { echo: Some(echo(true, false)), ..way(known.clone()) },
+                "mtu.black_hole",
+                Warning,
+            ),
+            // Nobody said that it answers echo requests.
+            (Way { echo: Some(echo(false, false)), ..way(known.clone()) }, "way.known", Ok),
+            (Way { echo: Some(echo(true, true)), ..way(known) }, "way.known", Ok),
         ] {
             let found = judge(std::slice::from_ref(&way), &["eth0".to_owned()], "6.6.0");
             assert!(has(&found, id, severity), "{way:?}: {found:#?}");

@@ -196,6 +196,14 @@ impl<'lab> Standing<'lab> {
         }
     }
 
+    /// Our controller's, to ask it things.
+    pub(crate) fn socket(&self) -> Option<&Path> {
+        match &self.balancer {
+            Balancer::Nothing | Balancer::Haproxy(_) | Balancer::Nftables => None,
+            Balancer::Fairlead(controller) => Some(controller.socket()),
+        }
+    }
+
     /// Of the balancer's processes.
     pub(crate) fn pids(&self) -> Vec<u32> {
         match &self.balancer {

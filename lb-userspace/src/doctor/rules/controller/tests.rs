@@ -110,5 +110,5 @@ fn backends_that_are_not_used_are_named() {
 
 fn full() -> Flows {
     let capacity = FlowCapacity { established: 100, half_open: 1 };
-    Flows { established: 80, half_open: 0, capacity }
+    Flows { established: 80, capacity, ..Flows::default() }
 }
