@@ -19,6 +19,9 @@ pub struct Connects {
     pub connect: Latencies,
     /// From the SYN to the first byte of a backend.
     pub first_answer: Latencies,
+    /// Connections that got no answer, and why the first of them did not.
+    pub failed: usize,
+    pub why: Option<String>,
 }
 
 /// So many, from inside `netns`, to an HTTP server.
@@ -27,9 +30,16 @@ pub fn run(netns: &Netns, target: SocketAddr, count: usize) -> Result<Connects> 
         let mut connects = Connects::default();
         let request = http::get("bench", "/version");
         for _ in 0..count {
-            let [connect, first_answer] = one(target, request.as_bytes())?;
-            connects.connect.sorted.push(connect);
-            connects.first_answer.sorted.push(first_answer);
+            match one(target, request.as_bytes()) {
+                Ok([connect, first_answer]) => {
+                    connects.connect.sorted.push(connect);
+                    connects.first_answer.sorted.push(first_answer);
+                }
+                Err(error) => {
+                    connects.failed += 1;
+                    connects.why.get_or_insert_with(|| format!("{error:#}"));
+                }
+            }
         }
         connects.connect.sorted.sort_unstable();
         connects.first_answer.sorted.sort_unstable();

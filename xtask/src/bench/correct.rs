@@ -23,7 +23,10 @@ pub(super) fn check(standing: &Standing<'_>) -> Result<()> {
     eventually("a first answer", PATIENCE, || {
         let target = standing.web();
         Ok(match connects::run(&standing.lab.client.netns, target, 1) {
-            Ok(_) => Seen::Done(()),
+            Ok(connects) => match connects.why {
+                None => Seen::Done(()),
+                Some(why) => Seen::Pending(why),
+            },
             Err(error) => Seen::Pending(format!("{error:#}")),
         })
     })?;

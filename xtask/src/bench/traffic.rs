@@ -89,7 +89,8 @@ fn rounds(
         for standing in &*standings {
             let peer = standing.peer;
             progress.step(&format!("round {round} of {}: {}", effort.rounds, peer.label()))?;
-            match turn::take(standing, effort, findings.loaded_rate) {
+            let notes = &mut findings.notes;
+            match turn::take(standing, effort, findings.loaded_rate, notes) {
                 Ok(turn) => drop(turns.insert(peer, turn)),
                 Err(error) => failed.push((peer, format!("in round {round}: {error:#}"))),
             }

@@ -22,7 +22,7 @@ const STREAMS: usize = 2;
 /// Requests each second of an unloaded server, over so many connections.
 const UNLOADED_RATE: u32 = 1000;
 const UNLOADED_CONNECTIONS: usize = 4;
-/// More of a paced load's requests without an answer is a failure.
+/// More requests without an answer, or connections, are a failure.
 const UNANSWERED_MOST: f64 = 0.001;
 
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: bench\r\n\r\n";
@@ -34,13 +34,19 @@ struct Costs<T> {
     processes: f64,
 }
 
-pub(super) fn take(standing: &Standing<'_>, effort: &Effort, loaded_rate: u32) -> Result<Turn> {
+/// Says in `notes` what is no figure.
+pub(super) fn take(
+    standing: &Standing<'_>,
+    effort: &Effort,
+    loaded_rate: u32,
+    notes: &mut Vec<String>,
+) -> Result<Turn> {
     let mut turn = Turn::new();
     throughput(standing, effort.bulk, &mut turn).context("measuring throughput")?;
     short_connections(standing, effort.wrk, &mut turn).context("measuring short connections")?;
     requests(standing, effort.wrk, &mut turn).context("measuring keep-alive requests")?;
     latency(standing, effort.paced, loaded_rate, &mut turn).context("measuring latency")?;
-    connect_time(standing, effort.connects, &mut turn).context("measuring connect time")?;
+    connect_time(standing, effort.connects, &mut turn, notes).context("measuring connect time")?;
     Ok(turn)
 }
 
@@ -107,8 +113,20 @@ fn latency(standing: &Standing<'_>, span: Duration, rate: u32, turn: &mut Turn) 
     Ok(())
 }
 
-fn connect_time(standing: &Standing<'_>, count: usize, turn: &mut Turn) -> Result<()> {
+fn connect_time(
+    standing: &Standing<'_>,
+    count: usize,
+    turn: &mut Turn,
+    notes: &mut Vec<String>,
+) -> Result<()> {
     let connects = connects::run(&standing.lab.client.netns, standing.web(), count)?;
+    let failed = connects.failed as f64 / count as f64;
+    let why = connects.why.as_deref().unwrap_or_default();
+    ensure!(failed <= UNANSWERED_MOST, "{} of {count} failed: {why}", connects.failed);
+    if connects.failed > 0 {
+        let label = standing.peer.label();
+        notes.push(format!("{label}: {} of {count} connections failed: {why}", connects.failed));
+    }
     turn.insert(Metric::ConnectP50, microseconds(&connects.connect, 500));
     turn.insert(Metric::ConnectP99, microseconds(&connects.connect, 990));
     turn.insert(Metric::AnswerP50, microseconds(&connects.first_answer, 500));

@@ -55,10 +55,13 @@ impl Done {
     }
 }
 
+/// One in ten thousand: a machine that stands still for a moment is no reason to have no figures.
+const FAILED_MOST: f64 = 1e-4;
+
 /// Runs it from inside `netns`.
 ///
 /// # Errors
-/// Besides what keeps it from running: a single request that failed.
+/// Besides what keeps it from running: more than [`FAILED_MOST`] of the requests failed.
 pub(super) fn measure(
     netns: &Netns,
     target: SocketAddr,
@@ -78,8 +81,9 @@ pub(super) fn measure(
         command.args(["-H", "Connection: close"]);
     }
     let done = parse(&run(command.arg(format!("http://{target}{}", of.path())))?)?;
-    ensure!(done.errors == 0, "{} of {} requests failed", done.errors, done.requests);
     ensure!(done.requests > 0.0, "not one request was answered");
+    let failed = done.errors as f64 / done.requests;
+    ensure!(failed <= FAILED_MOST, "{} of {} requests failed", done.errors, done.requests);
     Ok(done)
 }
 
