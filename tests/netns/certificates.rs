@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
+use lb_tests::scrape::wait_sum;
 use lb_tests::eventually::eventually_is;
 use lb_tests::load::Talk;
 use lb_tests::pki::Pki;
@@ -27,8 +28,14 @@ fn a_certificate_that_does_not_verify_takes_one_out_and_never_all() {
     let load = scene.load(30, WATCHES).unwrap();
     more_answers(&load, 30).unwrap();
 
+    let (service, backend) = ("service=\"kube-apiserver\"", "backend=\"cp2\"");
+    let changed = "fairlead_backend_state_change_timestamp_seconds";
+    let before = wait_sum(&controller, changed, &[service, backend], |at| at > 0.0).unwrap();
+    wait_sum(&controller, "fairlead_service_alarms", &[service], |count| count == 0.0).unwrap();
     expire(&scene, "cp2").unwrap();
     wait_each(&controller, "state", ["up", "down", "up"], PATIENCE).unwrap();
+    wait_sum(&controller, "fairlead_service_alarms", &[service], |count| count == 1.0).unwrap();
+    wait_sum(&controller, changed, &[service, backend], |at| at > before).unwrap();
     assert_eq!(of_each(&controller, "reason").unwrap()["cp2"], "certificate: expired");
     let said = alarms(&controller).unwrap();
     assert!(said.contains("cp2: certificate: expired; taken out"), "{said}");

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use lb_tests::scrape::wait_sum;
 use lb_tests::eventually::{Seen, eventually, eventually_is};
 use lb_tests::family::Family;
 use lb_tests::plain;
@@ -53,6 +54,7 @@ fn idle_clients_of_a_black_hole_are_told_and_those_of_others_wait_on() -> Result
         assert!(kept.iter().all(|client| !client.is_told()));
         let told = || Ok(controller.status()?["idle_resets"].as_u64());
         eventually_is("the count", PATIENCE, told, |told| *told == Some(lost.len() as u64))?;
+        wait_sum(&controller, "fairlead_idle_resets_total", &[], |sum| sum == lost.len() as f64)?;
         lab.fabric.ip("link set cp1 up")?;
         controller.stop(false)?;
     }

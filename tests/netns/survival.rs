@@ -10,6 +10,7 @@ use lb_tests::controller::Controller;
 use lb_tests::eventually::{Seen, eventually, eventually_is};
 use lb_tests::family::Family;
 use lb_tests::recorder::Recorder;
+use lb_tests::scrape::wait_sum;
 use lb_tests::topology::Backends;
 use serde_json::Value;
 
@@ -234,6 +235,10 @@ fn after_a_partition_nobody_hangs() -> Result<()> {
     nodes.iter().try_for_each(wait_synced)?;
     traffic.ensure_unbroken("a partition", before).with_context(|| logs("partition", &nodes))?;
     let mut told = 0;
+    // What the first one told while both served, and what only the second one had.
+    for metric in ["fairlead_sync_ignored_changes_total", "fairlead_sync_discarded_flows_total"] {
+        wait_sum(&nodes[1], metric, &[], |sum| sum > 0.0)?;
+    }
     for stream in &mut theirs {
         // At its next segment, if it was not told before.
         if traffic::ended(stream)? || traffic::is_reset(&traffic::echo(stream, "still here\n"))? {

@@ -8,9 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use lb_tests::command::Signal;
 use lb_tests::controller::Controller;
 use lb_tests::echo;
 use lb_tests::eventually::{Seen, eventually};
+use lb_tests::scrape::wait_sum;
 use lb_tests::server_thread::ServerThread;
 use lb_tests::topology::{API_PORT, Plan, Topology};
 use serde_json::Value;
@@ -28,6 +30,9 @@ const FLOWS: u32 = 1_000_000;
 const SNAPSHOT: Duration = Duration::from_secs(30);
 const PER_SECOND: u32 = 20_000;
 const SPAN: Duration = Duration::from_secs(5);
+/// The ring has 4 MB, and a record of 112 bytes for each that is established.
+const MORE_THAN_THE_RING: u32 = 60_000;
+const STOPPED: Duration = Duration::from_millis(1500);
 const LAG: Duration = Duration::from_millis(100);
 /// What sends waits so long for the clock, then catches up.
 const TICK: Duration = Duration::from_millis(5);
@@ -160,6 +165,8 @@ fn a_node_that_joins_learns_of_a_million_flows() -> Result<()> {
         "they were there after {took:?}; {:.2} of a core to send, {:.2} to take; resident {} and {} MiB",
         busy[0], busy[1], after[0].resident_mib, after[1].resident_mib
     ));
+    // All of them, as it had nothing.
+    wait_sum(&second, "fairlead_sync_differing_buckets", &[], |sum| sum == 1024.0)?;
     let (here, there) = (count(&first)?, count(&second)?);
     ensure!(here == there && here == u64::from(FLOWS), "{here} flows here, {there} there");
     Ok(())
@@ -199,8 +206,36 @@ fn twenty_thousand_connections_a_second_are_told_at_once() -> Result<()> {
         peer(&first)?["resyncs"]
     ));
     ensure!(Duration::from_millis(longest) < LAG, "{longest} ms behind: {lags:?}");
+    wait_sum(&first, "fairlead_sync_lag_seconds", &[], |lag| lag > 0.0 && lag < 0.1)?;
+    ensure_both_have(&first, &second, opened)
+}
+
+/// A controller that is stopped reads no changes, for longer than there is room for them.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn changes_that_find_no_room_are_counted_and_found_by_a_comparison() -> Result<()> {
+    let nodes = Nodes::build()?;
+    let mut first = start_first(&nodes)?;
+    let mut second = nodes.controller(1)?;
+    second.start()?;
+    wait_synced(&first)?;
+    wait_synced(&second)?;
+    let mut opener = Opener::new(&nodes.lab)?;
+    first.signal(Signal::SIGSTOP)?;
+    let began = now();
+    nodes.lab.lbs[0].host.netns.on_thread(|| opener.open(MORE_THAN_THE_RING))?;
+    // The VIP is its own for three intervals, and an advertisement is due after one.
+    std::thread::sleep(STOPPED.saturating_sub(began.elapsed()));
+    first.signal(Signal::SIGCONT)?;
+    wait_sum(&first, "fairlead_sync_lost_changes_total", &[], |lost| lost > 0.0)?;
+    wait_sum(&first, "fairlead_sync_resyncs_total", &[], |count| count >= 1.0)?;
+    wait_sum(&first, "fairlead_vrrp_worst_lateness_seconds", &[], |late| late > 0.1)?;
+    ensure_both_have(&first, &second, u64::from(opener.opened()))
+}
+
+fn ensure_both_have(first: &Controller<'_>, second: &Controller<'_>, opened: u64) -> Result<()> {
     eventually("both to have the same flows", PATIENCE, || {
-        let both = (count(&first)?, count(&second)?);
+        let both = (count(first)?, count(second)?);
         Ok(if both == (opened, opened) {
             Seen::Done(())
         } else {

@@ -91,3 +91,20 @@ fn elections_leases_and_shared_flows_are_told() -> Result<()> {
     wait_sum(second, "fairlead_sync_peer_state", &["state=\"connecting\""], |sum| sum == 1.0)?;
     Ok(())
 }
+
+/// A flow whose backend the other node does not know means nothing there.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn flows_of_backends_that_only_one_node_has_are_not_kept_and_counted() -> Result<()> {
+    let pair = Pair::build(NAT)?;
+    let nodes = pair.start()?;
+    let yaml = pair.yaml(1, &pair.key, nodes[1].socket());
+    nodes[1].write_config(&yaml.replace("\"10.77.0.13\"", "\"10.77.0.23\""))?;
+    nodes[1].reload()?;
+    let target = pair.target(Family::V4, API_PORT);
+    let steady = Steady::start(&pair.lab.client.netns.handle(), target, 3 * CONNECTIONS)?;
+    wait_sum(&nodes[1], "fairlead_sync_not_kept_flows_total", &["reason=\"unknown_backend\""], |sum| {
+        sum >= 1.0
+    })?;
+    steady.finish().map(drop)
+}

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::controller::Controller;
+use lb_tests::scrape::wait_sum;
 use lb_tests::eventually::eventually_is;
 use serde_json::Value;
 
@@ -52,6 +53,11 @@ fn a_hook_is_told_of_each_term_and_of_a_conflict_that_was_won() -> Result<()> {
     ];
     ensure!(steps == expected, "{steps:?}");
     ensure!(seen == of_the_log(&controller)?, "{seen:?}");
+    let told = |result: &str, accept: fn(f64) -> bool| {
+        wait_sum(&controller, "fairlead_notifications_total", &[result], accept)
+    };
+    told("result=\"delivered\"", |count| count >= 6.0)?;
+    wait_sum(&controller, "fairlead_notifications_waiting", &[], |count| count == 0.0)?;
     Ok(())
 }
 
