@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Result;
-use lb_tests::scrape::wait_sum;
 use lb_tests::eventually::eventually_is;
 use lb_tests::load::Talk;
 use lb_tests::pki::Pki;
+use lb_tests::scrape::wait_sum;
 use lb_tests::topology::{API_PORT, Topology};
 use tokio_rustls::rustls::pki_types::ServerName;
 use tokio_rustls::rustls::{ClientConfig, ClientConnection, StreamOwned};

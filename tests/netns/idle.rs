@@ -5,11 +5,11 @@ use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
-use lb_tests::scrape::wait_sum;
 use lb_tests::eventually::{Seen, eventually, eventually_is};
 use lb_tests::family::Family;
 use lb_tests::plain;
 use lb_tests::recorder::Recorder;
+use lb_tests::scrape::wait_sum;
 use lb_tests::topology::{Plan, Topology};
 
 /// `reset_delay` (3 s), what a black hole takes to be found (4.1 s at most), and a busy machine.

@@ -2,7 +2,7 @@
 //!
 //! A node takes a VIP from a peer that died. Of the flows that the peer told of, those that go on are soon heard of.
 //! The others are idle, or their ends closed while nobody was there to tell of it: nobody says anything more of these.
-//! Each is asked, and again after [`FIRST`], twice that, and so on; who answers is silent no longer.
+//! Each is asked, and again after ten seconds, twice that, and so on; who answers is silent no longer.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};

@@ -103,8 +103,11 @@ fn flows_of_backends_that_only_one_node_has_are_not_kept_and_counted() -> Result
     nodes[1].reload()?;
     let target = pair.target(Family::V4, API_PORT);
     let steady = Steady::start(&pair.lab.client.netns.handle(), target, 3 * CONNECTIONS)?;
-    wait_sum(&nodes[1], "fairlead_sync_not_kept_flows_total", &["reason=\"unknown_backend\""], |sum| {
-        sum >= 1.0
-    })?;
+    wait_sum(
+        &nodes[1],
+        "fairlead_sync_not_kept_flows_total",
+        &["reason=\"unknown_backend\""],
+        |sum| sum >= 1.0,
+    )?;
     steady.finish().map(drop)
 }

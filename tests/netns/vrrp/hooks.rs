@@ -6,8 +6,8 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::controller::Controller;
-use lb_tests::scrape::wait_sum;
 use lb_tests::eventually::eventually_is;
+use lb_tests::scrape::wait_sum;
 use serde_json::Value;
 
 use super::Pair;
