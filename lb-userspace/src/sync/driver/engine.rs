@@ -36,9 +36,7 @@ const INBOX: usize = 64;
 /// Flows are looked at for about so long in one go. Shorter ones would rest for longer than they took: timers have
 /// milliseconds.
 const SPELL: Duration = Duration::from_millis(5);
-/// What a spell took times this is the rest after it: with what else there is to do, half a core is not exceeded.
-const REST: f32 = 1.4;
-/// … and no longer.
+/// Between looking at flows and the next spell: as long as the spell took, and no longer.
 const LONGEST_REST: Duration = Duration::from_millis(50);
 /// A key file has two lines.
 const MAX_KEY_FILE: u64 = 4096;
@@ -269,8 +267,7 @@ impl Engine {
             self.look_on(done);
             done = now();
         }
-        let rest = done.saturating_duration_since(started).mul_f32(REST);
-        self.work_at = done + rest.min(LONGEST_REST);
+        self.work_at = done + done.saturating_duration_since(started).min(LONGEST_REST);
     }
 
     /// A slice for each session.
