@@ -1,6 +1,5 @@
 //! Each family of metrics changes when what it counts is provoked, and scrapes cost little.
 
-use std::fs;
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
@@ -12,6 +11,7 @@ use lb_tests::command::run;
 use lb_tests::packet::{ETH_LEN, FIN, Frame, SYN};
 use lb_tests::scrape::{self, Scrape, wait_sum};
 use lb_tests::topology::API_PORT;
+use lb_tests::used::Used;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::measured;
@@ -139,11 +139,11 @@ fn a_hundred_scrapes_a_second_cost_little() -> Result<()> {
     let scene = Scene::build()?;
     let controller = scene.balanced()?;
     let pid = controller.pid().context("nothing runs")?;
-    let before = cpu_time(pid)?;
+    let before = Used::by(pid)?.cpu_seconds;
     std::thread::sleep(Duration::from_secs(SECONDS.into()));
-    let idle = cpu_time(pid)? - before;
+    let idle = Used::by(pid)?.cpu_seconds - before;
     let (start, mut longest) = (now(), Duration::ZERO);
-    let before = cpu_time(pid)?;
+    let before = Used::by(pid)?.cpu_seconds;
     for turn in 0..SECONDS * RATE {
         let began = now();
         scrape::text(controller.socket(), "application/openmetrics-text")?;
@@ -151,8 +151,8 @@ fn a_hundred_scrapes_a_second_cost_little() -> Result<()> {
         let due = start + Duration::from_secs(1) / RATE * (turn + 1);
         std::thread::sleep(due.saturating_duration_since(now()));
     }
-    let (took, used) = (start.elapsed(), cpu_time(pid)? - before);
-    let share = |cpu: Duration, of: Duration| 100.0 * cpu.as_secs_f64() / of.as_secs_f64();
+    let (took, used) = (start.elapsed(), Used::by(pid)?.cpu_seconds - before);
+    let share = |cpu_seconds: f64, of: Duration| 100.0 * cpu_seconds / of.as_secs_f64();
     let idle = share(idle, Duration::from_secs(SECONDS.into()));
     let busy = share(used, took);
     measured(&format!(
@@ -191,16 +191,6 @@ fn promtool_takes(text: &str) -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success() && said.trim().is_empty(), "promtool: {said}");
     Ok(())
-}
-
-/// What a process has used of the processors, in user space and in the kernel.
-fn cpu_time(pid: u32) -> Result<Duration> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).context("reading its stat")?;
-    // After the name, which may have spaces: the 12th and 13th of what follows (proc(5)).
-    let (_, rest) = stat.rsplit_once(") ").context("no name")?;
-    let mut ticks = rest.split(' ').skip(11).take(2).map(str::parse::<u32>);
-    let mut next = || ticks.next().context("a short line")?.context("no number");
-    Ok(Duration::from_millis(10) * (next()? + next()?))
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test of how long something lasts")]

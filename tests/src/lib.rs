@@ -39,6 +39,7 @@ pub mod standstill;
 pub mod steady;
 pub mod topology;
 pub mod transfer;
+pub mod used;
 pub mod watch;
 pub mod wire;
 pub mod xdp_pass;

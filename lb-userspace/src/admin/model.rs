@@ -16,18 +16,24 @@ mod event;
 pub mod flows;
 mod listener;
 mod name;
+mod operate;
 pub mod packet;
 mod reload;
 mod said;
 mod sync;
 pub mod trace;
+mod vrrp;
 
 pub use event::{Event, Kind, SyncState, Trigger, What};
 pub use listener::Listener;
 pub use name::Name;
+pub use operate::{
+    Access, BackendChange, BackendChanged, Drain, EffectiveConfig, Failure, Stop, Version,
+};
 pub use reload::{Change, Reload, Reloaded};
 pub use said::{Override, Peer, Said, StateFile};
 pub use sync::{LastDigest, Sync, SyncPeer};
+pub use vrrp::{Vrrp, VrrpAlarm, VrrpPeer};
 
 /// All there is to know about a running controller.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -295,60 +301,6 @@ pub struct Vip {
     pub lease_ms: Option<u64>,
 }
 
-/// An instance of VRRP.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Vrrp {
-    pub name: String,
-    pub interface: String,
-    pub vrid: u8,
-    pub version: u8,
-    pub vips: Vec<IpAddr>,
-    /// `init`, `backup`, `active` or `fault`.
-    pub state: String,
-    /// It gives the VIPs up, and waits for somebody to take them.
-    pub draining: bool,
-    /// What it advertises, or would.
-    pub priority: u8,
-    /// When `state` last changed.
-    pub since: String,
-    /// Why it did.
-    pub reason: String,
-    /// How many times it became active.
-    pub term: u64,
-    pub advert_interval_ms: u64,
-    pub peers: Vec<VrrpPeer>,
-    /// Those of the last minute.
-    pub alarms: Vec<VrrpAlarm>,
-    /// Under the names of RFC 6527 where it has one.
-    pub counters: BTreeMap<String, u64>,
-}
-
-/// Another node that speaks VRRP for the same VIPs.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VrrpPeer {
-    pub address: IpAddr,
-    pub priority: u8,
-    pub last_seen_ms: u64,
-    #[serde(default)]
-    pub advert_interval_ms: u64,
-    /// How much its advertisements deviate from their interval, on average.
-    #[serde(default)]
-    pub jitter_us: u64,
-    /// What its checksums cover: `rfc5798`, `rfc9568` or `keepalived-1.3.6`.
-    #[serde(default)]
-    pub checksum: String,
-}
-
-/// Something that is wrong on the link.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VrrpAlarm {
-    pub kind: String,
-    pub message: String,
-    pub count: u64,
-    pub last: String,
-}
-
 /// How full the flow maps are, in flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
@@ -365,80 +317,6 @@ pub struct Flows {
 pub struct FlowCapacity {
     pub established: u64,
     pub half_open: u64,
-}
-
-/// Who answers: `GET /v1/version`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Version {
-    pub version: String,
-    pub pid: u32,
-}
-
-/// Answer to `GET /v1/access`, which only those get who may change something.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Access {
-    pub changes: bool,
-}
-
-/// Body of `POST /v1/stop`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Stop {
-    /// Leave the datapath pinned for a successor.
-    #[serde(default)]
-    pub handover: bool,
-}
-
-/// Body of `POST /v1/drain`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Drain {
-    /// Take part again, in place of giving the VIPs up.
-    #[serde(default)]
-    pub resume: bool,
-}
-
-/// Body of `POST /v1/services/{service}/backends/{backend}`: at least one of them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct BackendChange {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub admin: Option<Admin>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub weight: Option<u16>,
-    /// Go back to the configured weight.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub reset_weight: bool,
-}
-
-/// Answer to `GET /v1/config`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct EffectiveConfig {
-    pub path: String,
-    /// When it was last read successfully.
-    pub loaded: String,
-    /// A file that says the same, every default written out.
-    pub yaml: String,
-    /// The same as JSON.
-    pub config: serde_json::Value,
-    /// Keys whose values may be secret, and are replaced.
-    pub hidden: Vec<String>,
-}
-
-/// Answer to it.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BackendChanged {
-    #[serde(flatten)]
-    pub change: BackendChange,
-    /// Why it will be forgotten at the next start; absent: it will not.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub not_kept: Option<String>,
-}
-
-/// Every answer that is not a success.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Failure {
-    pub error: String,
 }
 
 /// RFC 3339 in UTC, to the millisecond.

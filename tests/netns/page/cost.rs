@@ -9,6 +9,8 @@ use lb_tests::capture::Capture;
 use lb_tests::packet::ETH_LEN;
 use pcap_file::pcap::PcapReader;
 
+use lb_tests::used::Used;
+
 use super::*;
 use crate::measured;
 
@@ -19,8 +21,6 @@ const SPAN: Duration = Duration::from_secs(8);
 const BOUND: f64 = 0.05;
 /// For one without optimisations, of which nothing is promised.
 const BOUND_UNOPTIMISED: f64 = 0.5;
-/// `USER_HZ`, in which the kernel counts a process's time; it is so on every architecture.
-const TICKS: f64 = 100.0;
 /// The protocol of advertisements.
 const VRRP: u8 = 112;
 /// Of advertisements.
@@ -160,13 +160,7 @@ impl Punctual {
 /// Part of a core that the process takes while that is done.
 #[expect(clippy::disallowed_methods, reason = "a test of what something costs")]
 fn spent(pid: u32, work: impl FnOnce()) -> Result<f64> {
-    let used = || -> Result<f64> {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
-        // After the name, which may have blanks: proc(5) has user and system time as the 14th and 15th.
-        let rest = stat.rsplit(')').next().context("no stat")?;
-        let ticks = rest.split_whitespace().skip(11).take(2).map(|it| it.parse::<f64>());
-        Ok(ticks.sum::<Result<f64, _>>()? / TICKS)
-    };
+    let used = || Used::by(pid).map(|used| used.cpu_seconds);
     let (start, before) = (Instant::now(), used()?);
     work();
     Ok((used()? - before) / start.elapsed().as_secs_f64())
