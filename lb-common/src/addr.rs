@@ -181,6 +181,10 @@ pub trait Address: Copy + Eq {
     fn from_ip(ip: IpBe) -> Self;
     /// Contents as up to two 64-bit words, equal on every machine; for hashing.
     fn words(self) -> [u64; 2];
+    /// 32-bit words that it consists of.
+    const PARTS: usize;
+    /// One of them, as it is in memory.
+    fn part(self, index: usize) -> u32;
     /// 0 if both are the same; without branches.
     fn difference(self, other: Self) -> u64;
     /// Ones' complement sum of the 16-bit words, in host order.
@@ -202,6 +206,13 @@ impl Address for Ipv4Be {
     #[inline(always)]
     fn words(self) -> [u64; 2] {
         [u32::from_be(self.0) as u64, 0]
+    }
+
+    const PARTS: usize = 1;
+
+    #[inline(always)]
+    fn part(self, _: usize) -> u32 {
+        self.0
     }
 
     #[inline(always)]
@@ -229,6 +240,14 @@ impl Address for Ipv6Be {
     #[inline(always)]
     fn words(self) -> [u64; 2] {
         [u64::from_be(self.0[1]), u64::from_be(self.0[0])]
+    }
+
+    const PARTS: usize = 4;
+
+    #[inline(always)]
+    #[expect(clippy::cast_possible_truncation, reason = "one half after the other")]
+    fn part(self, index: usize) -> u32 {
+        (self.0[(index / 2) & 1] >> (index % 2 * 32)) as u32
     }
 
     #[inline(always)]

@@ -24,6 +24,13 @@ impl<A: Address> FlowKey<A> {
         Self { src, dst, ports, protocol: (IPPROTO_TCP as u32).to_be() }
     }
 
+    /// Without branches.
+    #[inline(always)]
+    pub fn equals(&self, other: &Self) -> bool {
+        let rest = (self.ports.word() ^ other.ports.word() | self.protocol ^ other.protocol) as u64;
+        self.src.difference(other.src) | self.dst.difference(other.dst) | rest == 0
+    }
+
     /// The same flow seen from the other end.
     #[inline(always)]
     pub const fn reversed(&self) -> Self {

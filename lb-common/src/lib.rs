@@ -23,6 +23,7 @@ pub mod rate;
 pub mod selection;
 pub mod service;
 pub mod socket;
+pub mod table;
 pub mod time;
 pub mod trace;
 pub mod vip;
@@ -103,9 +104,9 @@ pub mod map {
 /// A layout grows at its end only and zero means "unknown" in what was added, so that flows can be
 /// copied from one version to another, in both directions.
 #[cfg(not(feature = "second-layout"))]
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 4;
 #[cfg(feature = "second-layout")]
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 5;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "fairlead";

@@ -25,6 +25,7 @@ mod selection;
 mod service;
 mod snat;
 mod socket;
+mod table;
 mod verdict;
 
 use aya_ebpf::macros::{classifier, xdp};
@@ -121,7 +122,7 @@ fn balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Step {
 fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, Step> {
     let packet = packet::parse::<A>(ctx, frame)?;
     let key = packet.key();
-    let Some(half) = A::established(&key) else {
+    let Some(half) = A::established_first(&key) else {
         return Err(if A::half_open(&key).is_some() { TRACK_HALF_OPEN } else { OPEN });
     };
     let now = clock::now();

@@ -115,7 +115,8 @@ fn a_confirmation_without_room_gives_the_client_a_rst_that_it_accepts(
 ) {
     let sizes = Sizes { established: 2, half_open: 4096 };
     let mut harness = Harness::sized(family, sizes);
-    Connection::establish(&mut harness, crate::harness::OTHER_CLIENT);
+    let other = Connection::establish(&mut harness, crate::harness::OTHER_CLIENT);
+    harness.crowd(&other.original_key());
     let connection = guess(&mut harness);
     let reply = connection.of_backend(ACK).payload(b"answer");
     // The payload is not delivered: the client expects its first byte.

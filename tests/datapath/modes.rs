@@ -194,10 +194,10 @@ fn a_full_established_map_refuses_or_does_without(
     #[case] refuses: bool,
     #[values(V4, V6)] family: Family,
 ) {
-    let established = if refuses { 2 } else { 1 };
-    let sizes = Sizes { established, half_open: 4096 };
+    let sizes = Sizes { established: 2, half_open: 4096 };
     let mut harness = Harness::build(&Setup { sizes, mode, ..Setup::new(family) });
     let mut first = Connection::establish(&mut harness, CLIENT);
+    harness.crowd(&first.original_key());
     let second = Connection::syn(&mut harness, OTHER_CLIENT);
     let third = second.of_client(ACK);
     if refuses {

@@ -7,7 +7,7 @@ use rstest::rstest;
 
 use crate::harness::{
     BACKENDS, CLIENT, CLIENT_MAC, Connection, FlowMap, Harness, LB_MAC, OTHER_CLIENT, SERVICE,
-    Sizes, from_client, rst_to, syn,
+    Sizes, from_client, key, rst_to, syn,
 };
 
 /// RFC 9293 section 3.10.7.1: the RST to a segment without ACK acknowledges all of it; that to one with
@@ -59,13 +59,15 @@ fn a_full_map_refuses_the_third_segment(#[values(V4, V6)] family: Family) {
     let sizes = Sizes { established: 2, half_open: 4096 };
     let mut harness = Harness::sized(family, sizes);
     let mut first = Connection::establish(&mut harness, CLIENT);
+    harness.crowd(&first.original_key());
+    let before = harness.flows().0;
     let second = Connection::syn(&mut harness, OTHER_CLIENT);
     second.reply(&mut harness, &second.syn_ack());
     let ack = second.of_client(ACK);
     let rst = rst_to(OTHER_CLIENT, second.backend_next, 0, RST);
     harness.expect_frame(&ack, "reset_table_full", &rst);
     // Neither is a half of it left behind.
-    assert_eq!(harness.flows().0, 2);
+    assert_eq!(harness.flows().0, before);
     assert_eq!(harness.half_open(&second.original_key()), None);
     assert_eq!(harness.half_open(&second.reply_key()), None);
     first.exchange(&mut harness, b"question", b"answer");
@@ -74,14 +76,29 @@ fn a_full_map_refuses_the_third_segment(#[values(V4, V6)] family: Family) {
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn room_for_one_half_is_no_room(#[values(V4, V6)] family: Family) {
-    let sizes = Sizes { established: 3, half_open: 4096 };
+    let sizes = Sizes { established: 2, half_open: 4096 };
     let mut harness = Harness::sized(family, sizes);
-    Connection::establish(&mut harness, CLIENT);
-    let second = Connection::syn(&mut harness, OTHER_CLIENT);
-    second.reply(&mut harness, &second.syn_ack());
-    let outcome = harness.send(&second.of_client(ACK));
-    assert_eq!(outcome.counter, "reset_table_full");
-    assert_eq!(harness.flows().0, 2);
+    let first = Connection::establish(&mut harness, CLIENT);
+    let own = [first.original_key(), first.reply_key()];
+    harness.crowd(&first.original_key());
+    let fillers = harness.snapshot().into_iter().map(|(id, _)| id).filter(|id| !own.contains(id));
+    let mut refused = 0;
+    for filler in fillers {
+        harness.forget(FlowMap::Established, &filler);
+        let before = harness.flows().0;
+        let second = Connection::syn(&mut harness, OTHER_CLIENT);
+        second.reply(&mut harness, &second.syn_ack());
+        let outcome = harness.send(&second.of_client(ACK));
+        if outcome.counter != "reset_table_full" {
+            assert_eq!(harness.flows().0, before + 2);
+            break;
+        }
+        assert_eq!(harness.flows().0, before);
+        refused += 1;
+    }
+    // At first there was room for one half.
+    assert!(refused >= 1);
+    assert_eq!(harness.established(&key(OTHER_CLIENT, SERVICE)).map(|_| ()), Some(()));
 }
 
 #[rstest]

@@ -67,14 +67,15 @@ fn cpu<T>(what: &str, run: impl FnOnce() -> T) -> T {
 fn many_flows_are_kept_read_and_removed(#[values(V4, V6)] family: Family) {
     let flows: u32 = env::var("FAIRLEAD_FLOWS").map_or(FLOWS, |flows| flows.parse().unwrap());
     let backends: Vec<SocketAddrV4> = (0..BACKENDS).map(backend).collect();
-    let sizes = Sizes { established: 2 * flows, half_open: 4096 };
+    // To the last one a table is full by chance only.
+    let sizes = Sizes { established: 2 * flows + flows / 4, half_open: 4096 };
     let mut harness = Harness::build(&Setup { sizes, backends: &backends, ..Setup::new(family) });
     let records: Vec<FlowRecord> = (0..flows).map(|index| flow(family, index)).collect();
     let mut replica = harness.replica();
     for what in ["kept", "kept again"] {
         cpu(what, || {
             for record in &records {
-                assert_eq!(replica.put(record).unwrap(), Ok(()));
+                assert_eq!(replica.put(record), Ok(()));
             }
         });
     }
@@ -90,7 +91,7 @@ fn many_flows_are_kept_read_and_removed(#[values(V4, V6)] family: Family) {
     assert_eq!(changes.len(), resets.len());
     cpu("removed", || {
         for record in &records {
-            assert!(replica.remove(&record.id).unwrap());
+            assert!(replica.remove(&record.id));
         }
     });
     assert_eq!(harness.flows().0, 0);

@@ -3,6 +3,7 @@
 
 use lb_common::conntrack::{FlowHalf, Segment, flag};
 use lb_common::flow::FlowKey;
+use lb_common::link::NextHop;
 use lb_common::nat::Kind;
 
 use crate::clock::Now;
@@ -41,7 +42,7 @@ fn comes_another_way<A: Family>(half: &FlowHalf<A>, packet: &Packet<A>) -> bool 
 }
 
 /// Is the other half still there, and does its next hop still hold?
-#[inline(never)]
+#[inline(always)]
 pub(super) fn look_after_reply<A: Family>(
     key: &FlowKey<A>,
     map: FlowMap,
@@ -50,21 +51,38 @@ pub(super) fn look_after_reply<A: Family>(
     now: Now,
 ) {
     half.next_hop = packet.came_from(maps::link_id(packet.ingress));
-    let next_hop = *maps::next_hop(&key.src.ip()).unwrap_or(&half.next_hop);
-    let reply_key = half.translation.peer_key();
-    if let Some(reply) = A::flow_in(map, &reply_key) {
-        if reply.next_hop != next_hop {
-            reply.next_hop = next_hop;
-        }
-        return;
+    if !update_reply(key, map, half) {
+        make_reply_again(key, map, half, now);
     }
+}
+
+#[inline(always)]
+fn way_to<A: Family>(client: A, half: &FlowHalf<A>) -> &NextHop {
+    maps::next_hop(&client.ip()).unwrap_or(&half.next_hop)
+}
+
+/// `false`: there is no reply half.
+#[inline(never)]
+fn update_reply<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A>) -> bool {
+    let next_hop = way_to(key.src, half);
+    let Some(reply) = A::flow_in(map, &half.translation.peer_key()) else { return false };
+    if reply.next_hop != *next_hop {
+        reply.next_hop = *next_hop;
+    }
+    true
+}
+
+#[inline(never)]
+fn make_reply_again<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A>, now: Now) {
     let kind = if half.kind == Kind::Dnat as u8 { Kind::Dnat } else { Kind::Nat };
     let source = if kind == Kind::Dnat { key.dst } else { half.translation.src };
     let Some(vip) = maps::vip(source.ip()) else {
         return;
     };
-    let Some(Scratch { half: reply, .. }) = A::scratch() else { return };
-    reply.init(kind, &reply_key, &key.reversed());
+    // In memory of its own: two keys would not fit on the stack.
+    let Some(Scratch { half: reply, key: reply_key, .. }) = A::scratch() else { return };
+    *reply_key = half.translation.peer_key();
+    reply.init(kind, reply_key, &key.reversed());
     reply.flags = half.flags & (flag::CONFIRMED | flag::MID_STREAM) | flag::SYN;
     reply.seq_end = half.ack;
     reply.ack = half.seq_end;
@@ -74,9 +92,9 @@ pub(super) fn look_after_reply<A: Family>(
     reply.vip = vip.lease() as u16;
     reply.last_seen = now.ticks;
     reply.checked = now.ticks;
-    reply.next_hop = next_hop;
+    reply.next_hop = *way_to(key.src, half);
     // Another client's flow may have the port by now; then the backend tells this one.
-    let _ = A::insert_new(map, &reply_key, reply);
+    let _ = A::insert_new(map, reply_key, reply);
 }
 
 /// A client that only listens sends nothing that would tell its new address on the link.

@@ -1,12 +1,16 @@
 //! The flow maps of both families, by one code.
 
 use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, bpf_fib_lookup};
-use aya_ebpf::btf_maps::{HashMap, LruHashMap, PerCpuArray};
-use lb_common::addr::{Address, Ipv4Be, Ipv6Be};
+use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
+use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::backend::BackendId;
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::link::NextHop;
+use lb_common::table::{self, First};
+
+use super::table::Changes;
+use crate::table::Table;
 
 /// This CPU's room for the making of a flow, with the contents of the last use.
 #[repr(C)]
@@ -66,16 +70,13 @@ pub(crate) struct Found<A: 'static> {
     pub(crate) half: &'static mut FlowHalf<A>,
 }
 
-const ESTABLISHED_HALVES: usize = 262_144;
 const HALF_OPEN_HALVES: usize = 131_072;
 
-type Established<A> = HashMap<FlowKey<A>, FlowHalf<A>, ESTABLISHED_HALVES>;
 type HalfOpen<A> = LruHashMap<FlowKey<A>, FlowHalf<A>, HALF_OPEN_HALVES>;
 type ScratchMap<A> = PerCpuArray<Scratch<A>, 1>;
 
 /// A family's maps.
-pub(crate) trait FlowMaps: Address + 'static {
-    fn established_map() -> &'static Established<Self>;
+pub(crate) trait FlowMaps: Changes {
     fn half_open_map() -> &'static HalfOpen<Self>;
     fn scratch_map() -> &'static ScratchMap<Self>;
 
@@ -105,7 +106,18 @@ pub(crate) trait FlowMaps: Address + 'static {
     fn established(key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
         // SAFETY: the kernel keeps the memory of an element valid for the run of the program. Another
         // CPU may write the same element: all fields are plain integers, each stored whole.
-        Self::established_map().get_ptr_mut(key).map(|half| unsafe { &mut *half })
+        Self::in_table(key).map(|place| unsafe { &mut *place.half() })
+    }
+
+    /// Likewise, without a call for most of them.
+    #[inline(always)]
+    fn established_first(key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
+        match table::first(Table, key) {
+            // SAFETY: as in `established`.
+            First::Found(place) => Some(unsafe { &mut *place.half() }),
+            First::Missing => None,
+            First::Elsewhere => Self::established(key),
+        }
     }
 
     #[inline(always)]
@@ -126,34 +138,39 @@ pub(crate) trait FlowMaps: Address + 'static {
     /// Stores a half; `Err`: there is one already, or the map is full.
     #[inline(always)]
     fn insert_new(map: FlowMap, key: &FlowKey<Self>, half: &FlowHalf<Self>) -> Result<(), ()> {
-        Self::insert(map, key, half, BPF_NOEXIST as u64)
+        Self::put(map, key, half, false)
     }
 
     /// Stores a half in place of whatever is there; `Err`: the map is full.
     #[inline(always)]
     fn replace(map: FlowMap, key: &FlowKey<Self>, half: &FlowHalf<Self>) -> Result<(), ()> {
-        Self::insert(map, key, half, BPF_ANY as u64)
+        Self::put(map, key, half, true)
     }
 
     #[inline(always)]
-    fn insert(
+    fn put(
         map: FlowMap,
         key: &FlowKey<Self>,
         half: &FlowHalf<Self>,
-        flags: u64,
+        replace: bool,
     ) -> Result<(), ()> {
         match map {
-            FlowMap::HalfOpen => Self::half_open_map().insert(key, half, flags),
-            FlowMap::Established => Self::established_map().insert(key, half, flags),
+            FlowMap::HalfOpen => {
+                let flags = if replace { BPF_ANY } else { BPF_NOEXIST };
+                Self::half_open_map().insert(key, half, u64::from(flags)).map_err(|_| ())
+            }
+            FlowMap::Established => match <Self as Changes>::store(key, half, u32::from(replace)) {
+                0 => Ok(()),
+                _ => Err(()),
+            },
         }
-        .map_err(|_| ())
     }
 
     /// Removes a half from both maps.
     #[inline(always)]
     fn remove_half(key: &FlowKey<Self>) {
         // Absence is what the caller wants.
-        let _ = Self::established_map().remove(key);
+        <Self as Changes>::remove(key);
         let _ = Self::half_open_map().remove(key);
     }
 
@@ -166,11 +183,6 @@ pub(crate) trait FlowMaps: Address + 'static {
 
 impl FlowMaps for Ipv4Be {
     #[inline(always)]
-    fn established_map() -> &'static Established<Self> {
-        &super::ESTABLISHED
-    }
-
-    #[inline(always)]
     fn half_open_map() -> &'static HalfOpen<Self> {
         &super::HALF_OPEN
     }
@@ -182,11 +194,6 @@ impl FlowMaps for Ipv4Be {
 }
 
 impl FlowMaps for Ipv6Be {
-    #[inline(always)]
-    fn established_map() -> &'static Established<Self> {
-        &super::ESTABLISHED6
-    }
-
     #[inline(always)]
     fn half_open_map() -> &'static HalfOpen<Self> {
         &super::HALF_OPEN6

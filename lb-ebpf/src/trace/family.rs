@@ -8,6 +8,7 @@ use lb_common::trace::{Halves, Record, found};
 
 use crate::frame::Frame;
 use crate::maps;
+use crate::table::Tables;
 
 /// What a packet says of itself, or of what it quotes.
 pub(crate) struct Packet<A> {
@@ -25,14 +26,12 @@ pub(crate) struct Found<A: 'static> {
 }
 
 /// An address family.
-pub(crate) trait Family: Address + 'static {
+pub(crate) trait Family: Tables {
     /// Of [`found`].
     const BIT: u32;
 
     /// `None`: not all of its headers are there.
     fn parse(frame: &Frame, offset: u64) -> Option<Packet<Self>>;
-
-    fn established(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>>;
 
     fn half_open(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>>;
 
@@ -41,12 +40,12 @@ pub(crate) trait Family: Address + 'static {
     /// In the order of the XDP program.
     #[inline(always)]
     fn find(key: &FlowKey<Self>) -> Option<Found<Self>> {
-        if let Some(half) = Self::established(key) {
+        if let Some(half) = maps::established(key) {
             return Some(Found { half, half_open: false });
         }
         let half = Self::half_open(key)?;
         if half.has(flag::PROMOTED)
-            && let Some(half) = Self::established(key)
+            && let Some(half) = maps::established(key)
         {
             return Some(Found { half, half_open: false });
         }
@@ -140,11 +139,6 @@ impl Family for Ipv4Be {
     }
 
     #[inline(always)]
-    fn established(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>> {
-        maps::established4(key)
-    }
-
-    #[inline(always)]
     fn half_open(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>> {
         maps::half_open4(key)
     }
@@ -226,11 +220,6 @@ impl Family for Ipv6Be {
             }
         }
         packet(frame, ip.addresses(), protocol, behind)
-    }
-
-    #[inline(always)]
-    fn established(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>> {
-        maps::established6(key)
     }
 
     #[inline(always)]

@@ -17,6 +17,8 @@ mod family;
 mod filter;
 mod frame;
 mod maps;
+#[path = "../table.rs"]
+mod table;
 
 use aya_ebpf::bindings::xdp_action::XDP_PASS;
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};

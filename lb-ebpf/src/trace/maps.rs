@@ -5,7 +5,7 @@ use core::ptr::{read_volatile, write_volatile};
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
 
-use aya_ebpf::btf_maps::{Array, HashMap, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
@@ -15,11 +15,12 @@ use lb_common::flow::FlowKey;
 use lb_common::trace::{MAX_SNAP, RING, Record, Tally};
 
 use crate::filter;
+use crate::table::{Established, Tables};
 
 #[btf_map]
-static ESTABLISHED: HashMap<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>, 262_144> = HashMap::new();
+pub(crate) static ESTABLISHED: Established<Ipv4Be> = Array::new();
 #[btf_map]
-static ESTABLISHED6: HashMap<FlowKey<Ipv6Be>, FlowHalf<Ipv6Be>, 262_144> = HashMap::new();
+pub(crate) static ESTABLISHED6: Established<Ipv6Be> = Array::new();
 #[btf_map]
 static HALF_OPEN: LruHashMap<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>, 131_072> = LruHashMap::new();
 #[btf_map]
@@ -147,21 +148,15 @@ pub(crate) fn counter_that_moved(counters: &[u64; COUNTER_COUNT as usize]) -> Op
 
 /// What is found under a key of either family: the half, and whether it is of a half-open flow.
 #[inline(always)]
-pub(crate) fn established4(key: &FlowKey<Ipv4Be>) -> Option<&'static FlowHalf<Ipv4Be>> {
+pub(crate) fn established<A: Tables>(key: &FlowKey<A>) -> Option<&'static FlowHalf<A>> {
     // SAFETY: elements are replaced field by field; a reader may see old and new ones, all valid.
-    ESTABLISHED.get_ptr(key).map(|half| unsafe { &*half })
+    A::in_table(key).map(|place| unsafe { &*place.half() })
 }
 
 #[inline(always)]
 pub(crate) fn half_open4(key: &FlowKey<Ipv4Be>) -> Option<&'static FlowHalf<Ipv4Be>> {
     // SAFETY: likewise.
     HALF_OPEN.get_ptr(key).map(|half| unsafe { &*half })
-}
-
-#[inline(always)]
-pub(crate) fn established6(key: &FlowKey<Ipv6Be>) -> Option<&'static FlowHalf<Ipv6Be>> {
-    // SAFETY: likewise.
-    ESTABLISHED6.get_ptr(key).map(|half| unsafe { &*half })
 }
 
 #[inline(always)]

@@ -4,23 +4,20 @@
 //! gathered since. What the controller itself removes comes by a queue.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use aya::Ebpf;
-use aya::Pod;
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues, RingBuf};
 use lb_common::addr::{Ipv4Be, Ipv6Be};
-use lb_common::conntrack::FlowHalf;
 use lb_common::event::{FlowEvent, FlowReport};
-use lb_common::flow::FlowKey;
 use lb_common::map;
 
 use super::maps::Maps;
 use super::removals::Removals;
-use super::sweep::{Family, rules};
+use super::sweep::Family;
 use super::sys;
+use super::table::FlowTable;
 use crate::flow_log::Tap;
 use crate::sync::placement;
 use crate::sync::record::{Change, FlowId, FlowRecord};
@@ -35,7 +32,7 @@ pub struct FlowEvents {
     /// Of the program's counters so far.
     lost: u64,
     removals: Removals,
-    established: [OwnedFd; 2],
+    established: [Arc<FlowTable>; 2],
     /// Where the last change of a flow is among those of this turn.
     latest: HashMap<FlowId, usize>,
     /// Who is told of every event besides.
@@ -57,14 +54,14 @@ impl FlowEvents {
         let mut take =
             |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no {name}"));
         let (ring, report) = (take(map::FLOW_EVENTS)?, take(map::FLOW_REPORT)?);
-        Self::of(ring, report, maps.established()?, maps.removals.clone())
+        Self::of(ring, report, maps.established(), maps.removals.clone())
     }
 
     /// Of these maps, and of the established flows of each family.
     pub fn of(
         ring: Map,
         report: Map,
-        established: [OwnedFd; 2],
+        established: [Arc<FlowTable>; 2],
         removals: Removals,
     ) -> anyhow::Result<Self> {
         let ring = RingBuf::try_from(ring)?;
@@ -99,7 +96,7 @@ impl FlowEvents {
         }
         for (id, why) in self.removals.take() {
             // It may have come again since: then its own event tells.
-            if !self.is_there(&id).context("looking for a flow")? {
+            if !self.is_there(&id) {
                 if let Some(tap) = &self.tap {
                     tap.removed(&id, why);
                 }
@@ -109,7 +106,7 @@ impl FlowEvents {
         Ok(Turn { lost: self.take_lost()?, more: read == MOST })
     }
 
-    fn is_there(&self, id: &FlowId) -> io::Result<bool> {
+    fn is_there(&self, id: &FlowId) -> bool {
         if id.client.is_ipv4() {
             self.is_there_as::<Ipv4Be>(id)
         } else {
@@ -117,14 +114,8 @@ impl FlowEvents {
         }
     }
 
-    fn is_there_as<A: Family>(&self, id: &FlowId) -> io::Result<bool>
-    where
-        FlowKey<A>: Pod,
-        FlowHalf<A>: Pod,
-    {
-        let key = placement::key::<A>(id.client, id.vip);
-        let found: Option<FlowHalf<A>> = rules::find(self.established[A::INDEX].as_fd(), &key)?;
-        Ok(found.is_some())
+    fn is_there_as<A: Family>(&self, id: &FlowId) -> bool {
+        self.established[A::INDEX].find(&placement::key::<A>(id.client, id.vip)).is_some()
     }
 
     fn take_lost(&mut self) -> anyhow::Result<u64> {

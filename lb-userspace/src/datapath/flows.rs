@@ -4,14 +4,14 @@
 //! slices of a few thousand halves; whoever comes or goes meanwhile may be missed.
 
 use std::io;
-use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Pod;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 
-use super::maps::{FlowMaps, Maps};
+use super::halves::HalfMap;
+use super::maps::Maps;
 use super::removals::Removals;
 use super::stale::{Flow, Found};
 use super::sweep::{Family, rules};
@@ -99,8 +99,8 @@ impl Visit<Ipv6Be> for Vec<Record> {
 
 /// The maps of a family.
 struct Halves<'a> {
-    established: BorrowedFd<'a>,
-    half_open: BorrowedFd<'a>,
+    established: HalfMap<'a>,
+    half_open: HalfMap<'a>,
     removals: &'a Removals,
 }
 
@@ -113,10 +113,10 @@ impl Halves<'_> {
     {
         let Found { key, half } = flow;
         let is_it = |found: &FlowHalf<A>| is_it(found, half, unused);
-        let confirmed = rules::remove_if(self.established, key, is_it)?;
-        let other = rules::remove_if(self.half_open, key, |found| {
-            is_it(found) || confirmed && found.has(flag::PROMOTED)
-        })?;
+        let confirmed = self.established.remove_if(key, is_it)?;
+        let other = self
+            .half_open
+            .remove_if(key, |found| is_it(found) || confirmed && found.has(flag::PROMOTED))?;
         if other && !confirmed && rules::counts_as_half_open(half) {
             self.removals.note_half_open();
         }
@@ -127,8 +127,8 @@ impl Halves<'_> {
                     && (reply.backend, reply.epoch) == (half.backend, half.epoch)
             };
             let peer_key = half.translation.peer_key();
-            rules::remove_if(self.established, &peer_key, is_its)?;
-            rules::remove_if(self.half_open, &peer_key, is_its)?;
+            self.established.remove_if(&peer_key, is_its)?;
+            self.half_open.remove_if(&peer_key, is_its)?;
         }
         Ok(removed)
     }
@@ -150,8 +150,8 @@ fn is_it<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>, unused: bool) -> bo
 /// Removes a flow as [`FlowSource::remove`] does, whether or not it has gone on.
 pub fn remove(maps: &Maps, flow: &Flow) -> io::Result<bool> {
     let of = |index: usize| {
-        let FlowMaps { established, half_open } = &maps.flows[index];
-        let (established, half_open) = (established.fd().as_fd(), half_open.fd().as_fd());
+        let flows = &maps.flows[index];
+        let (established, half_open) = (flows.established(), flows.half_open());
         Halves { established, half_open, removals: &maps.removals }
     };
     let removed = match flow {
@@ -195,8 +195,9 @@ where
     FlowHalf<A>: Pod,
 {
     let Found { key, half } = *flow;
-    for map in [&maps.flows[A::INDEX].established, &maps.flows[A::INDEX].half_open] {
-        let found: Option<FlowHalf<A>> = rules::find(map.fd().as_fd(), &key)?;
+    let flows = &maps.flows[A::INDEX];
+    for map in [flows.established(), flows.half_open()] {
+        let found = map.find(&key)?;
         if let Some(found) = found.filter(|found| is_it(found, &half, unused)) {
             return Ok(Some(Found { key, half: found }));
         }
@@ -214,10 +215,9 @@ where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
 {
-    let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
-    let map = match map {
-        FlowMap::Established => established,
-        FlowMap::HalfOpen => half_open,
-    };
-    rules::find(map.fd().as_fd(), key)
+    let flows = &maps.flows[A::INDEX];
+    match map {
+        FlowMap::Established => flows.established().find(key),
+        FlowMap::HalfOpen => flows.half_open().find(key),
+    }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use anyhow::Context as _;
 use aya::Ebpf;
@@ -23,9 +24,11 @@ use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::vip::Vip;
 
+use super::halves::HalfMap;
 use super::pins::MapDir;
 use super::removals::Removals;
 use super::sys;
+use super::table::FlowTable;
 use crate::config::Cidr;
 use crate::control::plan::{Capacity, Installed, MapOp};
 
@@ -77,8 +80,22 @@ pub struct Maps {
 
 /// The flow maps of one family.
 pub struct FlowMaps {
-    pub established: MapData,
-    pub half_open: MapData,
+    established: Arc<FlowTable>,
+    half_open: MapData,
+}
+
+impl FlowMaps {
+    pub const fn table(&self) -> &Arc<FlowTable> {
+        &self.established
+    }
+
+    pub fn established(&self) -> HalfMap<'_> {
+        HalfMap::Table(&self.established)
+    }
+
+    pub fn half_open(&self) -> HalfMap<'_> {
+        HalfMap::Hash(self.half_open.fd().as_fd())
+    }
 }
 
 impl Maps {
@@ -91,7 +108,10 @@ impl Maps {
         let entries = |name: &str| anyhow::Ok(pinned(name)?.info()?.max_entries());
         let flows = |established, half_open| {
             anyhow::Ok(FlowMaps {
-                established: pinned(established)?,
+                established: Arc::new(
+                    FlowTable::open(&pinned(established)?)
+                        .with_context(|| format!("mapping {established}"))?,
+                ),
                 half_open: pinned(half_open)?,
             })
         };
@@ -251,10 +271,14 @@ impl Maps {
     }
 
     /// The established flows of each family, for a reader of its own.
-    pub fn established(&self) -> std::io::Result<[OwnedFd; 2]> {
+    pub fn established(&self) -> [Arc<FlowTable>; 2] {
         let [v4, v6] = &self.flows;
-        let own = |flows: &FlowMaps| flows.established.fd().as_fd().try_clone_to_owned();
-        Ok([own(v4)?, own(v6)?])
+        [Arc::clone(v4.table()), Arc::clone(v6.table())]
+    }
+
+    /// The half-open flows of a family, likewise.
+    pub fn half_open(&self, family: usize) -> std::io::Result<OwnedFd> {
+        self.flows[family].half_open.fd().as_fd().try_clone_to_owned()
     }
 
     /// The backends, for a reader of its own.

@@ -9,14 +9,17 @@ use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Context as _;
-use aya::maps::MapData;
-use lb_common::addr::{Ipv4Be, Ipv6Be};
+use aya::Pod;
+use aya::maps::{MapData, MapType};
+use lb_common::addr::{Address, Ipv4Be, Ipv6Be};
 use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::flow::FlowKey;
 use lb_common::map;
 
 use super::object::pinned;
 use super::pins::MapDir;
 use super::sys::{self, Walk};
+use super::table::FlowTable;
 
 /// Elements copied at a time.
 const SLICE: usize = 4096;
@@ -43,9 +46,43 @@ pub(super) fn copy_all(old: &MapDir, new: &MapDir) -> anyhow::Result<usize> {
 /// those that were made meanwhile.
 pub(super) fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
     let mut copied = 0;
-    for (name, flags_at) in FLOWS {
+    let established = |name: &str| format!("copying {name}");
+    copied += copy_table::<Ipv4Be>(from, to, map::ESTABLISHED)
+        .with_context(|| established(map::ESTABLISHED))?;
+    copied += copy_table::<Ipv6Be>(from, to, map::ESTABLISHED6)
+        .with_context(|| established(map::ESTABLISHED6))?;
+    for (name, flags_at) in HALF_OPEN {
         copied +=
             copy_halves(from, to, name, flags_at).with_context(|| format!("copying {name}"))?;
+    }
+    Ok(copied)
+}
+
+/// Established flows: both tables are in this process's memory. Original halves first, as of the others.
+fn copy_table<A: Address>(from: &Path, to: &Path, name: &str) -> anyhow::Result<usize>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
+    let from = pinned(from, name)?;
+    if from.info()?.map_type()? != MapType::Array {
+        log::warn!("{name} is of a version that cannot be copied from: its connections end");
+        return Ok(0);
+    }
+    let (from, to) = (FlowTable::open(&from)?, FlowTable::open(&pinned(to, name)?)?);
+    let mut copied = 0;
+    let mut half = vec![0; size_of::<FlowHalf<A>>()];
+    for originals in [true, false] {
+        from.all_bytes(|key, old| {
+            resize(old, &mut half);
+            if let (Some(key), Some(half)) =
+                (sys::from_bytes::<FlowKey<A>>(key), sys::from_bytes::<FlowHalf<A>>(&half))
+                && half.is_original() == originals
+            {
+                copied += usize::from(to.store(&key, &half, false).is_ok());
+            }
+            Ok(())
+        })?;
     }
     Ok(copied)
 }
@@ -72,11 +109,9 @@ fn copy_halves(from: &Path, to: &Path, name: &str, flags_at: usize) -> anyhow::R
 /// Reply halves that wait in memory until the original ones are copied; more than that go with them.
 const MOST_REPLIES: usize = 262_144;
 
-/// Maps of flows, and where their values have the flags.
-const FLOWS: [(&str, usize); 4] = [
-    (map::ESTABLISHED, offset_of!(FlowHalf<Ipv4Be>, flags)),
+/// Maps of half-open flows, and where their values have the flags.
+const HALF_OPEN: [(&str, usize); 2] = [
     (map::HALF_OPEN, offset_of!(FlowHalf<Ipv4Be>, flags)),
-    (map::ESTABLISHED6, offset_of!(FlowHalf<Ipv6Be>, flags)),
     (map::HALF_OPEN6, offset_of!(FlowHalf<Ipv6Be>, flags)),
 ];
 

@@ -20,6 +20,7 @@ pub mod clock;
 pub mod egress;
 pub mod events;
 pub mod flows;
+pub mod halves;
 pub mod maps;
 mod migrate;
 pub mod now;
@@ -37,6 +38,7 @@ pub mod stale;
 pub mod store;
 pub mod sweep;
 pub mod sys;
+pub mod table;
 
 pub use attach::{Attachment, Interface, Mode};
 use egress::Egress;

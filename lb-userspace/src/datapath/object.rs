@@ -12,6 +12,7 @@ use lb_common::{EGRESS_PROGRAM, PROGRAM, map};
 
 use super::clock::Clock;
 use super::pins::MapDir;
+use super::table::Design;
 
 pub use sizes::Sizes;
 
@@ -58,7 +59,7 @@ impl Sizes {
 /// or new ones pinned there.
 pub fn load(dir: &Path, sockets: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
     let clock = Clock::measure();
-    let place = Place { dir, sockets, sizes };
+    let place = Place { dir, sockets, sizes, tables: Design::adopting(dir, sizes.halves()) };
     match load_object(OBJECT, true, &clock, &place) {
         Ok(ebpf) => {
             log::info!("loaded the XDP program, for frames of several buffers too");
@@ -78,6 +79,7 @@ struct Place<'a> {
     dir: &'a Path,
     sockets: &'a Path,
     sizes: &'a Sizes,
+    tables: Design,
 }
 
 fn load_object(
@@ -86,7 +88,7 @@ fn load_object(
     clock: &Clock,
     place: &Place<'_>,
 ) -> anyhow::Result<Ebpf> {
-    let Place { dir, sockets, sizes } = *place;
+    let Place { dir, sockets, sizes, tables } = place;
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DISABLE);
     let frags = u8::from(frags);
@@ -98,6 +100,7 @@ fn load_object(
         loader.map_max_entries(name, sizes.layout(name).2);
         loader.map_pin_path(name, dir.join(name));
     }
+    tables.apply(&mut loader);
     loader.map_max_entries(map::LOCAL_CONNECTIONS, sizes.backends);
     for name in super::sockets::MAPS {
         loader.map_pin_path(name, sockets.join(name));
@@ -106,6 +109,7 @@ fn load_object(
     loader.map_max_entries(map::FLOW_EVENTS, ring);
     loader.map_max_entries(map::CONNECT_TIMES, sizes.measured());
     let mut ebpf = loader.load(object).context("creating the BPF maps")?;
+    tables.begin(&ebpf).context("preparing the tables of established flows")?;
     program(&mut ebpf)?.load().context(
         "loading the XDP program: the kernel's verifier refused it; Linux 5.15 or newer is needed",
     )?;

@@ -19,6 +19,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::object::frags;
 use super::sys;
+use super::table::Design;
 
 /// The program, as `build.rs` made it.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/fairlead-trace.o"));
@@ -162,6 +163,8 @@ fn load_object(
     loader.verifier_log_level(level);
     let frags = u8::from(frags);
     loader.override_global(FRAGS, &frags, true).override_global(trace::FILTER, filter, true);
+    let tables = Design::pinned(dir).context("reading the tables of established flows")?;
+    tables.apply(&mut loader);
     for name in SHARED {
         loader.map_pin_path(name, dir.join(name));
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendId};
@@ -17,6 +18,7 @@ use super::maps::Maps;
 use super::stale::Found;
 use super::sweep::Family;
 use super::sys;
+use super::table::FlowTable;
 use crate::sync::placement;
 use crate::sync::record::{FlowId, FlowRecord};
 
@@ -40,17 +42,17 @@ pub struct RecordReader {
 impl RecordReader {
     /// Goes on working after `maps` are gone.
     pub fn new(maps: &Maps) -> io::Result<Self> {
-        Self::of(maps.established()?, maps.backends()?)
+        Ok(Self::of(maps.established(), maps.backends()?))
     }
 
     /// Of the established flows of each family.
-    pub fn of([v4, v6]: [OwnedFd; 2], backends: OwnedFd) -> io::Result<Self> {
-        Ok(Self {
-            v4: Reader::of_established(v4)?,
-            v6: Reader::of_established(v6)?,
+    pub fn of([v4, v6]: [Arc<FlowTable>; 2], backends: OwnedFd) -> Self {
+        Self {
+            v4: Reader::of_established(v4),
+            v6: Reader::of_established(v6),
             second: false,
             backends: Backends { map: backends, known: BTreeMap::new() },
-        })
+        }
     }
 
     /// The next slice is the first one.

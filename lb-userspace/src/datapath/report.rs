@@ -19,9 +19,9 @@ const SMALL: u64 = 100_000;
 
 /// The maps, what they hold, and what the kernel adds to an element.
 const LARGE: [(&str, &str, u64); 9] = [
-    ("established IPv4 flows, two a flow", map::ESTABLISHED, HASH_ELEMENT),
+    ("established IPv4 flows, four slots a flow", map::ESTABLISHED, 0),
     ("half-open IPv4 flows, two a flow", map::HALF_OPEN, LRU_ELEMENT),
-    ("established IPv6 flows, two a flow", map::ESTABLISHED6, HASH_ELEMENT),
+    ("established IPv6 flows, four slots a flow", map::ESTABLISHED6, 0),
     ("half-open IPv6 flows, two a flow", map::HALF_OPEN6, LRU_ELEMENT),
     ("clients' rates", map::SOURCES, LRU_ELEMENT),
     ("backends", map::BACKENDS, 0),
@@ -30,15 +30,20 @@ const LARGE: [(&str, &str, u64); 9] = [
     ("endpoints", map::ENDPOINTS, HASH_ELEMENT),
 ];
 
-/// What the large maps take: elements × (key + value + the kernel's) bytes.
+/// What the large maps take: elements × (key + value + the kernel's) bytes, of arrays elements × value.
 pub fn memory(sizes: &Sizes) -> Vec<String> {
     LARGE
         .iter()
         .filter_map(|(what, name, kernel)| {
             let (key, value, elements) = sizes.layout(name);
+            // An array has no keys.
+            let key = if *kernel == 0 { 0 } else { key };
             let bytes = u64::from(elements) * ((key + value) as u64 + kernel);
             let tenths = bytes / SMALL;
-            let sum = format!("{elements} x ({key} + {value} + {kernel})");
+            let sum = match kernel {
+                0 => format!("{elements} x {value}"),
+                _ => format!("{elements} x ({key} + {value} + {kernel})"),
+            };
             (bytes >= SMALL).then(|| format!("{what}: {sum} = {}.{} MB", tenths / 10, tenths % 10))
         })
         .collect()

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::Pod;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
@@ -14,16 +13,15 @@ use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::link::NextHop;
 
-use super::maps::{FlowMaps, Maps};
+use super::halves::Walk;
+use super::maps::Maps;
 use super::sweep::{Family, rules};
-use super::sys::{self, Progress, Walk};
+use super::sys::Progress;
+use super::table;
 use crate::control::reset_frame::Reset;
 use crate::flow_log::Why;
 use crate::sync::placement;
 use crate::sync::record::FlowId;
-
-/// Halves read at a time.
-const SLICE: usize = 4096;
 
 /// An original half as it was found.
 #[derive(Clone, Copy, Debug)]
@@ -48,19 +46,16 @@ pub struct Message {
 
 /// A search through the established flows of both families.
 pub struct Search {
-    v4: Walk,
-    v6: Walk,
+    v4: Walk<Ipv4Be>,
+    v6: Walk<Ipv6Be>,
     second: bool,
 }
 
 impl Default for Search {
     fn default() -> Self {
-        Self { v4: walk::<Ipv4Be>(), v6: walk::<Ipv6Be>(), second: false }
+        let walk = table::Walk::default;
+        Self { v4: Walk::new(walk()), v6: Walk::new(walk()), second: false }
     }
-}
-
-fn walk<A: Family>() -> Walk {
-    Walk::new(size_of::<FlowKey<A>>(), size_of::<FlowHalf<A>>(), SLICE)
 }
 
 impl Search {
@@ -85,7 +80,7 @@ impl Search {
 }
 
 fn search<A: Family>(
-    walk: &mut Walk,
+    walk: &mut Walk<A>,
     maps: &Maps,
     is_stale: impl Fn(BackendId, u16) -> bool,
     mut found: impl FnMut(Found<A>),
@@ -94,14 +89,9 @@ where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
 {
-    walk.slice(maps.flows[A::INDEX].established.fd().as_fd(), |key, half| {
-        if let (Some(key), Some(half)) =
-            (sys::from_bytes(key), sys::from_bytes::<FlowHalf<A>>(half))
-            && half.is_original()
-            && is_open(&half)
-            && is_stale(half.backend, half.epoch)
-        {
-            found(Found { key, half });
+    walk.slice(maps.flows[A::INDEX].established(), |key, half| {
+        if half.is_original() && is_open(half) && is_stale(half.backend, half.epoch) {
+            found(Found { key: *key, half: *half });
         }
         Ok(())
     })
@@ -168,18 +158,15 @@ where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
 {
-    let established = established::<A>(maps);
-    let Some(half) = rules::find(established, &found.key)?
+    let established = maps.flows[A::INDEX].table();
+    let Some(half) = established
+        .find(&found.key)
         .filter(|half| rules::is_same(half, &found.half) && is_open(half))
     else {
         return Ok(None);
     };
     // Where replies go, and where there are none, where requests came from.
-    let reply: Option<FlowHalf<A>> = if half.is_alone() {
-        None
-    } else {
-        rules::find(established, &half.translation.peer_key())?
-    };
+    let reply = if half.is_alone() { None } else { established.find(&half.translation.peer_key()) };
     let next_hop = reply
         .filter(|reply| reply.translation.answers(&found.key) && reply.next_hop.is_known())
         .map_or(half.next_hop, |reply| reply.next_hop);
@@ -203,16 +190,12 @@ where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
 {
-    let FlowMaps { half_open, .. } = &maps.flows[A::INDEX];
+    let flows = &maps.flows[A::INDEX];
     let Found { key, half } = found;
     // The client may have made another flow meanwhile, with the same port.
     let is_its_own =
         |reply: &FlowHalf<A>| (reply.backend, reply.epoch) == (half.backend, half.epoch);
-    rules::remove(established::<A>(maps), half_open.fd().as_fd(), key, half, is_its_own)?;
+    rules::remove(flows.established(), flows.half_open(), key, half, is_its_own)?;
     maps.removals.push(why, || placement::id(key));
     Ok(())
-}
-
-fn established<A: Family>(maps: &Maps) -> BorrowedFd<'_> {
-    maps.flows[A::INDEX].established.fd().as_fd()
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 
 use anyhow::Context as _;
 
@@ -10,6 +11,7 @@ use super::events::FlowEvents;
 use super::maps::Maps;
 use super::records::{self, RecordReader};
 use super::replica::{Replica, SharedPlaces};
+use super::table::FlowTable;
 use crate::sync::record::{Change, FlowId, FlowRecord};
 use crate::sync::store::{Detail, Store, Turn, Walk};
 
@@ -17,7 +19,7 @@ use crate::sync::store::{Detail, Store, Turn, Walk};
 pub struct FlowStore {
     events: FlowEvents,
     replica: Replica,
-    established: [OwnedFd; 2],
+    established: [Arc<FlowTable>; 2],
     backends: OwnedFd,
     refused: BTreeMap<&'static str, u64>,
 }
@@ -28,25 +30,22 @@ impl FlowStore {
         Ok(Self {
             events,
             replica: Replica::new(maps, places)?,
-            established: maps.established()?,
+            established: maps.established(),
             backends: maps.backends()?,
             refused: BTreeMap::new(),
         })
     }
 
-    fn put(&mut self, record: &FlowRecord) -> anyhow::Result<()> {
-        if let Err(refusal) = self.replica.put(record).context("keeping a flow of a peer's")? {
+    fn put(&mut self, record: &FlowRecord) {
+        if let Err(refusal) = self.replica.put(record) {
             *self.refused.entry(refusal.name()).or_default() += 1;
         }
-        Ok(())
     }
 }
 
 impl Store for FlowStore {
     fn walk(&self) -> anyhow::Result<Box<dyn Walk>> {
-        let [v4, v6] = &self.established;
-        let established = [v4.try_clone()?, v6.try_clone()?];
-        let reader = RecordReader::of(established, self.backends.try_clone()?)?;
+        let reader = RecordReader::of(self.established.clone(), self.backends.try_clone()?);
         Ok(Box::new(FlowWalk(reader)))
     }
 
@@ -58,9 +57,9 @@ impl Store for FlowStore {
     fn apply(&mut self, changes: &[Change]) -> anyhow::Result<()> {
         for change in changes {
             match change {
-                Change::Put(record) => self.put(record)?,
+                Change::Put(record) => self.put(record),
                 Change::Removed(id) => {
-                    self.replica.remove(id).context("forgetting a flow of a peer's")?;
+                    self.replica.remove(id);
                 }
             }
         }

@@ -1,13 +1,12 @@
 //! Forgets flows that are over, in bounded slices, and counts those that are not.
 //!
-//! A slice reads a few thousand halves in one system call, so what it says of the last of them is old.
+//! A slice of half-open halves is read in one system call, so what it says of the last of them is old.
 //! Each removal looks again and takes in one step; a half that a client made new meanwhile is put back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::net::IpAddr;
 use std::ops::AddAssign;
-use std::os::fd::AsFd as _;
 
 use aya::Pod;
 use lb_common::addr::{Address, Ipv4Be, Ipv6Be};
@@ -17,8 +16,10 @@ use lb_common::flow::FlowKey;
 use lb_common::nat::Kind;
 use lb_common::time::Ticks;
 
-use super::maps::{FlowMaps, MAX_NEIGHBOURS, Maps};
-use super::sys::{Progress, Walk};
+use super::halves::Walk;
+use super::maps::{MAX_NEIGHBOURS, Maps};
+use super::sys::Progress;
+use super::table;
 use crate::control::paced::MOST;
 use crate::sync::record::FlowId;
 
@@ -30,8 +31,6 @@ pub mod elsewhere;
 mod evicted;
 pub(super) mod rules;
 
-/// Halves read at a time.
-const SLICE: usize = 4096;
 /// What is closed or copied may be gone after so much silence.
 const SILENCE: u32 = Ticks::in_ns(2_000_000_000);
 
@@ -101,7 +100,7 @@ pub struct Sweep {
 
 /// A pass over the flow maps of one family.
 struct Pass<A> {
-    walk: Walk,
+    walk: Walk<A>,
     stage: Stage,
     census: Census,
     /// Of the last complete pass: decides how long what is over may stay.
@@ -109,10 +108,14 @@ struct Pass<A> {
     family: PhantomData<A>,
 }
 
-impl<A: Family> Default for Pass<A> {
+impl<A: Family> Default for Pass<A>
+where
+    FlowKey<A>: Pod,
+    FlowHalf<A>: Pod,
+{
     fn default() -> Self {
         Self {
-            walk: Walk::new(size_of::<FlowKey<A>>(), size_of::<FlowHalf<A>>(), SLICE),
+            walk: Walk::new(table::Walk::reclaiming()),
             stage: Stage::Established,
             census: Census::default(),
             established: 0,
@@ -189,11 +192,11 @@ where
     FlowHalf<A>: Pod,
 {
     fn slice(&mut self, maps: &Maps, facts: &Facts<'_>) -> anyhow::Result<Option<Census>> {
-        let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
-        let capacity = u64::from(established.info()?.max_entries()) / 2;
+        let flows = &maps.flows[A::INDEX];
+        let capacity = u64::from(flows.table().capacity()) / 2;
         let rules = Rules {
-            established: established.fd().as_fd(),
-            half_open: half_open.fd().as_fd(),
+            established: flows.established(),
+            half_open: flows.half_open(),
             facts: *facts,
             removals: &maps.removals,
             squeeze: squeeze(self.established, capacity),
@@ -202,12 +205,12 @@ where
         let (established, half_open) = (rules.established, rules.half_open);
         let (stage, census) = (self.stage, &mut self.census);
         let progress = match stage {
-            Stage::Established => self.walk.slice(established, |key, value| {
-                rules.visit(key, value, |key, half| rules.established(census, key, half))
-            })?,
-            Stage::HalfOpen => self.walk.slice(half_open, |key, value| {
-                rules.visit(key, value, |key, half| rules.half_open(census, key, half))
-            })?,
+            Stage::Established => {
+                self.walk.slice(established, |key, half| rules.established(census, key, half))?
+            }
+            Stage::HalfOpen => {
+                self.walk.slice(half_open, |key, half| rules.half_open(census, key, half))?
+            }
         };
         match (progress, stage) {
             (Progress::More, _) => Ok(None),

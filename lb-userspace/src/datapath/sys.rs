@@ -12,9 +12,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 mod program;
+mod shared;
 mod walk;
 
 pub use program::Program;
+pub use shared::Shared;
 pub use walk::{Progress, Walk};
 
 const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;

@@ -15,6 +15,7 @@ use lb_tests::family::Family;
 
 use super::Harness;
 use super::names::{local, name_of};
+use super::pool::table;
 
 /// A half of either family.
 pub(crate) type Half = FlowHalf<IpBe>;
@@ -136,8 +137,30 @@ impl Harness {
         FlowKey<A>: Pod,
         FlowHalf<A>: Pod,
     {
-        let key = id.key::<A>(self.family);
-        self.insert(map.name(self.family), &key, convert(half, A::from_ip));
+        let (key, name) = (id.key::<A>(self.family), map.name(self.family));
+        let half = convert(half, A::from_ip);
+        match map {
+            FlowMap::Established => table(self.map(name)).store(&key, &half, true).unwrap(),
+            FlowMap::HalfOpen => self.insert(name, &key, half),
+        }
+    }
+
+    /// Stores copies of an established half until there is no more room for any.
+    pub(crate) fn crowd(&self, id: &FlowId) {
+        match self.family {
+            Family::V4 => self.crowd_as::<Ipv4Be>(id),
+            Family::V6 => self.crowd_as::<Ipv6Be>(id),
+        }
+    }
+
+    fn crowd_as<A: Address>(&self, id: &FlowId) {
+        let table = table(self.map(FlowMap::Established.name(self.family)));
+        let half = table.find(&id.key::<A>(self.family)).unwrap();
+        for port in 1..=u16::MAX {
+            let filler = FlowId { src: SocketAddrV4::new(*id.src.ip(), port), dst: id.dst };
+            // Not a half that is there already: those that others have are no more than a few.
+            let _ = table.store(&filler.key::<A>(self.family), &half, false);
+        }
     }
 
     pub(crate) fn forget(&mut self, map: FlowMap, id: &FlowId) {
@@ -158,9 +181,13 @@ impl Harness {
         FlowKey<A>: Pod,
         FlowHalf<A>: Pod,
     {
-        let (family, key) = (self.family, id.key::<A>(self.family));
+        let (name, key) = (map.name(self.family), id.key::<A>(self.family));
+        if map == FlowMap::Established {
+            assert!(table(self.map(name)).remove(&key));
+            return;
+        }
         let mut halves: HashMap<_, FlowKey<A>, FlowHalf<A>> =
-            self.map_mut(map.name(family)).try_into().unwrap();
+            self.map_mut(name).try_into().unwrap();
         halves.remove(&key).unwrap();
     }
 
@@ -208,13 +235,15 @@ impl Harness {
         FlowKey<A>: Pod,
         FlowHalf<A>: Pod,
     {
-        let halves: HashMap<_, FlowKey<A>, FlowHalf<A>> =
-            self.map(map.name(self.family)).try_into().unwrap();
-        let mut all: Vec<_> = halves
-            .iter()
-            .map(Result::unwrap)
-            .map(|(key, half)| (FlowId::of(&key), convert(half, A::ip)))
-            .collect();
+        let map_of_it = self.map(map.name(self.family));
+        let mut all = Vec::new();
+        let mut put = |key: &FlowKey<A>, half| all.push((FlowId::of(key), convert(half, A::ip)));
+        if map == FlowMap::Established {
+            table(map_of_it).all(|key, half| put(key, *half));
+        } else {
+            let halves: HashMap<_, FlowKey<A>, FlowHalf<A>> = map_of_it.try_into().unwrap();
+            halves.iter().map(Result::unwrap).for_each(|(key, half)| put(&key, half));
+        }
         all.sort_by_key(|(id, _)| *id);
         all
     }

@@ -4,11 +4,12 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use aya::maps::lpm_trie::{Key, LpmTrie};
-use aya::maps::{Array, HashMap, PerCpuArray, PerCpuValues, RingBuf};
+use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::datapath::clock::Clock;
-use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
+use fairlead::datapath::table::{Design, FlowTable};
+use lb_common::addr::{Address, Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters};
 use lb_common::connect::ConnectTimes;
 use lb_common::conntrack::FlowHalf;
@@ -54,15 +55,16 @@ pub(super) fn give_back(sizes: Sizes, mut ebpf: Ebpf) {
 
 fn load(sizes: Sizes) -> Ebpf {
     let clock = Clock::measure();
+    let tables = Design::new([sizes.established; 2]);
     let mut loader = EbpfLoader::new();
     clock.apply(&mut loader);
+    tables.apply(&mut loader);
     let mut ebpf = loader
-        .map_max_entries(map::ESTABLISHED, sizes.established)
-        .map_max_entries(map::ESTABLISHED6, sizes.established)
         .map_max_entries(map::HALF_OPEN, sizes.half_open)
         .map_max_entries(map::HALF_OPEN6, sizes.half_open)
         .load(fairlead::datapath::OBJECT)
         .unwrap();
+    tables.begin(&ebpf).unwrap();
     let program: &mut Xdp = ebpf.program_mut(lb_common::PROGRAM).unwrap().try_into().unwrap();
     program.load().unwrap();
     let program: &mut SchedClassifier =
@@ -72,12 +74,10 @@ fn load(sizes: Sizes) -> Ebpf {
 }
 
 fn empty(ebpf: &mut Ebpf) {
-    for name in [map::ESTABLISHED, map::HALF_OPEN] {
-        clear::<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>>(ebpf, name);
-    }
-    for name in [map::ESTABLISHED6, map::HALF_OPEN6] {
-        clear::<FlowKey<Ipv6Be>, FlowHalf<Ipv6Be>>(ebpf, name);
-    }
+    clear_table::<Ipv4Be>(ebpf, map::ESTABLISHED);
+    clear_table::<Ipv6Be>(ebpf, map::ESTABLISHED6);
+    clear::<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>>(ebpf, map::HALF_OPEN);
+    clear::<FlowKey<Ipv6Be>, FlowHalf<Ipv6Be>>(ebpf, map::HALF_OPEN6);
     clear::<ServiceKey, Service>(ebpf, map::SERVICES);
     clear::<Endpoint, EndpointUse>(ebpf, map::ENDPOINTS);
     clear::<IpBe, u32>(ebpf, map::VIPS);
@@ -105,6 +105,19 @@ fn empty(ebpf: &mut Ebpf) {
     zero_each(ebpf, map::FLOW_REPORT, 0, FlowReport::default());
     let mut events: RingBuf<_> = ebpf.map_mut(map::FLOW_EVENTS).unwrap().try_into().unwrap();
     while events.next().is_some() {}
+}
+
+/// The established flows in a map.
+pub(super) fn table(map: &Map) -> FlowTable {
+    let Map::Array(map) = map else { panic!("no table") };
+    FlowTable::open(map).unwrap()
+}
+
+fn clear_table<A: Address>(ebpf: &Ebpf, name: &str) {
+    let table = table(ebpf.map(name).unwrap());
+    let mut keys = Vec::new();
+    table.all::<A>(|key, _| keys.push(*key));
+    assert!(keys.iter().all(|key| table.remove(key)));
 }
 
 fn clear<K: Pod, V: Pod>(ebpf: &mut Ebpf, name: &str) {

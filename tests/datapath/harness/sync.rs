@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddrV4;
 use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use aya::maps::{Map, MapData};
 use fairlead::control::plan::Installed;
@@ -12,10 +13,12 @@ use fairlead::datapath::records::{Detail, RecordReader};
 use fairlead::datapath::removals::Removals;
 use fairlead::datapath::replica::{Replica, SharedPlaces};
 use fairlead::datapath::served::Served;
+use fairlead::datapath::table::FlowTable;
 use fairlead::sync::placement::Places;
 use fairlead::sync::record::{Change, FlowId, FlowRecord};
 use lb_common::map;
 
+use super::pool::table;
 use super::{Connection, FlowMap, Harness, SERVICE, local};
 
 /// The reader of flow events, of which a program has one at a time.
@@ -49,7 +52,7 @@ impl Harness {
     pub(crate) fn listen(&self) -> Told {
         let ring = Map::RingBuf(self.another(map::FLOW_EVENTS));
         let report = Map::PerCpuArray(self.another(map::FLOW_REPORT));
-        let told = FlowEvents::of(ring, report, self.established_fds(), Removals::default());
+        let told = FlowEvents::of(ring, report, self.tables(), Removals::default());
         Told(told.unwrap())
     }
 
@@ -57,13 +60,13 @@ impl Harness {
         let places = SharedPlaces::default();
         places.set(Places::of(&self.installed()));
         let leases = Served::of(self.fd(map::LEASES));
-        Replica::of(self.established_fds(), leases, places)
+        Replica::of(self.tables(), leases, places)
     }
 
     /// All confirmed flows, as a peer gets to know them.
     pub(crate) fn records(&self, detail: Detail) -> BTreeMap<FlowId, FlowRecord> {
         let backends = self.fd(map::BACKENDS);
-        let mut reader = RecordReader::of(self.established_fds(), backends).unwrap();
+        let mut reader = RecordReader::of(self.tables(), backends);
         let mut records = vec![];
         while !reader.slice(detail, |_| true, &mut records).unwrap() {}
         records.into_iter().map(|record| (record.id, record)).collect()
@@ -77,13 +80,13 @@ impl Harness {
         }
         let mut replica = self.replica();
         for record in records.values() {
-            replica.put(record).unwrap().unwrap();
+            replica.put(record).unwrap();
         }
         assert_eq!(self.records(Detail::Whole), records);
     }
 
-    fn established_fds(&self) -> [OwnedFd; 2] {
-        [map::ESTABLISHED, map::ESTABLISHED6].map(|name| self.fd(name))
+    fn tables(&self) -> [Arc<FlowTable>; 2] {
+        [map::ESTABLISHED, map::ESTABLISHED6].map(|name| Arc::new(table(self.map(name))))
     }
 
     fn fd(&self, name: &str) -> OwnedFd {

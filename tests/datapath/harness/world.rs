@@ -19,6 +19,7 @@ use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::vip::Vip;
 use lb_tests::family::Family;
 
+use super::pool::table;
 use super::{FlowMap, Harness, SERVICE, key};
 
 struct Maps<'a>(&'a Harness);
@@ -47,11 +48,13 @@ where
     type Error = Infallible;
 
     fn half(&self, map: TracedMap, key: &FlowKey<A>) -> Result<Option<FlowHalf<A>>, Infallible> {
-        let map = match map {
-            TracedMap::Established => FlowMap::Established,
-            TracedMap::HalfOpen => FlowMap::HalfOpen,
-        };
-        Ok(self.0.element(map.name(self.0.family), key))
+        let family = self.0.family;
+        Ok(match map {
+            TracedMap::Established => {
+                table(self.0.map(FlowMap::Established.name(family))).find(key)
+            }
+            TracedMap::HalfOpen => self.0.element(FlowMap::HalfOpen.name(family), key),
+        })
     }
 
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Infallible> {

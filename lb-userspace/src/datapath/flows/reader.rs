@@ -1,11 +1,10 @@
 //! The flows of a family, a slice at a time.
 
 use std::io;
-use std::marker::PhantomData;
-use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::Arc;
 
 use aya::Pod;
-use aya::maps::MapData;
 use lb_common::addr::Address;
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
@@ -13,24 +12,22 @@ use lb_common::time::Ticks;
 
 use super::Halves;
 use crate::control::flows::Facts;
-use crate::datapath::maps::{FlowMaps, Maps};
+use crate::datapath::halves::{HalfMap, Walk};
+use crate::datapath::maps::Maps;
 use crate::datapath::now;
 use crate::datapath::removals::Removals;
 use crate::datapath::stale::Found;
-use crate::datapath::sweep::{Family, rules};
-use crate::datapath::sys::{self, Progress, Walk};
-
-/// Halves read at a time.
-const SLICE: usize = 4096;
+use crate::datapath::sweep::Family;
+use crate::datapath::sys::Progress;
+use crate::datapath::table::{self, FlowTable};
 
 /// The flow maps of a family, read in slices.
 pub(in crate::datapath) struct Reader<A> {
-    established: OwnedFd,
-    half_open: OwnedFd,
-    walk: Walk,
+    established: Arc<FlowTable>,
+    /// `None`: only the others are read.
+    half_open: Option<OwnedFd>,
+    walk: Walk<A>,
     in_half_open: bool,
-    only_established: bool,
-    family: PhantomData<A>,
 }
 
 /// A flow that a slice has.
@@ -69,59 +66,54 @@ where
     }
 
     pub(super) fn new(maps: &Maps) -> io::Result<Self> {
-        let FlowMaps { established, half_open } = &maps.flows[A::INDEX];
-        let own = |map: &MapData| map.fd().as_fd().try_clone_to_owned();
-        Ok(Self::of(own(established)?, own(half_open)?, false))
+        let established = Arc::clone(maps.flows[A::INDEX].table());
+        Ok(Self::of(established, Some(maps.half_open(A::INDEX)?)))
     }
 
     /// Of confirmed flows.
-    pub(in crate::datapath) fn of_established(map: OwnedFd) -> io::Result<Self> {
-        Ok(Self::of(map.try_clone()?, map, true))
+    pub(in crate::datapath) fn of_established(table: Arc<FlowTable>) -> Self {
+        Self::of(table, None)
     }
 
-    fn of(established: OwnedFd, half_open: OwnedFd, only_established: bool) -> Self {
-        Self {
-            established,
-            half_open,
-            walk: Walk::new(size_of::<FlowKey<A>>(), size_of::<FlowHalf<A>>(), SLICE),
-            in_half_open: false,
-            only_established,
-            family: PhantomData,
-        }
+    fn of(established: Arc<FlowTable>, half_open: Option<OwnedFd>) -> Self {
+        let walk = Walk::new(table::Walk::default());
+        Self { established, half_open, walk, in_half_open: false }
     }
 
     pub(super) fn maps<'a>(&'a self, removals: &'a Removals) -> Halves<'a> {
-        let (established, half_open) = (self.established.as_fd(), self.half_open.as_fd());
+        let established = HalfMap::Table(&self.established);
+        let half_open =
+            self.half_open.as_ref().map_or(established, |map| HalfMap::Hash(map.as_fd()));
         Halves { established, half_open, removals }
     }
 
     /// Visits the flows of the next slice. `true`: it was the last one.
     pub(in crate::datapath) fn slice(&mut self, visitor: &mut impl Visit<A>) -> io::Result<bool> {
         let now = now::ticks();
-        let half_open = self.in_half_open;
-        let map = if half_open { self.half_open.as_fd() } else { self.established.as_fd() };
+        let second = self.half_open.as_ref().filter(|_| self.in_half_open);
+        let half_open = second.is_some();
+        let map = match second {
+            Some(map) => HalfMap::Hash(map.as_fd()),
+            None => HalfMap::Table(&self.established),
+        };
         let progress = self.walk.slice(map, |key, half| {
-            if let (Some(key), Some(half)) =
-                (sys::from_bytes::<FlowKey<A>>(key), sys::from_bytes::<FlowHalf<A>>(half))
-                && half.is_original()
-                && !half.has(flag::PROMOTED)
-                && visitor.wants(&key, &half)
-            {
-                let reply = reply_of(map, &key, &half)?;
-                visitor.see(Seen { found: Found { key, half }, reply, half_open, now });
+            if half.is_original() && !half.has(flag::PROMOTED) && visitor.wants(key, half) {
+                let reply = reply_of(map, key, half)?;
+                let found = Found { key: *key, half: *half };
+                visitor.see(Seen { found, reply, half_open, now });
             }
             Ok(())
         })?;
         let complete = progress == Progress::Complete;
-        if complete && !self.only_established {
+        if complete && self.half_open.is_some() {
             self.in_half_open = !half_open;
         }
-        Ok(complete && (half_open || self.only_established))
+        Ok(complete && (half_open || self.half_open.is_none()))
     }
 }
 
 fn reply_of<A: Family>(
-    map: BorrowedFd<'_>,
+    map: HalfMap<'_>,
     key: &FlowKey<A>,
     half: &FlowHalf<A>,
 ) -> io::Result<Option<FlowHalf<A>>>
@@ -132,6 +124,6 @@ where
     if half.is_alone() {
         return Ok(None);
     }
-    let reply: Option<FlowHalf<A>> = rules::find(map, &half.translation.peer_key())?;
+    let reply = map.find(&half.translation.peer_key())?;
     Ok(reply.filter(|reply| reply.translation.answers(key)))
 }

@@ -15,11 +15,13 @@ use lb_common::link::{Link, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::socket::Redirect;
+use lb_common::table::Slot;
 use lb_common::vip::Vip;
 use lb_common::{MAX_BACKENDS, MAX_SERVICES, MAX_VIPS, map};
 
 use crate::config::{Config, Family, Limits};
 use crate::datapath::maps::{MAX_NEIGHBOURS, MAX_ROUTES};
+use crate::datapath::table;
 
 /// Capacities of the maps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,6 +82,11 @@ impl Sizes {
         }
     }
 
+    /// Halves of each family's established flows.
+    pub(super) const fn halves(&self) -> [u32; 2] {
+        [self.established(self.v4), self.established(self.v6)]
+    }
+
     const fn established(&self, is_used: bool) -> u32 {
         if is_used { self.limits.flows * 2 } else { UNUSED }
     }
@@ -105,8 +112,8 @@ impl Sizes {
             map::COUNTERS => (4, 8, COUNTERS),
             // Endpoints, and their hosts.
             map::ENDPOINTS => (size_of::<Endpoint>(), size_of::<EndpointUse>(), self.backends * 2),
-            map::ESTABLISHED => (V4.0, V4.1, self.established(self.v4)),
-            map::ESTABLISHED6 => (V6.0, V6.1, self.established(self.v6)),
+            map::ESTABLISHED => (4, size_of::<Slot<Ipv4Be>>(), slots(self.established(self.v4))),
+            map::ESTABLISHED6 => (4, size_of::<Slot<Ipv6Be>>(), slots(self.established(self.v6))),
             map::FILTERS => (4, size_of::<Filters>(), 1),
             map::HALF_OPEN => (V4.0, V4.1, self.half_open(self.v4)),
             map::HALF_OPEN6 => (V6.0, V6.1, self.half_open(self.v6)),
@@ -126,6 +133,11 @@ impl Sizes {
             _ => (4, 4, MAX_LINKS),
         }
     }
+}
+
+/// Elements of a table for so many halves.
+const fn slots(halves: u32) -> u32 {
+    lb_common::table::elements(table::homes(halves))
 }
 
 /// A power of two with room for `wanted` more than there are.
@@ -156,8 +168,14 @@ mod tests {
     fn only_families_that_are_in_use_have_flows() {
         let config = file::parse(EXAMPLE, Path::new("f")).unwrap();
         let sizes = Sizes::new(&config);
-        assert_eq!(sizes.layout(map::ESTABLISHED), (16, size_of::<FlowHalf<Ipv4Be>>(), 262_144));
-        assert_eq!(sizes.layout(map::ESTABLISHED6), (40, size_of::<FlowHalf<Ipv6Be>>(), UNUSED));
+        assert_eq!(
+            sizes.layout(map::ESTABLISHED),
+            (4, size_of::<Slot<Ipv4Be>>(), 2 * 262_144 + 41)
+        );
+        assert_eq!(
+            sizes.layout(map::ESTABLISHED6),
+            (4, size_of::<Slot<Ipv6Be>>(), 2 * UNUSED + 41)
+        );
         assert_eq!(sizes.layout(map::HALF_OPEN6).2, UNUSED);
         assert_eq!(sizes.lacks(&sizes), None);
         assert_eq!(sizes.lacks(&Sizes { v6: true, ..sizes }), Some("IPv6 flows"));

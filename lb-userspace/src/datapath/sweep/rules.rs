@@ -2,7 +2,6 @@
 
 use std::io;
 use std::marker::PhantomData;
-use std::os::fd::BorrowedFd;
 
 use aya::Pod;
 use lb_common::conntrack::{FlowHalf, Timeouts, flag};
@@ -10,8 +9,8 @@ use lb_common::flow::FlowKey;
 use lb_common::time::Ticks;
 
 use super::{Census, Facts, Family, SILENCE};
+use crate::datapath::halves::HalfMap;
 use crate::datapath::removals::Removals;
-use crate::datapath::sys;
 use crate::flow_log::Why;
 use crate::sync::placement;
 
@@ -21,8 +20,8 @@ const ORPHAN: u32 = Ticks::in_ns(5_000_000_000);
 const REPLY_IDLE: u32 = Ticks::in_ns(60_000_000_000);
 /// What a slice of a family's halves is judged by.
 pub(super) struct Rules<'a, A> {
-    pub(super) established: BorrowedFd<'a>,
-    pub(super) half_open: BorrowedFd<'a>,
+    pub(super) established: HalfMap<'a>,
+    pub(super) half_open: HalfMap<'a>,
     pub(super) facts: Facts<'a>,
     pub(super) removals: &'a Removals,
     pub(super) squeeze: u32,
@@ -99,20 +98,8 @@ where
         Ok(())
     }
 
-    pub(super) fn visit(
-        &self,
-        key: &[u8],
-        value: &[u8],
-        rule: impl FnOnce(&FlowKey<A>, &FlowHalf<A>) -> io::Result<()>,
-    ) -> io::Result<()> {
-        match (sys::from_bytes(key), sys::from_bytes(value)) {
-            (Some(key), Some(half)) => rule(&key, &half),
-            _ => Ok(()),
-        }
-    }
-
     fn find(&self, key: &FlowKey<A>) -> io::Result<Option<FlowHalf<A>>> {
-        find(self.established, key)
+        self.established.find(key)
     }
 
     fn is_still(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> io::Result<bool> {
@@ -150,7 +137,7 @@ where
         let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
         let is_silent = idle >= SILENCE && half.has(flag::PROMOTED | flag::CLOSING);
         if is_silent || idle >= timeouts.half_open {
-            let removed = remove_if(self.half_open, key, |found| is_same(found, half))?;
+            let removed = self.half_open.remove_if(key, |found| is_same(found, half))?;
             if removed && counts_as_half_open(half) {
                 self.removals.note_half_open();
             }
@@ -174,8 +161,8 @@ pub(in crate::datapath) fn counts_as_half_open<A>(half: &FlowHalf<A>) -> bool {
 /// Removes a half of an established flow and its copy; after an original half the reply half too, if
 /// it is still its own and `is_reply_over`.
 pub(in crate::datapath) fn remove<A: Family>(
-    established: BorrowedFd<'_>,
-    half_open: BorrowedFd<'_>,
+    established: HalfMap<'_>,
+    half_open: HalfMap<'_>,
     key: &FlowKey<A>,
     half: &FlowHalf<A>,
     is_reply_over: impl Fn(&FlowHalf<A>) -> bool,
@@ -185,12 +172,12 @@ where
     FlowHalf<A>: Pod,
 {
     let is_copy = |found: &FlowHalf<A>| found.has(flag::PROMOTED);
-    remove_if(half_open, key, is_copy)?;
-    remove_if(established, key, |found| is_same(found, half))?;
+    half_open.remove_if(key, is_copy)?;
+    established.remove_if(key, |found| is_same(found, half))?;
     if half.is_original() && !half.is_alone() {
         let peer_key = half.translation.peer_key();
-        remove_if(half_open, &peer_key, is_copy)?;
-        remove_if(established, &peer_key, |reply: &FlowHalf<A>| {
+        half_open.remove_if(&peer_key, is_copy)?;
+        established.remove_if(&peer_key, |reply: &FlowHalf<A>| {
             reply.translation.peer_key() == *key && is_reply_over(reply)
         })?;
     }
@@ -203,36 +190,4 @@ pub(in crate::datapath) fn is_same<A: Family>(found: &FlowHalf<A>, half: &FlowHa
     found.last_seen == half.last_seen
         && found.flags == half.flags
         && found.translation == half.translation
-}
-
-/// Removes a half if `condition` holds for it. Looking and removing is one step: this thread may be
-/// stopped between two. What should have stayed is put back, unless another took its place. `false`:
-/// nothing was removed.
-pub(in crate::datapath) fn remove_if<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    key: &K,
-    condition: impl Fn(&V) -> bool,
-) -> io::Result<bool> {
-    if !find(map, key)?.is_some_and(|found| condition(&found)) {
-        return Ok(false);
-    }
-    let mut value = vec![0; size_of::<V>()];
-    if !sys::take(map, sys::as_bytes(key), &mut value)? {
-        return Ok(false);
-    }
-    if sys::from_bytes(&value).is_some_and(|taken| condition(&taken)) {
-        return Ok(true);
-    }
-    match sys::update(map, sys::as_bytes(key), &value, sys::NOEXIST) {
-        Err(error) if error.raw_os_error() != Some(libc::EEXIST) => Err(error),
-        _ => Ok(false),
-    }
-}
-
-pub(in crate::datapath) fn find<K: Pod, V: Pod>(
-    map: BorrowedFd<'_>,
-    key: &K,
-) -> io::Result<Option<V>> {
-    let mut value = vec![0; size_of::<V>()];
-    Ok(sys::lookup(map, sys::as_bytes(key), &mut value)?.then(|| sys::from_bytes(&value)).flatten())
 }

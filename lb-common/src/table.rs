@@ -1,0 +1,238 @@
+//! The table of established flows: found with one cache miss where the kernel's hash maps take two or
+//! three, and changed by both sides at once, none of which ever waits.
+//!
+//! An array of slots. A half has a home, by the hash of its key, and is in one of the [`REACH`] slots from
+//! there on, most often in the first. The home's [`Control`] says in which of those there are halves whose
+//! home it is: what is not there is found missing after one slot.
+//!
+//! ```text
+//! slot      0         1         2       …   homes - 1   …   homes + REACH - 1    homes + REACH
+//!        [control | key | half] …                       only for what is displaced      [Header]
+//! ```
+//!
+//! Storing takes a free slot, fills it, and publishes it by a compare-and-exchange of the home's control,
+//! which fails if anything else was published there since it was looked at: so no key is there twice.
+//! Replacing publishes the new slot and withdraws the old one in the same step.
+//!
+//! As with the kernel's preallocated maps, who has found a half may see it become another flow's while it
+//! uses it: fields are plain integers, each written whole.
+
+use crate::addr::Address;
+use crate::conntrack::FlowHalf;
+use crate::flow::FlowKey;
+
+mod control;
+mod hash;
+mod place;
+mod word;
+
+pub use control::Control;
+pub use hash::{FACTORS, Secret, home};
+pub use place::Place;
+
+/// Slots from a half's home on in which it may be. With two slots a half, one in four million finds no room before the
+/// table has as many as it is for.
+pub const REACH: u32 = 40;
+
+/// How often a change is tried that another one came in the way of.
+const ATTEMPTS: u32 = 4;
+
+/// A place for a half.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Slot<A> {
+    /// [`Control`]
+    control: u64,
+    pub key: FlowKey<A>,
+    pub half: FlowHalf<A>,
+}
+
+/// What the last element of the array holds in place of a slot: enough to find everything again.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Header {
+    /// Of the [`Secret`].
+    pub seed: [u64; 2],
+    pub homes: u32,
+    /// Bytes.
+    pub key_size: u32,
+    pub half_size: u32,
+    pub _pad: u32,
+}
+
+/// Elements of the array for so many homes.
+#[must_use]
+pub const fn elements(homes: u32) -> u32 {
+    homes.saturating_add(REACH + 1)
+}
+
+/// Where the slots are.
+pub trait Slots<A>: Copy {
+    /// Index of the slot where a key is at home: [`Secret::home`].
+    fn home(self, key: &FlowKey<A>) -> u32;
+
+    /// `None`: there are not so many.
+    fn slot(self, index: u32) -> Option<Place<A>>;
+}
+
+/// Why a half is not stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    Exists,
+    /// No slot is free in its reach, or others were faster again and again.
+    Full,
+}
+
+/// Where a half is that is in the first of its slots, as most are.
+pub enum First<A> {
+    Found(Place<A>),
+    /// It is in none.
+    Missing,
+    /// [`locate`] tells.
+    Elsewhere,
+}
+
+/// Looks for a half in the first of its slots.
+#[inline(always)]
+pub fn first<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) -> First<A> {
+    let Some(place) = slots.slot(slots.home(key)) else { return First::Missing };
+    let control = place.control();
+    if control.is_published(0) && place.holds(key) {
+        First::Found(place)
+    } else if control.has_displaced() {
+        First::Elsewhere
+    } else {
+        First::Missing
+    }
+}
+
+/// Index of a half's slot.
+#[inline(always)]
+pub fn locate<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) -> Option<u32> {
+    let home = slots.home(key);
+    let control = slots.slot(home)?.control();
+    search(slots, key, home, control).map(|displacement| home + displacement)
+}
+
+/// Finds a half.
+pub fn find<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) -> Option<Place<A>> {
+    match first(slots, key) {
+        First::Found(place) => Some(place),
+        First::Missing => None,
+        First::Elsewhere => slots.slot(locate(slots, key)?),
+    }
+}
+
+/// Which of a home's slots holds `key`.
+#[inline(always)]
+fn search<A: Address, S: Slots<A>>(
+    slots: S,
+    key: &FlowKey<A>,
+    home: u32,
+    control: Control,
+) -> Option<u32> {
+    for displacement in 0..REACH {
+        if control.is_published(displacement)
+            && let Some(place) = slots.slot(home + displacement)
+            && place.holds(key)
+        {
+            return Some(word::opaque(displacement, control.word()));
+        }
+    }
+    None
+}
+
+/// Stores a half, if `replace` in place of one that may be there.
+///
+/// # Errors
+/// Nothing was changed.
+#[inline(always)]
+pub fn store<A: Address, S: Slots<A>>(
+    slots: S,
+    key: &FlowKey<A>,
+    half: &FlowHalf<A>,
+    replace: bool,
+) -> Result<(), Refusal> {
+    let home = slots.home(key);
+    let first = slots.slot(home).ok_or(Refusal::Full)?;
+    for _ in 0..ATTEMPTS {
+        let seen = first.control();
+        let old = search(slots, key, home, seen);
+        if old.is_some() && !replace {
+            return Err(Refusal::Exists);
+        }
+        let (displacement, place) = take_free(slots, home).ok_or(Refusal::Full)?;
+        place.fill(key, half);
+        if publish(first, seen, old, displacement) {
+            if let Some(old) = old.and_then(|old| slots.slot(home + old)) {
+                old.release();
+            }
+            return Ok(());
+        }
+        place.release();
+    }
+    Err(Refusal::Full)
+}
+
+/// Removes a half; `false`: there was none.
+#[inline(always)]
+pub fn remove<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) -> bool {
+    withdraw(slots, key).map(Place::release).is_some()
+}
+
+/// Takes a half out, so that nobody finds it any more. Its slot is the caller's, to be [given back](Place::release) or
+/// [put back](put_back).
+#[inline(always)]
+pub fn withdraw<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) -> Option<Place<A>> {
+    let home = slots.home(key);
+    let first = slots.slot(home)?;
+    for _ in 0..ATTEMPTS {
+        let seen = first.control();
+        let displacement = search(slots, key, home, seen)?;
+        let now = first.control();
+        if now.is_like(seen) && first.exchange(now, now.withdrawn(displacement)) {
+            return slots.slot(home + displacement);
+        }
+    }
+    None
+}
+
+/// Puts back what was [withdrawn](withdraw), unless its key is there again.
+pub fn put_back<A: Address, S: Slots<A>>(slots: S, place: Place<A>) {
+    let (key, half) = (place.key(), place.copied());
+    place.release();
+    // Whoever stored the key meanwhile knows better, and without room it is lost, as if it had gone a moment ago.
+    let _ = store(slots, &key, &half, false);
+}
+
+#[inline(always)]
+fn take_free<A: Address, S: Slots<A>>(slots: S, home: u32) -> Option<(u32, Place<A>)> {
+    for displacement in 0..REACH {
+        let place = slots.slot(home + displacement)?;
+        let control = place.control();
+        if !control.is_taken() && place.exchange(control, control.taken()) {
+            return Some((word::opaque(displacement, control.word()), place));
+        }
+    }
+    None
+}
+
+/// `false`: something changed there meanwhile.
+#[inline(always)]
+fn publish<A>(first: Place<A>, seen: Control, old: Option<u32>, new: u32) -> bool {
+    let now = first.control();
+    let kept = if let Some(old) = old { now.withdrawn(old) } else { now };
+    now.is_like(seen) && first.exchange(now, kept.with_published(new))
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::Header;
+
+    const _: () = assert!(size_of::<Header>() == 32);
+    // SAFETY: integers only; the size assertion rules padding out.
+    unsafe impl aya::Pod for Header {}
+}
+
+#[cfg(test)]
+mod tests;
