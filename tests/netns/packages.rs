@@ -1,7 +1,10 @@
 //! What is installed elsewhere works there: the unit, the Debian package, the image.
 
+mod booted;
 mod deb;
 mod image;
+mod overlay;
+mod systemd;
 mod unit;
 
 use anyhow::{Context as _, Result};
