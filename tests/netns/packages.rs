@@ -3,6 +3,7 @@
 mod booted;
 mod deb;
 mod image;
+mod migration;
 mod overlay;
 mod systemd;
 mod unit;
