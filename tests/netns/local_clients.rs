@@ -20,6 +20,7 @@ use super::scene::{PATIENCE, binary, run_on};
 
 mod cluster;
 mod ends;
+mod pods;
 mod stays;
 
 /// Connections of which each backend gets some: of three, one gets none of them in 10^17.

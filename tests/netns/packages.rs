@@ -1,7 +1,11 @@
 //! What is installed elsewhere works there: the unit, the Debian package, the image.
 
+mod booted;
 mod deb;
 mod image;
+mod migration;
+mod overlay;
+mod systemd;
 mod unit;
 
 use anyhow::{Context as _, Result};
@@ -14,7 +18,7 @@ fn of_unit(key: &str) -> Result<&'static str> {
 }
 
 /// The unit's capabilities, without `CAP_`, in lower case.
-fn capabilities() -> Result<Vec<String>> {
+pub(super) fn capabilities() -> Result<Vec<String>> {
     let words = of_unit("CapabilityBoundingSet")?.split(' ');
     Ok(words.map(|word| word.trim_start_matches("CAP_").to_lowercase()).collect())
 }

@@ -1,8 +1,9 @@
 //! Cgroups (version 2) of a test's own: whose processes are a node's.
 //!
-//! They are threaded, so that a thread of the test can be a process of a node; what it spawns is too.
+//! Most are threaded, so that a thread of the test can be a process of a node; what it spawns is too.
 
 use std::fs;
+use std::io;
 use std::marker::PhantomData;
 use std::path::{Path, PathBuf};
 
@@ -27,13 +28,18 @@ pub struct Cgroup {
 impl Cgroup {
     /// One whose name no other test has.
     pub fn unique(label: &str) -> Result<Self> {
+        let cgroup = Self::of_processes(label)?;
+        write(&cgroup.path.join("cgroup.type"), "threaded")?;
+        Ok(cgroup)
+    }
+
+    /// The same for whole processes, which may make others below it.
+    pub fn of_processes(label: &str) -> Result<Self> {
         let (root, own) = own_in_root()?;
         let name = own.join(format!("{}-{label}", unique_prefix()));
         let (path, shown) = (root.join(&name), Path::new(CGROUPS).join(name));
         fs::create_dir(&path).with_context(|| format!("creating {}", path.display()))?;
-        let cgroup = Self { path, shown };
-        write(&cgroup.path.join("cgroup.type"), "threaded")?;
-        Ok(cgroup)
+        Ok(Self { path, shown })
     }
 
     pub fn path(&self) -> &Path {
@@ -56,7 +62,7 @@ impl Cgroup {
 impl Drop for Cgroup {
     fn drop(&mut self) {
         // A test that fails may have threads in it still; it is removed with other stale things then.
-        let _ = fs::remove_dir(&self.path);
+        let _ = remove(&self.path);
     }
 }
 
@@ -82,10 +88,21 @@ pub(crate) fn remove_stale() -> Result<()> {
         let entry = entry?;
         if is_stale(&entry.file_name().to_string_lossy()) {
             // Somebody may be in it who was not killed.
-            let _ = fs::remove_dir(entry.path());
+            let _ = remove(&entry.path());
         }
     }
     Ok(())
+}
+
+/// Removes a cgroup and those below it.
+fn remove(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    fs::remove_dir(path)
 }
 
 /// The cgroup of the calling thread.

@@ -95,6 +95,33 @@ pub struct LocalClients {
     /// Connections that were ended since their backend was given up.
     #[serde(default)]
     pub ended: u64,
+    /// Whether those in other network namespaces are ended too.
+    #[serde(default)]
+    pub pods: Pods,
+}
+
+/// What becomes of pods' connections to backends that are given up.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pods {
+    pub state: PodsState,
+    /// Why they are not ended though they should be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// Of all connections that were ended, those in other network namespaces.
+    #[serde(default)]
+    pub ended: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PodsState {
+    /// They are ended.
+    On,
+    /// The configuration does not ask for it, or nobody is led.
+    #[default]
+    Off,
+    /// They should be, and this process may not.
+    Failed,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,7 +8,8 @@ use jiff::Timestamp;
 
 use super::{SocketOption, ask, print};
 use crate::admin::model::{
-    self, Backend, LocalClients, LocalClientsState, Override, Said, Service, Status,
+    self, Backend, LocalClients, LocalClientsState, Override, Pods, PodsState, Said, Service,
+    Status,
 };
 
 mod sync;
@@ -126,7 +127,7 @@ fn origin<T>(said: &Said<T>, now: Timestamp) -> String {
 
 /// Whether clients on this node are led to backends, and how many were.
 fn local_clients(status: &Status) -> String {
-    let LocalClients { state, cgroup, reason, refused, ended } = &status.local_clients;
+    let LocalClients { state, cgroup, reason, refused, ended, pods } = &status.local_clients;
     let because = reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     let backends = status.services.iter().flat_map(|service| &service.backends);
     let led: u64 = backends.map(|backend| backend.local_connections).sum();
@@ -134,10 +135,21 @@ fn local_clients(status: &Status) -> String {
     match state {
         LocalClientsState::On => format!(
             "local clients: led to backends below {cgroup}, {led} connections, {refused} refused, \
-             {ended} ended\n"
+             {ended} ended{}\n",
+            of_pods(pods)
         ),
         LocalClientsState::Off => format!("local clients: not led to backends{because}\n"),
         LocalClientsState::Failed => format!("local clients: NOT LED TO BACKENDS{because}\n"),
+    }
+}
+
+fn of_pods(pods: &Pods) -> String {
+    match (pods.state, &pods.reason) {
+        (PodsState::On, _) => format!(", {} of them in pods", pods.ended),
+        (PodsState::Off, _) => String::new(),
+        (PodsState::Failed, reason) => {
+            format!("; NONE IN PODS: {}", reason.as_deref().unwrap_or("not permitted"))
+        }
     }
 }
 
@@ -238,7 +250,8 @@ mod tests {
             "vip 10.1.0.100: owned\n",
             "flows: 12 of 131072 established, 0 of 65536 half-open\n",
             "drop_malformed: 3\n",
-            "local clients: led to backends below /sys/fs/cgroup, 5 connections, 1 refused, 2 ended\n",
+            "local clients: led to backends below /sys/fs/cgroup, 5 connections, 1 refused, 2 ended, \
+             1 of them in pods\n",
             "\noverride kube-apiserver/cp2: draining for 1m0s by uid 0 (logged in as uid 1000)\n",
             "override old/cp9: weight 7 for 1m0s; no such backend: fairlead backend reset old/cp9\n",
             "notify https://alerts.example/...: 3 told, 1 failed, 2 dropped, 0 waiting: it answered 500",

@@ -10,6 +10,9 @@ pub struct LocalClients {
     pub enabled: Enabled,
     /// Whose processes: those of this cgroup and of all below it. `None`: all of the machine's.
     pub cgroup: Option<PathBuf>,
+    /// Connections to a backend that is lost are ended in other network namespaces too, which takes
+    /// CAP_SYS_ADMIN.
+    pub end_in_pods: bool,
 }
 
 /// Whether they are led to a backend as they connect.

@@ -132,6 +132,7 @@ struct LocalClientsFile<'a> {
     enabled: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     cgroup: Option<&'a PathBuf>,
+    end_in_pods: bool,
 }
 
 #[derive(Serialize)]
@@ -198,7 +199,7 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
         notify,
         admin,
     } = config;
-    let LocalClients { enabled, cgroup } = local_clients;
+    let LocalClients { enabled, cgroup, end_in_pods } = local_clients;
     let Limits { flows, half_open } = *limits;
     let Admin { socket, listen, token_file, tls, allowed_hosts, state_file, watch_config } = admin;
     let instances = vrrp.iter().enumerate();
@@ -221,7 +222,11 @@ fn file<'a>(config: &'a Config, hidden: &mut Vec<String>) -> File<'a> {
             peers,
             key_file,
         }),
-        local_clients: LocalClientsFile { enabled: enabled.as_str(), cgroup: cgroup.as_ref() },
+        local_clients: LocalClientsFile {
+            enabled: enabled.as_str(),
+            cgroup: cgroup.as_ref(),
+            end_in_pods: *end_in_pods,
+        },
         flow_log: flow_log.as_ref().map(|FlowLog { file, sample }| FlowLogFile {
             file: match file {
                 Output::Stdout => "stdout".to_owned(),

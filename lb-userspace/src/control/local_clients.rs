@@ -61,7 +61,8 @@ mod tests {
             (Never, false, true, true, false),
         ];
         for (enabled, is_named, is_backend, is_first_namespace, leads) in cases {
-            let config = LocalClients { enabled, cgroup: is_named.then(|| PathBuf::from("/c")) };
+            let cgroup = is_named.then(|| PathBuf::from("/c"));
+            let config = LocalClients { enabled, cgroup, end_in_pods: false };
             let facts = Facts { is_backend, is_first_namespace };
             assert_eq!(wish(&config, facts) == Wish::Lead, leads, "{config:?} {facts:?}");
         }

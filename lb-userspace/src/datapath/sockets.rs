@@ -21,6 +21,7 @@ use super::{Sizes, sys};
 
 pub mod cgroup;
 pub mod ender;
+pub mod namespaces;
 
 /// The programs, and the names that their links are pinned under.
 const HOOKS: [(&str, &str); 4] = [

@@ -26,8 +26,8 @@ impl SockDiag {
         Conversation::open(NETLINK_SOCK_DIAG).map(Self)
     }
 
-    /// The sockets with a connection to this port, those that are only opening theirs included, with which
-    /// a socket storage keeps something: in `map`, a descriptor of it.
+    /// The sockets with a connection to this endpoint, those that are only opening theirs included, with
+    /// which a socket storage keeps something: in `map`, a descriptor of it.
     ///
     /// Passes what it keeps. CAP_NET_ADMIN and CAP_BPF are needed.
     pub fn connected(
@@ -42,7 +42,10 @@ impl SockDiag {
             let request = packet::Message::Request(Request::dump(family, to.port(), map));
             for _ in 0..PASSES {
                 let is_whole = self.0.visit(&request, |message| {
-                    if let packet::Message::Answer(Answer { id, kept: Some(kept) }) = message {
+                    // What is kept may be of an earlier connection of the socket.
+                    if let packet::Message::Answer(Answer { id, kept: Some(kept) }) = message
+                        && id.destination() == to
+                    {
                         look(id, &kept);
                     }
                 });

@@ -1,5 +1,6 @@
 //! No connection outlives its backend.
 
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Instant;
 
 use lb_tests::command::Signal;
@@ -79,6 +80,48 @@ fn a_connection_that_is_under_way_to_a_dead_backend_is_ended_too() -> Result<()>
     ensure!(!kinds.is_empty() && kinds.len() < 20, "{kinds:?}");
     let aborted = |kind: &ErrorKind| *kind == ErrorKind::ConnectionAborted;
     ensure!(kinds.iter().all(aborted), "{kinds:?}");
+    Ok(())
+}
+
+/// A socket can be taken from its backend and connected to another: what is kept with it is of before.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_socket_that_went_elsewhere_is_not_ended_for_where_it_was() -> Result<()> {
+    let nodes = Nodes::build(2)?;
+    let controller = nodes.start(1)?;
+    let elsewhere = SocketAddr::from((nodes.lab.backend("cp2")?.address, API_PORT));
+    let mut clients = connections(&nodes, 1, Family::V4)?;
+    clients.extend(connections(&nodes, 1, Family::V4)?);
+    let mut lost: Vec<_> = clients.into_iter().filter(|it| it.server == "cp1").collect();
+    let moved = lost.pop().context("a connection to cp1")?;
+    let count = lost.len() as u64;
+    ensure!(count > 0, "only one connection to cp1");
+    let mut moved = nodes.on(1, || {
+        let socket = Socket::from(OwnedFd::from(moved.stream.into_inner()));
+        disconnect(&socket)?;
+        socket.connect_timeout(&elsewhere.into(), SOON)?;
+        Client::greeted(TcpStream::from(socket))
+    })?;
+    ensure!(moved.server == "cp2", "{}", moved.server);
+    vanish(&nodes, "cp1")?;
+    for client in lost {
+        let end = client.wait_end(NOTICED)?;
+        ensure!(end == ErrorKind::ConnectionAborted, "{end:?}");
+    }
+    // Past the second look, too.
+    std::thread::sleep(SOON);
+    ensure!(moved.ask("still there\n")? == "still there");
+    ensure!(ended(&controller)? == count, "{}", local_clients(&controller)?);
+    Ok(())
+}
+
+/// As connect(2) has it for an address of no family.
+fn disconnect(socket: &Socket) -> Result<()> {
+    let none = libc::sockaddr { sa_family: libc::AF_UNSPEC.try_into()?, sa_data: [0; 14] };
+    let length = size_of::<libc::sockaddr>().try_into()?;
+    // SAFETY: the address is a sockaddr of this length, which outlives the call.
+    let done = unsafe { libc::connect(socket.as_raw_fd(), &raw const none, length) };
+    ensure!(done == 0, "{}", std::io::Error::last_os_error());
     Ok(())
 }
 

@@ -10,6 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::command::{output, run};
 use serde_json::Value;
 
+use super::overlay::Overlay;
 use super::package;
 use crate::scene::{Scene, Settings, Traces};
 
@@ -87,38 +88,23 @@ fn the_package_depends_on_what_the_program_is_linked_to() -> Result<()> {
     Ok(())
 }
 
-/// A changed root on the LB node; unmounted on drop.
+/// A changed root on the LB node, as it is where systemd runs.
 struct Root<'a> {
     scene: &'a Scene,
-    directory: tempfile::TempDir,
+    overlay: Overlay,
 }
 
 impl<'a> Root<'a> {
     fn mount(scene: &'a Scene) -> Result<Self> {
-        let root = Self { scene, directory: tempfile::tempdir()? };
-        let below = root.directory.path();
-        let show = |path: &Path| path.display().to_string();
-        run(Command::new("mount").args(["-t", "tmpfs", "fairlead-root"]).arg(below))?;
-        for name in ["upper", "work", "root"] {
-            fs::create_dir(below.join(name))?;
-        }
-        let (upper, work) = (show(&below.join("upper")), show(&below.join("work")));
-        let layers = format!("lowerdir=/,upperdir={upper},workdir={work}");
-        let at = show(&below.join("root"));
-        run(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &layers, &at]))?;
+        let root = Self { scene, overlay: Overlay::mount(scene.lab.directory())? };
         run(Command::new("mount").args(["-t", "proc", "proc"]).arg(root.path("/proc")))?;
         run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(root.path("/run")))?;
         // The library that loads the program looks there for the number of CPUs.
         run(Command::new("mount").args(["-t", "sysfs", "sysfs"]).arg(root.path("/sys")))?;
         let bpffs = root.path("/sys/fs/bpf");
-        let lab = scene.lab.directory();
-        let inside = root.path(&show(lab));
-        fs::create_dir_all(&inside)?;
-        for (from, to) in [
-            (Path::new("/dev"), root.path("/dev")),
-            (scene.node().bpffs.path(), bpffs),
-            (lab, inside),
-        ] {
+        for (from, to) in
+            [(Path::new("/dev"), root.path("/dev")), (scene.node().bpffs.path(), bpffs)]
+        {
             run(Command::new("mount").arg("--bind").arg(from).arg(to))?;
         }
         // As systemd would have it.
@@ -126,17 +112,11 @@ impl<'a> Root<'a> {
         let systemctl = root.path("/usr/local/sbin/systemctl");
         fs::write(&systemctl, include_str!("systemctl.sh"))?;
         fs::set_permissions(&systemctl, fs::Permissions::from_mode(0o755))?;
-        // Images of machines forbid maintainer scripts to start anything.
-        match fs::remove_file(root.path("/usr/sbin/policy-rc.d")) {
-            Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error)?,
-            _ => {}
-        }
         Ok(root)
     }
 
-    /// Where a path of the new root is.
     fn path(&self, inside: &str) -> PathBuf {
-        self.directory.path().join("root").join(inside.trim_start_matches('/'))
+        self.overlay.path(inside)
     }
 
     fn has(&self, inside: &str) -> bool {
@@ -178,10 +158,7 @@ impl<'a> Root<'a> {
         let found = self.run(find[0], &find[1..])?;
         let mut left: Vec<_> = found
             .lines()
-            .filter(|path| {
-                self.directory.path().join(format!("upper{path}")).exists()
-                    || path.starts_with("/run")
-            })
+            .filter(|path| self.overlay.is_written(path) || path.starts_with("/run"))
             .map(str::to_owned)
             .collect();
         left.sort();
@@ -193,7 +170,5 @@ impl Drop for Root<'_> {
     fn drop(&mut self) {
         // A controller that a failure left ends with its namespace; nothing better can be done here.
         let _ = self.run("systemctl", &["stop", "fairlead.service"]);
-        let _ =
-            run(Command::new("umount").args(["--recursive", "--lazy"]).arg(self.directory.path()));
     }
 }

@@ -1,4 +1,4 @@
-//! The systemd unit. systemd itself does not run here: what the unit takes away is taken away by other means.
+//! The systemd unit, without systemd: what the unit takes away is taken away by other means.
 
 use std::fs;
 use std::path::PathBuf;

@@ -37,6 +37,8 @@ enum Mount {
     Writable,
     /// Is made.
     Created,
+    /// The same, read-only; and what is mounted below it later is there too.
+    Followed,
 }
 
 impl Pod<'_> {
@@ -85,7 +87,7 @@ impl Pod<'_> {
                 "readOnlyRootFilesystem": true,
                 "capabilities": {
                     "drop": ["ALL"],
-                    "add": ["BPF", "PERFMON", "NET_ADMIN", "NET_RAW", "SYS_NICE", "IPC_LOCK"],
+                    "add": self.capabilities(),
                 },
             },
             "startupProbe": self.probe(1, 60),
@@ -98,6 +100,12 @@ impl Pod<'_> {
             container["lifecycle"] = json!({ "preStop": { "exec": { "command": stop } } });
         }
         container
+    }
+
+    fn capabilities(&self) -> Vec<&'static str> {
+        let mut needed = vec!["BPF", "PERFMON", "NET_ADMIN", "NET_RAW", "SYS_NICE", "IPC_LOCK"];
+        needed.extend(self.config.local_clients.end_in_pods.then_some("SYS_ADMIN"));
+        needed
     }
 
     /// Whether the controller answers. One that does not is replaced, and its datapath goes on meanwhile.
@@ -129,14 +137,15 @@ impl Pod<'_> {
                 format!("host-{number}"),
                 match mount {
                     Mount::ReadOnly | Mount::Writable => "Directory",
-                    Mount::Created => "DirectoryOrCreate",
+                    Mount::Created | Mount::Followed => "DirectoryOrCreate",
                 },
             );
-            let is_read_only = mount == Mount::ReadOnly;
-            (
-                json!({ "name": name, "mountPath": path, "readOnly": is_read_only }),
-                json!({ "name": name, "hostPath": { "path": path, "type": kind } }),
-            )
+            let is_read_only = matches!(mount, Mount::ReadOnly | Mount::Followed);
+            let mut inside = json!({ "name": name, "mountPath": path, "readOnly": is_read_only });
+            if mount == Mount::Followed {
+                inside["mountPropagation"] = json!("HostToContainer");
+            }
+            (inside, json!({ "name": name, "hostPath": { "path": path, "type": kind } }))
         });
         Ok(pairs.collect())
     }
@@ -148,11 +157,14 @@ impl Pod<'_> {
             (PathBuf::from("/run/fairlead"), Mount::Created),
             (PathBuf::from("/var/lib/fairlead"), Mount::Created),
         ]);
-        let LocalClients { enabled, cgroup } = &self.config.local_clients;
+        let LocalClients { enabled, cgroup, end_in_pods } = &self.config.local_clients;
         if *enabled != Enabled::Never {
             // What a container has there by itself is its own cgroup.
             let cgroup = cgroup.clone().unwrap_or_else(|| PathBuf::from("/sys/fs/cgroup"));
             found.insert(cgroup, Mount::ReadOnly);
+        }
+        if *end_in_pods {
+            found.insert(PathBuf::from("/run/netns"), Mount::Followed);
         }
         let flows = self.config.flow_log.as_ref().and_then(FlowLog::path);
         for file in std::iter::once(&admin.socket).chain(&admin.state_file).chain(flows) {

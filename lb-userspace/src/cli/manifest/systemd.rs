@@ -15,6 +15,13 @@ const UNIT: &str = include_str!("../../../packaging/fairlead.service");
 /// What the unit lets the controller write, below which a path needs nothing more.
 const WRITTEN: [&str; 3] = ["/run/fairlead", "/var/lib/fairlead", "/var/log/fairlead"];
 
+/// What it takes to enter the network namespaces of pods, in place of what the unit has.
+const IN_PODS: [(&str, &str); 3] = [
+    (" Nothing needs SYS_ADMIN.\n", "\n# SYS_ADMIN: local_clients.end_in_pods.\n"),
+    (" CAP_IPC_LOCK\n", " CAP_IPC_LOCK CAP_SYS_ADMIN\n"),
+    ("RestrictNamespaces=yes\n", "RestrictNamespaces=net\n"),
+];
+
 /// # Errors
 /// A path that a unit would have to quote.
 pub(super) fn unit(config: &Config, path: &Path, files: &Files, program: &Path) -> Result<String> {
@@ -33,6 +40,11 @@ pub(super) fn unit(config: &Config, path: &Path, files: &Files, program: &Path) 
         written += &format!(" {directory}");
     }
     let mut unit = UNIT.to_owned();
+    if config.local_clients.end_in_pods {
+        for (line, instead) in IN_PODS {
+            unit = unit.replace(line, instead);
+        }
+    }
     for (line, instead) in [
         (format!("ExecStart={PROGRAM} run"), start),
         (format!("ExecReload={PROGRAM} reload"), reload),
@@ -112,6 +124,22 @@ services:
             assert!(unit.contains(line), "no {line} in {unit}");
         }
         assert!(!unit.contains(PROGRAM));
+    }
+
+    #[test]
+    fn only_who_enters_pods_may() {
+        let unit = |more| {
+            let (path, program) = (Path::new(DEFAULT_PATH), Path::new(PROGRAM));
+            unit(&config(more), path, &Files::default(), program).unwrap()
+        };
+        let entering = unit("local_clients: { end_in_pods: true }\n");
+        let lines = |unit: &str| unit.lines().map(str::to_owned).collect::<BTreeSet<_>>();
+        let more: Vec<_> = lines(&entering).difference(&lines(&unit(""))).cloned().collect();
+        let bounding = "CapabilityBoundingSet=CAP_BPF CAP_PERFMON CAP_NET_ADMIN CAP_NET_RAW \
+                        CAP_SYS_NICE CAP_IPC_LOCK CAP_SYS_ADMIN";
+        let last = more.iter().filter(|line| !line.starts_with('#')).collect::<Vec<_>>();
+        assert_eq!(last, [bounding, "RestrictNamespaces=net"]);
+        assert!(!unit("").contains("CAP_SYS_ADMIN") && !entering.contains("Nothing needs"));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use super::{Field, Spot};
 pub(super) struct LocalClientsFile {
     enabled: Field,
     cgroup: Field,
+    end_in_pods: Field,
 }
 
 /// The words of `enabled`; the first is the default.
@@ -28,12 +29,13 @@ impl Reader<'_> {
     ) -> LocalClients {
         let Some(file) = file else { return LocalClients::default() };
         let scope = root.of("local_clients", file);
-        let LocalClientsFile { enabled, cgroup } = &file.value;
+        let LocalClientsFile { enabled, cgroup, end_in_pods } = &file.value;
         let enabled = self.choice(&scope.field("enabled", enabled), enabled, &CHOICES);
         let cgroup = cgroup.as_ref().map(|path| {
             self.file_path(&scope.of("cgroup", path), &path.value, "/sys/fs/cgroup/kubepods.slice");
             PathBuf::from(&path.value)
         });
-        LocalClients { enabled: enabled.unwrap_or_default(), cgroup }
+        let end_in_pods = self.boolean(&scope.field("end_in_pods", end_in_pods), end_in_pods);
+        LocalClients { enabled: enabled.unwrap_or_default(), cgroup, end_in_pods }
     }
 }

@@ -65,7 +65,7 @@ fn minimal_file_gets_every_default() {
             }],
             vrrp: Vec::new(),
             sync: None,
-            local_clients: LocalClients { enabled: Enabled::Auto, cgroup: None },
+            local_clients: LocalClients::default(),
             flow_log: None,
             notify: Vec::new(),
             admin: Admin {
@@ -146,6 +146,7 @@ fn every_value_can_be_other_than_the_default() {
             local_clients: LocalClients {
                 enabled: Enabled::Always,
                 cgroup: Some(PathBuf::from("/sys/fs/cgroup/kubepods.slice")),
+                end_in_pods: true,
             },
             flow_log: None,
             notify: notifications(),

@@ -269,7 +269,11 @@ fn listener() -> impl Strategy<Value = Admin> {
 fn local_clients() -> impl Strategy<Value = LocalClients> {
     let enabled = prop_oneof![Just(Enabled::Auto), Just(Enabled::Always), Just(Enabled::Never)];
     let cgroup = proptest::option::of("/[a-z#: ]{0,11}[a-z]".prop_map(PathBuf::from));
-    (enabled, cgroup).prop_map(|(enabled, cgroup)| LocalClients { enabled, cgroup })
+    (enabled, cgroup, any::<bool>()).prop_map(|(enabled, cgroup, end_in_pods)| LocalClients {
+        enabled,
+        cgroup,
+        end_in_pods,
+    })
 }
 
 fn flow_log() -> impl Strategy<Value = Option<FlowLog>> {

@@ -10,17 +10,20 @@ use lb_common::addr::{Endpoint, IpBe, PortBe};
 
 use super::Controller;
 use super::flows::is_hard;
-use crate::admin::model::{LocalClients, LocalClientsState, What};
+use crate::admin::model::{LocalClients, LocalClientsState, Pods, PodsState, What};
 use crate::control::desired::{DesiredBackend, DesiredService};
 use crate::control::local_clients::{Facts, Wish, wish};
 use crate::datapath::now::monotonic;
-use crate::datapath::sockets::cgroup;
 use crate::datapath::sockets::ender::{Ender, Lost};
+use crate::datapath::sockets::{cgroup, namespaces};
 
 /// What is to be said where it fails.
 const STILL_WORKS: &str = "clients on this node are not led to backends; everybody else is served";
+const PODS_STILL_WORK: &str = "pods are led to backends all the same, and their connections to one \
+                               that vanishes end by their own timeouts";
 /// Whom an alarm is about.
 const SUBJECT: &str = "local clients";
+const PODS: &str = "local clients in pods";
 
 impl Controller {
     /// Has clients on this node led to backends, or no longer.
@@ -42,7 +45,23 @@ impl Controller {
                 }
             },
         };
-        self.note_local_clients(LocalClients { state, cgroup, reason, refused: 0, ended: 0 });
+        let (refused, ended, pods) = (0, 0, self.status.local_clients.pods.clone());
+        self.note_local_clients(LocalClients { state, cgroup, reason, refused, ended, pods });
+        self.note_pods(self.pods(state));
+    }
+
+    /// Whether connections in other network namespaces can be ended too, if they are to.
+    fn pods(&self, local_clients: LocalClientsState) -> Pods {
+        if !self.config.local_clients.end_in_pods || local_clients != LocalClientsState::On {
+            return Pods::default();
+        }
+        match namespaces::check() {
+            Ok(()) => Pods { state: PodsState::On, ..Pods::default() },
+            Err(error) => {
+                let reason = Some(format!("{error:#}; {PODS_STILL_WORK}"));
+                Pods { state: PodsState::Failed, reason, ended: 0 }
+            }
+        }
     }
 
     fn leave_local_clients(&mut self) -> anyhow::Result<()> {
@@ -86,6 +105,7 @@ impl Controller {
     /// those of everybody else they are this node's whoever holds the VIP.
     pub(super) fn give_up_local(&mut self, now: Instant) {
         let Some(ender) = &self.ender else { return };
+        let in_pods = self.status.local_clients.pods.state == PodsState::On;
         let table = self.health_table.borrow();
         for service in &self.desired.services {
             let Some(config) = self.config.services.iter().find(|c| c.name == service.name) else {
@@ -94,7 +114,8 @@ impl Controller {
             let is_hard = |backend: &_| is_hard(&table, &service.name, backend);
             let due = self.local_give_up.due(config, service, is_hard, now);
             let is_due = |backend: &&DesiredBackend| due.iter().any(|(_, it)| *it == backend.name);
-            self.lost.extend(service.backends.iter().filter(is_due).map(|it| lost(service, it)));
+            let due = service.backends.iter().filter(is_due);
+            self.lost.extend(due.map(|backend| lost(service, backend, in_pods)));
         }
         let waiting = std::mem::take(&mut self.lost);
         self.lost = waiting.into_iter().filter_map(|lost| ender.end(lost).err()).collect();
@@ -125,6 +146,25 @@ impl Controller {
         self.status.local_clients = found;
     }
 
+    /// Likewise of connections in other network namespaces.
+    fn note_pods(&mut self, found: Pods) {
+        let before = std::mem::replace(&mut self.status.local_clients.pods, found);
+        let found = &self.status.local_clients.pods;
+        if (found.state, &found.reason) == (before.state, &before.reason) {
+            return;
+        }
+        let reason = found.reason.clone().unwrap_or_default();
+        let (failed, was) = (found.state == PodsState::Failed, before.state == PodsState::Failed);
+        match found.state {
+            PodsState::On => log::info!("local clients: connections of pods are ended too"),
+            PodsState::Off => log::info!("local clients: connections of pods are left alone"),
+            PodsState::Failed => log::error!("local clients: {reason}"),
+        }
+        if failed || was {
+            self.events.push(What::Alarm { subject: PODS.to_owned(), reason, resolved: !failed });
+        }
+    }
+
     /// Addresses of this node, but for VIPs.
     pub(super) fn own_addresses(&self) -> BTreeSet<IpAddr> {
         let vips = self.config.vips();
@@ -139,7 +179,7 @@ impl Controller {
 }
 
 /// The connections that there are now, of everybody who wanted the service.
-fn lost(service: &DesiredService, backend: &DesiredBackend) -> Lost {
+fn lost(service: &DesiredService, backend: &DesiredBackend, in_pods: bool) -> Lost {
     let endpoint =
         |address: IpAddr, port| Endpoint::new(IpBe::new(address), PortBe::new(port), IPPROTO_TCP);
     Lost {
@@ -147,5 +187,6 @@ fn lost(service: &DesiredService, backend: &DesiredBackend) -> Lost {
         endpoint: endpoint(backend.address, backend.port),
         services: service.vips.iter().map(|vip| endpoint(*vip, service.port)).collect(),
         before_ns: monotonic(),
+        in_pods,
     }
 }

@@ -54,6 +54,7 @@ impl Controller {
         self.status.local_clients.refused =
             self.datapath.maps.local_connections(lb_common::socket::REFUSED)?;
         self.status.local_clients.ended = self.ender.as_ref().map_or(0, Ender::ended);
+        self.status.local_clients.pods.ended = self.ender.as_ref().map_or(0, Ender::ended_in_pods);
         let counters = self.datapath.maps.counters()?;
         self.status.counters =
             counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();

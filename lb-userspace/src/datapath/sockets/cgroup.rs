@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-const MOUNTS: &str = "/proc/self/mountinfo";
+pub(super) const MOUNTS: &str = "/proc/self/mountinfo";
 /// Every cgroup but the machine's root has it.
 const NOT_IN_ROOT: &str = "cgroup.type";
 /// The kernel shows it to the first network namespace alone.
@@ -60,7 +60,7 @@ fn mount_of(mounts: &str, kind: &str) -> Option<PathBuf> {
 }
 
 /// Blanks and the like are written as `\040`.
-fn unescaped(path: &str) -> String {
+pub(super) fn unescaped(path: &str) -> String {
     let escapes = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
     escapes.iter().fold(path.to_owned(), |path, (escape, plain)| path.replace(escape, plain))
 }

@@ -1,7 +1,8 @@
 //! A thread that ends connections of local clients to backends that are lost. I/O.
 //!
-//! It finds them among the sockets of this network namespace by what is kept with them. Those of other
-//! namespaces (pods) it cannot reach: that would take CAP_SYS_ADMIN; they end by their own timeouts.
+//! It finds them among the sockets of this network namespace by what is kept with them; if it is to, then
+//! among those of the machine's others too (pods), which takes CAP_SYS_ADMIN. Otherwise those end by their
+//! own timeouts.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -12,15 +13,16 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use lb_common::addr::Endpoint;
 use lb_common::socket::Redirect;
 
+use super::namespaces;
 use crate::datapath::sys;
 use crate::netlink::sock_diag::{SockDiag, SocketId};
 
 /// Sockets that are ended at a time, and the pause after them: who is cut off comes back at once.
-const BATCH: usize = 100;
+const BATCH: u64 = 100;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Orders that wait; of more, the caller is told.
 const QUEUE: usize = 1024;
@@ -37,26 +39,35 @@ pub struct Lost {
     pub services: BTreeSet<Endpoint>,
     /// Those made before, nanoseconds of CLOCK_MONOTONIC.
     pub before_ns: u64,
+    /// Those of other network namespaces too.
+    pub in_pods: bool,
 }
 
 /// The thread's other end. It ends with this.
 #[derive(Debug)]
 pub struct Ender {
     orders: SyncSender<Lost>,
-    ended: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// Connections that were ended, and of them those of other network namespaces.
+#[derive(Debug, Default)]
+struct Counts {
+    ended: AtomicU64,
+    in_pods: AtomicU64,
 }
 
 impl Ender {
     /// Starts it in this network namespace. `redirects`: the map that is kept with sockets.
     pub fn start(redirects: OwnedFd) -> anyhow::Result<Self> {
         let (orders, received) = sync_channel(QUEUE);
-        let ended = Arc::<AtomicU64>::default();
-        let worker = Worker { redirects, ended: Arc::clone(&ended) };
+        let counts = Arc::<Counts>::default();
+        let worker = Worker { redirects, counts: Arc::clone(&counts) };
         thread::Builder::new()
             .name("sockets".to_owned())
             .spawn(move || worker.serve(&received))
             .context("starting the thread that ends connections")?;
-        Ok(Self { orders, ended })
+        Ok(Self { orders, counts })
     }
 
     /// Has the connections to a backend ended; gives it back if too many wait.
@@ -68,13 +79,25 @@ impl Ender {
 
     /// How many it has ended.
     pub fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
+        self.counts.ended.load(Ordering::Relaxed)
+    }
+
+    /// How many of them in other network namespaces.
+    pub fn ended_in_pods(&self) -> u64 {
+        self.counts.in_pods.load(Ordering::Relaxed)
     }
 }
 
 struct Worker {
     redirects: OwnedFd,
-    ended: Arc<AtomicU64>,
+    counts: Arc<Counts>,
+}
+
+/// Whose sockets the calling thread sees.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Whose {
+    Home,
+    Pod,
 }
 
 impl Worker {
@@ -90,14 +113,42 @@ impl Worker {
         }
     }
 
+    /// How many were ended.
     fn carry_out(&self, lost: &Lost) -> u64 {
-        self.try_carry_out(lost).unwrap_or_else(|error| {
+        let before = self.counts.ended.load(Ordering::Relaxed);
+        if let Err(error) = self.end_here(lost, Whose::Home) {
             log::error!("ending connections of local clients to {}: {error:#}", lost.backend);
-            0
+        }
+        if lost.in_pods
+            && let Err(error) = self.visit_pods(lost)
+        {
+            log::error!("ending connections of pods to {}: {error:#}", lost.backend);
+        }
+        self.counts.ended.load(Ordering::Relaxed) - before
+    }
+
+    /// On a thread of its own: one that has entered a namespace stays there.
+    fn visit_pods(&self, lost: &Lost) -> anyhow::Result<()> {
+        let thread = thread::Builder::new().name("pods".to_owned());
+        thread::scope(|scope| {
+            let visit = thread.spawn_scoped(scope, || self.end_in_pods(lost));
+            let visit = visit.context("starting a thread that enters their namespaces")?;
+            visit.join().map_err(|_| anyhow!("the thread that enters their namespaces panicked"))?
         })
     }
 
-    fn try_carry_out(&self, lost: &Lost) -> anyhow::Result<u64> {
+    /// The first error, after all of them.
+    fn end_in_pods(&self, lost: &Lost) -> anyhow::Result<()> {
+        let mut outcome = Ok(());
+        for namespace in namespaces::others()? {
+            let ended = namespace.enter().and_then(|()| self.end_here(lost, Whose::Pod));
+            outcome = outcome.and(ended);
+        }
+        outcome
+    }
+
+    /// Among the sockets that the calling thread sees.
+    fn end_here(&self, lost: &Lost, whose: Whose) -> anyhow::Result<()> {
         let mut sockets = SockDiag::open()?;
         // One that changes its place meanwhile may be there twice.
         let mut found: Vec<SocketId> = Vec::new();
@@ -108,17 +159,22 @@ impl Worker {
                 found.push(id);
             }
         })?;
-        let mut ended = 0;
-        for batch in found.chunks(BATCH) {
-            for id in batch {
-                if sockets.destroy(id)? {
-                    ended += 1;
-                    self.ended.fetch_add(1, Ordering::Relaxed);
-                }
+        for id in &found {
+            if sockets.destroy(id)? {
+                self.count(whose);
             }
+        }
+        Ok(())
+    }
+
+    fn count(&self, whose: Whose) {
+        if whose == Whose::Pod {
+            self.counts.in_pods.fetch_add(1, Ordering::Relaxed);
+        }
+        let before = self.counts.ended.fetch_add(1, Ordering::Relaxed);
+        if (before + 1).is_multiple_of(BATCH) {
             thread::sleep(PAUSE);
         }
-        Ok(ended)
     }
 }
 
@@ -148,6 +204,7 @@ mod tests {
             endpoint: backend,
             services: BTreeSet::from([service]),
             before_ns: 1000,
+            in_pods: false,
         };
         let redirect = Redirect { service, backend, made_ns: 999, ..Redirect::default() };
         assert!(is_lost(&redirect, &lost));

@@ -10,6 +10,7 @@ mod clock;
 mod controller;
 mod firewall;
 mod interfaces;
+mod local_clients;
 mod machine;
 mod mtu;
 mod removal;
@@ -28,6 +29,9 @@ pub(super) fn judge(facts: &Facts) -> Vec<Finding> {
     let config = facts.config();
     let elects = config.is_some_and(|config| !config.vrrp.is_empty());
     let mut found = controller::judge(&facts.file, &facts.controller);
+    if let Some(running) = running {
+        found.extend(local_clients::judge(&running.status.local_clients));
+    }
     found.extend(machine::judge(&facts.machine, elects));
     found.push(clock::judge(&facts.clock));
     let Some(config) = config else { return found };

@@ -12,6 +12,8 @@
 //! ```
 //! Attributes follow. linux/inet_diag.h, linux/sock_diag.h.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
 use rtnetlink::packet_core::{
     DecodeError, NetlinkDeserializable, NetlinkHeader, NetlinkSerializable, NlasIterator,
 };
@@ -41,6 +43,20 @@ const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 <
 pub struct SocketId {
     family: u8,
     bytes: [u8; ID_LEN],
+}
+
+impl SocketId {
+    /// What its connection is to; an IPv4-mapped address is one of IPv4.
+    pub fn destination(&self) -> SocketAddr {
+        let bytes = &self.bytes;
+        let words: [u8; 16] = std::array::from_fn(|index| bytes[20 + index]);
+        let address = if i32::from(self.family) == libc::AF_INET {
+            IpAddr::from(Ipv4Addr::from([words[0], words[1], words[2], words[3]]))
+        } else {
+            IpAddr::from(Ipv6Addr::from(words)).to_canonical()
+        };
+        SocketAddr::new(address, u16::from_be_bytes([bytes[2], bytes[3]]))
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,6 +191,22 @@ mod tests {
         let request = Request::destroy(&answer.id);
         assert_eq!((request.kind, request.bytes.len()), (21, 56));
         assert_eq!(request.bytes[8..], (4..52).collect::<Vec<u8>>());
+    }
+
+    #[test]
+    fn a_socket_says_what_it_is_connected_to() {
+        let id = |family, destination: &[u8]| {
+            let mut bytes = [0; ID_LEN];
+            bytes[2..4].copy_from_slice(&6443_u16.to_be_bytes());
+            bytes[20..20 + destination.len()].copy_from_slice(destination);
+            SocketId { family, bytes }
+        };
+        let to = |text: &str| text.parse::<SocketAddr>().unwrap();
+        assert_eq!(id(2, &[10, 0, 0, 11]).destination(), to("10.0.0.11:6443"));
+        let address: Ipv6Addr = "fd00::11".parse().unwrap();
+        assert_eq!(id(10, &address.octets()).destination(), to("[fd00::11]:6443"));
+        let mapped = Ipv4Addr::new(10, 0, 0, 11).to_ipv6_mapped();
+        assert_eq!(id(10, &mapped.octets()).destination(), to("10.0.0.11:6443"));
     }
 
     #[test]

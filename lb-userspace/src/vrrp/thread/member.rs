@@ -178,6 +178,7 @@ impl Thread {
         };
         member.settings = settings.clone();
         member.advert = settings.advert(settings.priority);
+        member.view.version = settings.version;
         member.view.interval = settings.advert_interval;
         self.handle(index, Event::Reconfigure(&settings), now);
     }

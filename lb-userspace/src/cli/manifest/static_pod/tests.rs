@@ -16,7 +16,11 @@ admin: { socket: /run/lb/admin.sock }
 ";
 
 fn pod(handover: bool) -> Value {
-    let config = config::parse(FILE, Path::new("f.yaml")).unwrap();
+    pod_of(FILE, handover)
+}
+
+fn pod_of(file: &str, handover: bool) -> Value {
+    let config = config::parse(file, Path::new("f.yaml")).unwrap();
     let files = Files { read: ["/etc/kubernetes/pki/ca.crt".into()].into(), ..Files::default() };
     let path = Path::new("/etc/fairlead/fairlead.yaml");
     let pod = Pod { config: &config, path, files: &files, image: "fairlead:1", handover };
@@ -67,6 +71,25 @@ fn what_the_configuration_names_is_mounted_where_it_is() {
         ("/var/lib/fairlead", false),
     ];
     assert_eq!(found, expected);
+}
+
+#[test]
+fn who_ends_connections_in_pods_may_enter_their_namespaces() {
+    let keys = format!("{FILE}local_clients: {{ end_in_pods: true }}\n");
+    let (without, with) = (pod(false), pod_of(&keys, false));
+    let schema: Value = serde_json::from_str(SCHEMA).unwrap();
+    assert!(jsonschema::validator_for(&schema).unwrap().is_valid(&with));
+    let adds = |pod: &Value| {
+        let container = &pod["spec"]["containers"][0];
+        container["securityContext"]["capabilities"]["add"].as_array().unwrap().clone()
+    };
+    assert!(!adds(&without).contains(&json!("SYS_ADMIN")));
+    assert!(adds(&with).contains(&json!("SYS_ADMIN")));
+    let mounts = with["spec"]["containers"][0]["volumeMounts"].as_array().unwrap();
+    let found = mounts.iter().find(|mount| mount["mountPath"] == "/run/netns").unwrap();
+    assert_eq!(found["mountPropagation"], "HostToContainer");
+    assert_eq!(found["readOnly"], true);
+    assert!(!without.to_string().contains("/run/netns"));
 }
 
 #[test]
