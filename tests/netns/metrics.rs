@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::command::run;
+use lb_tests::controller::Controller;
 use lb_tests::packet::{ETH_LEN, FIN, Frame, SYN};
 use lb_tests::scrape::{self, Scrape, wait_sum};
 use lb_tests::topology::API_PORT;
@@ -162,6 +163,68 @@ fn a_hundred_scrapes_a_second_cost_little() -> Result<()> {
     // As it was asked to be, and room for the grain of the kernel's clock (10 ms).
     ensure!(busy - idle < 5.4, "{busy} % with, {idle} % without");
     Ok(())
+}
+
+/// Services beyond the bound have no metrics, nor have their backends; how many of each is said.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn what_is_beyond_the_bounds_is_left_out_and_counted() -> Result<()> {
+    const SERVICES: usize = 300;
+    const BOUND: usize = 256;
+    const OMITTED: &str = "fairlead_omitted_objects";
+    let scene = Scene::build()?;
+    let mut controller = scene.balanced()?;
+    let before = Scrape::of(&controller)?;
+    ensure!(before.has(OMITTED, &["kind=\"services\""]), "nothing is said of services");
+    ensure!(before.sum(OMITTED, &[]) == 0.0, "{} are left out", before.sum(OMITTED, &[]));
+    // A start makes room for so many, a reload does not.
+    controller.write_config(&many_services(&scene, &controller, SERVICES))?;
+    ensure!(controller.stop(true)?.success());
+    controller.start()?;
+    let per_service = scene.lab.backends.len();
+    let (services, backends) =
+        ((SERVICES - BOUND) as f64, ((SERVICES - BOUND) * per_service) as f64);
+    wait_sum(&controller, OMITTED, &["kind=\"services\""], |sum| sum == services)?;
+    wait_sum(&controller, OMITTED, &["kind=\"backends\""], |sum| sum == backends)?;
+    // Each backend is in one state.
+    let after = Scrape::of(&controller)?;
+    let written = after.sum("fairlead_backend_state", &[]);
+    ensure!(written == (BOUND * per_service) as f64, "{written} backends are written");
+    ensure!(after.sum(OMITTED, &[]) == services + backends, "something else is left out");
+    controller.write_config(&scene.yaml(&controller, &Settings::default()))?;
+    controller.reload()?;
+    wait_sum(&controller, OMITTED, &[], |sum| sum == 0.0)?;
+    Ok(())
+}
+
+/// So many services of one VIP, whose probes are few.
+fn many_services(scene: &Scene, controller: &Controller<'_>, services: usize) -> String {
+    let yaml = scene.yaml(controller, &Settings::default());
+    let backends: Vec<String> = scene
+        .lab
+        .backends
+        .iter()
+        .map(|host| {
+            format!("{{ name: {}, address: {}, port: {API_PORT} }}", host.name, host.address)
+        })
+        .collect();
+    let service = |number: usize| {
+        format!(
+            "  - name: s{number}
+    vips: [{}]
+    port: {}
+    backends: [{}]
+    health: {{ type: tcp, interval: 1h, down_interval: 1h, timeout: 1s }}
+",
+            scene.lab.vip(),
+            20_000 + number,
+            backends.join(", "),
+        )
+    };
+    let services: String = (0..services).map(service).collect();
+    let (head, rest) = yaml.split_once("services:\n").expect("a configuration has services");
+    let (_, admin) = rest.split_once("admin:\n").expect("it has a socket");
+    format!("{head}services:\n{services}admin:\n{admin}")
 }
 
 /// A SYN with a FIN.

@@ -20,6 +20,7 @@ use super::scene::{PATIENCE, binary};
 mod accept;
 mod claim;
 mod clients;
+mod counted;
 mod drain;
 mod election;
 mod failure;

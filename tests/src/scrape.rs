@@ -35,12 +35,19 @@ impl Scrape {
 
     /// Sum of the series with this name and, among others, these labels, such as `state="up"`.
     pub fn sum(&self, name: &str, labels: &[&str]) -> f64 {
-        let has = |series: &str| {
-            let (own, written) = series.split_once('{').unwrap_or((series, ""));
-            own == name && labels.iter().all(|label| written.contains(label))
-        };
-        self.0.iter().filter(|(series, _)| has(series)).map(|(_, value)| value).sum()
+        let series = self.0.iter().filter(|(series, _)| is_one(series, name, labels));
+        series.map(|(_, value)| value).sum()
     }
+
+    /// Whether there is any of them.
+    pub fn has(&self, name: &str, labels: &[&str]) -> bool {
+        self.0.keys().any(|series| is_one(series, name, labels))
+    }
+}
+
+fn is_one(series: &str, name: &str, labels: &[&str]) -> bool {
+    let (own, written) = series.split_once('{').unwrap_or((series, ""));
+    own == name && labels.iter().all(|label| written.contains(label))
 }
 
 /// Waits until such a sum is as it should be.
@@ -81,6 +88,7 @@ mod tests {
         assert_eq!(scrape.sum("a", &[]).to_string(), "7.5");
         assert_eq!(scrape.sum("a", &["c=\"2\""]).to_string(), "3");
         assert_eq!(scrape.sum("ab", &[]).to_string(), "7");
+        assert!(scrape.has("a", &["b=\"2\""]) && !scrape.has("a", &["b=\"3\""]));
         assert!(Scrape::parse("a 1\n").is_err());
     }
 }

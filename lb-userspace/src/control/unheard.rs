@@ -2,7 +2,8 @@
 //!
 //! A node takes a VIP from a peer that died. Of the flows that the peer told of, those that go on are soon heard of.
 //! The others are idle, or their ends closed while nobody was there to tell of it: nobody says anything more of these.
-//! Each is asked, and again after ten seconds, twice that, and so on; who answers is silent no longer.
+//! Each is asked, and again after ten seconds, twice that, and so on; who answers is silent no longer. Who cannot be
+//! reached was not asked: a link that was down has forgotten its neighbours, and knows them soon.
 
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
@@ -60,6 +61,13 @@ impl Unheard {
         self.queue.deadline()
     }
 
+    /// There was no way to this one: its turn comes again with the next look.
+    pub fn not_reached(&mut self, flow: &FlowId, now: Instant) {
+        if let Some(asked) = self.asked.get_mut(flow) {
+            *asked = Asked { times: asked.times.saturating_sub(1), again: now };
+        }
+    }
+
     /// Those whose turn it is.
     pub fn take(&mut self, now: Instant) -> Vec<FlowId> {
         self.queue.take(now)
@@ -114,6 +122,28 @@ mod tests {
             }
         }
         assert_eq!(asked, [0, 10, 30, 70, 150]);
+    }
+
+    #[test]
+    fn who_could_not_be_asked_is_asked_as_soon_as_it_can_be() {
+        let begin = start();
+        let mut unheard = Unheard::new(begin);
+        let mut asked = Vec::new();
+        for second in 0..50 {
+            let now = begin + SECOND * second;
+            unheard.note(flows(7..8), now);
+            for flow in take(&mut unheard) {
+                if second < 3 {
+                    unheard.not_reached(&flow, now);
+                } else {
+                    asked.push(second);
+                }
+            }
+        }
+        assert_eq!(asked, [3, 13, 33]);
+        // One that has answered meanwhile.
+        unheard.not_reached(&flows(8..9)[0], begin);
+        assert_eq!(unheard.asked.len(), 1);
     }
 
     #[test]

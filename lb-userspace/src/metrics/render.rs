@@ -106,13 +106,14 @@ impl Readings {
 
     fn omitted(&self, writer: &mut Writer<'_>) -> fmt::Result {
         let Status { services, vips, vrrp, notify, .. } = &*self.status;
-        let backends = services.iter().map(|service| service.backends.len()).sum();
+        let backends: usize = services.iter().map(|service| service.backends.len()).sum();
+        let written = services::written_backends(&self.status).count();
         let vrrp_peers = vrrp.iter().map(|instance| instance.peers.len()).sum();
         let sync_peers = self.status.sync.as_ref().map_or(0, |sync| sync.peers.len());
         let of = |kind, count: usize, bound| ([kind], count.saturating_sub(bound) as f64);
         let all = [
             of("services", services.len(), MAX_SERVICES),
-            of("backends", backends, MAX_BACKENDS),
+            of("backends", backends, written),
             of("vips", vips.len(), MAX_OTHERS),
             of("vrrp_instances", vrrp.len(), MAX_OTHERS),
             of("vrrp_peers", vrrp_peers, MAX_OTHERS),

@@ -9,7 +9,7 @@ use serde_json::json;
 use tokio::sync::watch;
 
 use super::*;
-use crate::admin::model::Status;
+use crate::admin::model::{Service, Status};
 use crate::health::BackendKey;
 mod package;
 mod readme;
@@ -124,6 +124,20 @@ fn there_are_at_most_so_many() {
     assert!(
         text.contains("fairlead_service_backends{service=\"kube-apiserver\",state=\"up\"} 1101.0")
     );
+}
+
+#[test]
+fn the_backends_of_services_that_are_left_out_are_left_out_too() {
+    let mut status = everything();
+    let service = status.services[0].clone();
+    let backends = service.backends.len();
+    for number in 1..260 {
+        status.services.push(Service { name: format!("s{number}"), ..service.clone() });
+    }
+    let text = render(readings(status), Form::Text);
+    assert!(text.contains("fairlead_omitted_objects{kind=\"services\"} 4.0"));
+    let omitted = format!("fairlead_omitted_objects{{kind=\"backends\"}} {}.0", 4 * backends);
+    assert!(text.contains(&omitted), "{omitted}");
 }
 
 #[test]

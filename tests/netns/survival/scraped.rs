@@ -2,10 +2,13 @@
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
+use std::time::Duration;
 
 use anyhow::Result;
+use lb_tests::command::Signal;
+use lb_tests::eventually::eventually_is;
 use lb_tests::family::Family;
-use lb_tests::scrape::wait_sum;
+use lb_tests::scrape::{Scrape, wait_sum};
 use lb_tests::steady::Steady;
 use lb_tests::topology::API_PORT;
 
@@ -14,6 +17,10 @@ use super::pair::{Pair, SYNC_PORT};
 use crate::modes::NAT;
 
 const CONNECTIONS: usize = 20;
+/// Advertisements do not get in; everything else does.
+const DEAF: &str = "add table inet deaf;
+    add chain inet deaf in { type filter hook input priority 0; };
+    add rule inet deaf in meta l4proto 112 drop";
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
@@ -110,4 +117,59 @@ fn flows_of_backends_that_only_one_node_has_are_not_kept_and_counted() -> Result
         |sum| sum >= 1.0,
     )?;
     steady.finish().map(drop)
+}
+
+/// Both nodes serve, as the one does not hear the other's advertisements; what they share goes on to be told, and
+/// neither follows.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn changes_of_flows_that_both_nodes_serve_are_ignored_and_counted() -> Result<()> {
+    const IGNORED: &str = "fairlead_sync_ignored_changes_total";
+    let pair = Pair::build(NAT)?;
+    let nodes = pair.start()?;
+    let ([first, second], both) = (&nodes, Family::ALL.len() as f64);
+    wait_sum(first, IGNORED, &[], |sum| sum == 0.0)?;
+    let netns = &pair.lab.lbs[1].host.netns;
+    netns.run("nft", [DEAF])?;
+    for node in &nodes {
+        wait_sum(node, "fairlead_vrrp_state", &["state=\"active\""], |sum| sum == both)?;
+        wait_sum(node, "fairlead_sync_peer_state", &["state=\"connecting\""], |sum| sum == 0.0)?;
+    }
+    // By the last announcement these come to the second node, and whoever got them tells the other.
+    let target = pair.target(Family::V4, API_PORT);
+    let steady = Steady::start(&pair.lab.client.netns.handle(), target, CONNECTIONS)?;
+    let of_both = || -> Result<f64> {
+        Ok(Scrape::of(first)?.sum(IGNORED, &[]) + Scrape::of(second)?.sum(IGNORED, &[]))
+    };
+    eventually_is("to be ignored", PATIENCE, of_both, |sum| *sum >= CONNECTIONS as f64)?;
+    netns.run("nft", ["delete table inet deaf"])?;
+    wait_sum(second, "fairlead_vrrp_state", &["state=\"backup\""], |sum| sum == both)?;
+    drop(steady);
+    Ok(())
+}
+
+/// What was told and is not acknowledged is behind, by as long as that is so.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn a_peer_that_stops_for_a_moment_is_behind_by_that() -> Result<()> {
+    const LAG: &str = "fairlead_sync_lag_seconds";
+    const STOPPED: Duration = Duration::from_secs(1);
+    let pair = Pair::build(NAT)?;
+    let [first, mut second] = pair.start()?;
+    let (client, target) = (pair.lab.client.netns.handle(), pair.target(Family::V4, API_PORT));
+    let one = Steady::start(&client, target, 1)?;
+    wait_sum(&first, "fairlead_sync_sent_changes_total", &[], |sum| sum >= 1.0)?;
+    wait_sum(&first, LAG, &[], |lag| lag < 0.1)?;
+    second.signal(Signal::SIGSTOP)?;
+    let more = Steady::start(&client, target, CONNECTIONS)?;
+    std::thread::sleep(STOPPED);
+    second.signal(Signal::SIGCONT)?;
+    // It stays what it was until another change is carried out.
+    wait_sum(&first, LAG, &[], |lag| (0.5..5.0).contains(&lag))?;
+    let last = Steady::start(&client, target, 1)?;
+    wait_sum(&first, LAG, &[], |lag| lag < 0.1)?;
+    for steady in [one, more, last] {
+        steady.finish()?;
+    }
+    Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::controller::Controller;
@@ -61,14 +61,73 @@ fn a_hook_is_told_of_each_term_and_of_a_conflict_that_was_won() -> Result<()> {
     Ok(())
 }
 
+/// Whose program does not end holds up what is behind, for itself and for nobody else.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn what_waits_for_a_program_is_counted_and_so_is_what_has_no_room_and_what_fails() -> Result<()> {
+    const ROOM: usize = 2;
+    let pair = Pair::build()?;
+    let ours = pair.settings(150);
+    let mut controller = pair.controller(&ours)?;
+    let go = pair.lab.directory().join("go");
+    let waits = format!("while [ ! -e {} ]; do sleep 0.1; done", go.display());
+    let (waits, fails) = (script(&pair, "waits", &waits)?, script(&pair, "fails", "exit 1")?);
+    let notify = format!(
+        "notify:
+  - {{ events: [vrrp], exec: [{}], queue: {ROOM}, timeout: 60s }}
+  - {{ events: [vrrp], exec: [{}] }}
+",
+        waits.display(),
+        fails.display(),
+    );
+    controller.write_config(&(pair.yaml(&controller, &ours) + &notify))?;
+    controller.start()?;
+    pair.wait_state(&controller, "active")?;
+    let waiting = |target: &str, wanted: usize| {
+        let labels = [&*format!("number=\"{target}\"")];
+        let wanted = wanted as f64;
+        wait_sum(&controller, "fairlead_notifications_waiting", &labels, |sum| sum == wanted)
+    };
+    let told = |target: &str, result: &str, wanted: usize| {
+        let labels = [&*format!("number=\"{target}\""), &*format!("result=\"{result}\"")];
+        let wanted = wanted as f64;
+        wait_sum(&controller, "fairlead_notifications_total", &labels, |sum| sum == wanted)
+    };
+    // Backup and active: it is at the first, and the second waits.
+    waiting("0", 1)?;
+    pair.lab.fabric.ip("link set lb1 down")?;
+    pair.wait_state(&controller, "fault")?;
+    waiting("0", ROOM)?;
+    pair.lab.fabric.ip("link set lb1 up")?;
+    pair.wait_state(&controller, "active")?;
+    // Two more, of which none has room but in place of an older one.
+    told("0", "dropped", 2)?;
+    waiting("0", ROOM)?;
+    told("0", "delivered", 0)?;
+    told("1", "failed", 5)?;
+    waiting("1", 0)?;
+
+    fs::write(&go, "")?;
+    told("0", "delivered", 1 + ROOM)?;
+    waiting("0", 0)?;
+    told("0", "failed", 0)?;
+    told("1", "delivered", 0).map(drop)
+}
+
 /// A program that takes its time, and appends what it is told of VRRP; how it is configured.
 fn hook(pair: &Pair, told: &Path) -> Result<String> {
-    let path = pair.lab.directory().join("hook");
     let words =
         format!("[ \"$FAIRLEAD_EVENT\" = vrrp ] && sleep 0.2 && exec cat >> {}", told.display());
+    let path = script(pair, "hook", &words)?;
+    Ok(format!("notify: [{{ events: [vrrp], exec: [{}] }}]\n", path.display()))
+}
+
+/// A program of the shell.
+fn script(pair: &Pair, name: &str, words: &str) -> Result<PathBuf> {
+    let path = pair.lab.directory().join(name);
     fs::write(&path, format!("#!/bin/sh\n{words}\n"))?;
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
-    Ok(format!("notify: [{{ events: [vrrp], exec: [{}] }}]\n", path.display()))
+    Ok(path)
 }
 
 /// What the program was told, once it is `wanted`.

@@ -29,10 +29,18 @@ impl Controller {
             let maps = &self.datapath.maps;
             let flow = flows::confirmed(maps, &id).context("looking for a flow")?;
             // It may have spoken meanwhile, or its VIP have left.
-            if let Some(flow) = flow.filter(|flow| !flow.is_own())
-                && maps.may_forward(flow.vip(), now_ns)?
-            {
-                self.tell_end(&flow)?;
+            let Some(flow) = flow.filter(|flow| !flow.is_own()) else { continue };
+            if !maps.may_forward(flow.vip(), now_ns)? {
+                continue;
+            }
+            let message = flow.message(maps).context("reading a flow")?;
+            let asked = match message {
+                Some(message) => self.send(&message)?,
+                None => false,
+            };
+            // The way to it is being looked for, since its neighbour may be news.
+            if !asked {
+                self.unheard.not_reached(&id, now);
             }
         }
         Ok(())

@@ -10,7 +10,7 @@ use lb_common::service::ServiceKey;
 
 use super::Controller;
 use crate::control::idle_reset::{Action, Event};
-use crate::datapath::stale::Flow;
+use crate::datapath::stale::{Flow, Message};
 use crate::flow_log::Why;
 
 impl Controller {
@@ -85,11 +85,16 @@ impl Controller {
     pub(super) fn tell_end(&self, flow: &Flow) -> anyhow::Result<bool> {
         let message = flow.message(&self.datapath.maps).context("reading a flow")?;
         let Some(message) = message else { return Ok(false) };
+        Ok(self.send(&message)? && message.reset.ask.is_none())
+    }
+
+    /// Sends a message. `false`: there is no way.
+    pub(super) fn send(&self, message: &Message) -> anyhow::Result<bool> {
         let link = self.links.wanted().get(&message.next_hop.link);
         let Some(link) = link.filter(|link| link.ifindex != 0) else { return Ok(false) };
         let frame = message.reset.frame(link.mac, &message.next_hop);
-        self.frames.send(link.ifindex, &frame).context("resetting an idle client")?;
-        Ok(message.reset.ask.is_none())
+        self.frames.send(link.ifindex, &frame).context("telling a client")?;
+        Ok(true)
     }
 
     /// The installed services that a client finds a backend of, by their numbers.

@@ -5,19 +5,16 @@ use std::fmt;
 use super::super::families as family;
 use super::super::write::{Writer, truth};
 use super::{MAX_BACKENDS, MAX_SERVICES, Readings, seconds};
-use crate::admin::model::{Backend, Service, State};
+use crate::admin::model::{Backend, Service, State, Status};
 use crate::health::{BackendKey, Health};
 
 /// A backend, and the name of its service.
-type Named<'a> = (&'a str, &'a Backend);
+pub(super) type Named<'a> = (&'a str, &'a Backend);
 
 pub(super) fn write(writer: &mut Writer<'_>, readings: &Readings) -> fmt::Result {
     let Readings { status, latencies, connects, .. } = readings;
-    let services = || status.services.iter().take(MAX_SERVICES);
-    let all: Vec<Named<'_>> = services()
-        .flat_map(|service| service.backends.iter().map(|backend| (&*service.name, backend)))
-        .take(MAX_BACKENDS)
-        .collect();
+    let services = || written_services(status);
+    let all: Vec<Named<'_>> = written_backends(status).collect();
     writer.gauges(&family::SERVICE_BACKENDS, services().flat_map(by_state))?;
     let panics = services().map(|service| ([&*service.name], truth(service.panic)));
     writer.gauges(&family::SERVICE_PANIC, panics)?;
@@ -38,6 +35,17 @@ pub(super) fn write(writer: &mut Writer<'_>, readings: &Readings) -> fmt::Result
         Some(([*service, &*backend.name], latencies.get(&key)?))
     });
     writer.histograms(&family::BACKEND_PROBES, probes)
+}
+
+fn written_services(status: &Status) -> impl Iterator<Item = &Service> {
+    status.services.iter().take(MAX_SERVICES)
+}
+
+/// Those that there are metrics of; of a service without metrics there are none.
+pub(super) fn written_backends(status: &Status) -> impl Iterator<Item = Named<'_>> {
+    written_services(status)
+        .flat_map(|service| service.backends.iter().map(|backend| (&*service.name, backend)))
+        .take(MAX_BACKENDS)
 }
 
 fn by_state(service: &Service) -> [([&str; 2], f64); State::ALL.len()] {
