@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, ensure};
 use lb_tests::command::Signal;
 use lb_tests::controller::Controller;
-use lb_tests::eventually::{Seen, eventually, eventually_is};
+use lb_tests::eventually::eventually_is;
 use lb_tests::family::Family;
 use lb_tests::recorder::Recorder;
 use lb_tests::scrape::wait_sum;
@@ -28,14 +28,13 @@ mod pair;
 mod scraped;
 mod traffic;
 mod unshared;
+mod vanished;
 
 /// Streams go to another port, so to another service.
 const STREAM_PORT: u16 = 7443;
 const CLOSING: Duration = Duration::from_secs(3);
 /// What is over goes with the next pass, and with the other node's word.
 const SWEEP: Duration = Duration::from_secs(3);
-/// Of those that are opened in a second one of so many, for each death, may be reset so that its flow stays.
-const RESET_MEANWHILE: u64 = 50;
 
 /// How a node ends, or what is done to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -145,7 +144,7 @@ fn survive(backends_are: Backends, deaths: &[Death]) -> Result<()> {
         measured(&format!("{what}: the VIPs were served again after {took:?} at most"));
     }
     traffic.finish()?;
-    ensure_same_flows(&nodes, deaths.len())
+    ensure_same_flows(&nodes)
 }
 
 /// Every death in an order of its own; by hand ten of them.
@@ -174,23 +173,13 @@ fn some_in_a_row() -> Vec<Death> {
     if traffic::is_full() { in_a_row() } else { vec![Death::Kill, Death::Cut] }
 }
 
-/// Both nodes hold the same, and nothing of what has ended, even if it ended at a node that died before it could tell:
-/// whoever is silent is asked. What remains are clients that were reset while the VIP moved and whose last segment
-/// made a flow at the new node, which heard nothing of the reset.
-fn ensure_same_flows(nodes: &[Controller<'_>; 2], deaths: usize) -> Result<()> {
-    let most =
-        u64::try_from(deaths)? * u64::from(Amount::from_environment().per_second) / RESET_MEANWHILE;
+/// Both nodes hold the same, and nothing of what has ended, even if it ended at a node that died before it could tell,
+/// or by a reset that neither heard of: whoever is silent is asked.
+fn ensure_same_flows(nodes: &[Controller<'_>; 2]) -> Result<()> {
+    let both = || Ok([established(&nodes[0])?, established(&nodes[1])?]);
     let began = now();
-    let left = eventually("no flow to be left", CLOSING + SWEEP + PATIENCE, || {
-        let (one, other) = (established(&nodes[0])?, established(&nodes[1])?);
-        let may_be_left = if began.elapsed() < CLOSING + SWEEP * 2 { 0 } else { most };
-        Ok(if one == other && one <= may_be_left {
-            Seen::Done(one)
-        } else {
-            Seen::Pending(format!("{one} and {other}"))
-        })
-    })?;
-    measured(&format!("{left} flows are left"));
+    eventually_is("no flow to be left", CLOSING + SWEEP + PATIENCE, both, |left| *left == [0, 0])?;
+    measured(&format!("no flow is left after {:?}", began.elapsed()));
     Ok(())
 }
 
@@ -261,7 +250,7 @@ fn after_a_partition_nobody_hangs() -> Result<()> {
     measured(&format!("of 40 connections of the losing side {told} were told that they are over"));
     drop(theirs);
     traffic.finish()?;
-    ensure_same_flows(&nodes, 1)
+    ensure_same_flows(&nodes)
 }
 
 /// How long: half a minute by hand.

@@ -305,6 +305,11 @@ impl Maps {
         Ok(self.leases.get(&vip, 0)?.may_forward(now_ns))
     }
 
+    /// Whether this node answers for a VIP, likewise.
+    pub fn may_answer(&self, vip: u32, now_ns: u64) -> anyhow::Result<bool> {
+        Ok(self.leases.get(&vip, 0)?.may_answer(now_ns))
+    }
+
     fn clear_counters(&mut self, id: BackendId) -> anyhow::Result<()> {
         let cpus = self.backend_counters.get(&id, 0)?.len();
         let zeros = PerCpuValues::try_from(vec![BackendCounters::default(); cpus])?;

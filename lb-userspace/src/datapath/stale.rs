@@ -138,9 +138,18 @@ impl Flow {
     /// What to tell the client. `None`: the flow has changed since it was found, or nothing leads to
     /// the client.
     pub fn message(&self, maps: &Maps) -> io::Result<Option<Message>> {
+        self.message_as(maps, !self.is_own())
+    }
+
+    /// What asks the client whether it is still there; it ends nothing. `None`: likewise.
+    pub fn question(&self, maps: &Maps) -> io::Result<Option<Message>> {
+        self.message_as(maps, true)
+    }
+
+    fn message_as(&self, maps: &Maps, asks: bool) -> io::Result<Option<Message>> {
         match self {
-            Self::V4(found) => message(maps, found),
-            Self::V6(found) => message(maps, found),
+            Self::V4(found) => message(maps, found, asks),
+            Self::V6(found) => message(maps, found, asks),
         }
     }
 
@@ -153,7 +162,7 @@ impl Flow {
     }
 }
 
-fn message<A: Family>(maps: &Maps, found: &Found<A>) -> io::Result<Option<Message>>
+fn message<A: Family>(maps: &Maps, found: &Found<A>, asks: bool) -> io::Result<Option<Message>>
 where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
@@ -173,13 +182,12 @@ where
     let FlowKey { src, dst, ports, .. } = found.key;
     // Of a peer's flow no way is known before the client has sent something here, nor where it is.
     let next_hop = if next_hop.is_known() { Some(next_hop) } else { maps.next_hop(src.ip())? };
-    let is_told = half.has(flag::REPLICA);
     Ok(next_hop.map(|next_hop| Message {
         reset: Reset {
             from: SocketAddr::new(dst.ip().get(), ports.dst().get()),
             to: SocketAddr::new(src.ip().get(), ports.src().get()),
-            seq: if is_told { half.ack.wrapping_sub(1) } else { half.ack },
-            ask: is_told.then_some(half.seq_end),
+            seq: if asks { half.ack.wrapping_sub(1) } else { half.ack },
+            ask: asks.then_some(half.seq_end),
         },
         next_hop,
     }))

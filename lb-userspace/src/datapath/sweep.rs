@@ -68,8 +68,8 @@ pub struct Census {
     /// Clients of flows whose VIP another node serves, or that have sent nothing since it came here, `CLIENTS` at most:
     /// this node is to know its way to them before it needs it.
     pub clients: BTreeSet<IpAddr>,
-    /// Flows that a peer told of, whose VIP is here and whose clients have been silent since for as long as an end
-    /// that was closed first remembers a connection; [`MOST`] at most.
+    /// Flows that a peer told of or that were here before their VIP left, whose VIP is here and whose clients have been
+    /// silent since for as long as an end that was closed first remembers a connection; [`MOST`] at most.
     pub unheard: Vec<FlowId>,
     /// Flows that this pass forgot.
     pub removed: u64,

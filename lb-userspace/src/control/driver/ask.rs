@@ -1,5 +1,5 @@
-//! Asks whether they are still there: clients of flows that a peer told of, and that have been silent since their VIP
-//! came here. Does what `control::unheard` decides.
+//! Asks whether they are still there: clients of flows that a peer told of, or that were here before their VIP left, and
+//! that have been silent since it came here. Does what `control::unheard` decides.
 //!
 //! What ends at a node that dies is told to nobody, and neither end says anything more of it. An acknowledgement with
 //! an old sequence number in the VIP's name is answered by who has the connection with where it is (RFC 9293 section
@@ -29,11 +29,11 @@ impl Controller {
             let maps = &self.datapath.maps;
             let flow = flows::confirmed(maps, &id).context("looking for a flow")?;
             // It may have spoken meanwhile, or its VIP have left.
-            let Some(flow) = flow.filter(|flow| !flow.is_own()) else { continue };
+            let Some(flow) = flow else { continue };
             if !maps.may_forward(flow.vip(), now_ns)? {
                 continue;
             }
-            let message = flow.message(maps).context("reading a flow")?;
+            let message = flow.question(maps).context("reading a flow")?;
             let asked = match message {
                 Some(message) => self.send(&message)?,
                 None => false,

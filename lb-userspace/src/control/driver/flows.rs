@@ -108,6 +108,8 @@ impl Controller {
                 Standing::Silent
             };
             self.elsewhere.note(lease, standing, now);
+            let answers = self.datapath.maps.may_answer(*index, moment)?;
+            self.elsewhere.note_answers(lease, answers, now);
         }
         Ok(())
     }

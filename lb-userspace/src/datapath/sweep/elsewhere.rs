@@ -7,6 +7,9 @@
 //! Their segments do not come by here: how long they are idle only the node that serves them knows, and it
 //! says when they are over. Once it is silent nobody does, and they are as if they had been seen then. What is
 //! closed goes by the usual timeouts: so is a flow whose end was lost on the way.
+//!
+//! A VIP that comes back was served by another node, or by nobody: what this node has heard of its flows before says no
+//! more of them than a peer's word.
 
 use std::collections::BTreeMap;
 
@@ -30,6 +33,15 @@ pub enum Standing {
 #[derive(Clone, Debug, Default)]
 pub struct Elsewhere {
     vips: BTreeMap<u16, Vip>,
+    answers: BTreeMap<u16, Answers>,
+}
+
+/// Whether this node answers for a VIP.
+#[derive(Clone, Copy, Debug)]
+struct Answers {
+    now: bool,
+    /// Since when, if it did not before.
+    since: Option<Ticks>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,6 +60,25 @@ impl Elsewhere {
             Standing::Here | Standing::Silent => before.filter(|told| now.since(*told) < MEMORY),
         };
         self.vips.insert(vip, Vip { standing, told });
+    }
+
+    /// Whether this node answers for a VIP now: while it only forwards, another may. To be said likewise.
+    pub fn note_answers(&mut self, vip: u16, answers: bool, now: Ticks) {
+        let before = self.answers.get(&vip);
+        let since = match before {
+            Some(Answers { now: true, since }) => {
+                since.filter(|since| answers && now.since(*since) < MEMORY)
+            }
+            Some(Answers { now: false, .. }) => answers.then_some(now),
+            None => None,
+        };
+        self.answers.insert(vip, Answers { now: answers, since });
+    }
+
+    /// The flow's client has sent nothing here since its VIP came back.
+    pub fn is_silent_since<A>(&self, half: &FlowHalf<A>, now: Ticks) -> bool {
+        let since = self.answers.get(&half.vip).and_then(|answers| answers.since);
+        since.is_some_and(|since| now.since(half.last_seen) > now.since(since))
     }
 
     /// Another node may serve the VIP, this one does not.
@@ -141,6 +172,24 @@ mod tests {
         elsewhere.note(VIP, Standing::Here, after(30 * HOUR));
         assert!(!elsewhere.is_elsewhere(VIP));
         assert_eq!(idle(&elsewhere, after(31 * HOUR)), HOUR);
+    }
+
+    #[test]
+    fn who_was_heard_before_the_vip_left_is_silent_until_heard_again() {
+        let mut elsewhere = Elsewhere::default();
+        let mut half = half(Kind::Nat, 0);
+        elsewhere.note_answers(VIP, true, after(10));
+        assert!(!elsewhere.is_silent_since(&half, after(20)), "it was never away");
+        elsewhere.note_answers(VIP, false, after(30));
+        assert!(!elsewhere.is_silent_since(&half, after(35)), "it is away");
+        elsewhere.note_answers(VIP, true, after(40));
+        elsewhere.note_answers(VIP, true, after(50));
+        assert!(elsewhere.is_silent_since(&half, after(60)));
+        half.last_seen = after(41);
+        assert!(!elsewhere.is_silent_since(&half, after(60)));
+        half.last_seen = after(0);
+        elsewhere.note_answers(VIP, true, after(40 + MEMORY));
+        assert!(!elsewhere.is_silent_since(&half, after(40 + MEMORY)), "before the clock wraps");
     }
 
     #[test]

@@ -47,11 +47,11 @@ where
             && backends.get(&half.backend).is_some_and(|backend| backend.epoch != half.epoch)
     }
 
-    /// A peer told of it, and since its VIP came here its client has sent nothing: for so long that an end which had
-    /// closed by then has forgotten it, and says so when it is asked.
+    /// A peer told of it, or it was here before its VIP left, and since its VIP came here its client has sent nothing:
+    /// for so long that an end which had closed by then has forgotten it, and says so when it is asked.
     fn is_unheard(&self, half: &FlowHalf<A>) -> bool {
         let Facts { elsewhere, now, .. } = self.facts;
-        half.has(flag::REPLICA)
+        (half.has(flag::REPLICA) || elsewhere.is_silent_since(half, now))
             && !half.has(flag::CLOSING)
             && !elsewhere.is_elsewhere(half.vip)
             && self.idle(&elsewhere.seen(half, now)) >= self.timeouts(half.service.into()).closing
