@@ -8,6 +8,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
+use aya::maps::MapData;
+use fairlead::datapath::pins::Pins;
+use fairlead::datapath::table::FlowTable;
+use lb_common::addr::{Ipv4Be, Ports};
+use lb_common::flow::FlowKey;
+use lb_common::map;
 use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
 use lb_tests::family::Family::{self, V4, V6};
@@ -95,7 +101,7 @@ fn stand(kind: Kind, family: Family) {
     assert!(after.memory < before.memory * 1.2, "{}", before.until(&after));
 }
 
-/// A map of just so many flows as there are connections.
+/// A table in which there is no room for any more.
 fn stand_full(kind: Kind) {
     const FLOWS: usize = 1024;
     let lab = lab().unwrap();
@@ -111,7 +117,8 @@ fn stand_full(kind: Kind) {
     let target = plain::target(&lab);
     let steady = connect(&lab, target, FLOWS).unwrap();
     let established = || Ok(Snapshot::of(&controller)?.established);
-    eventually_is("a full map", PATIENCE, established, |flows| *flows == FLOWS as u64).unwrap();
+    eventually_is("all flows", PATIENCE, established, |flows| *flows == FLOWS as u64).unwrap();
+    crowd(&lab).unwrap();
 
     let before = Snapshot::of(&controller).unwrap();
     let newcomers = newcomers(&lab, target, NEWCOMERS).unwrap();
@@ -130,6 +137,26 @@ fn stand_full(kind: Kind) {
     assert_eq!(report.answered, 0);
     let refused = after.counter("reset_table_full") - before.counter("reset_table_full");
     assert!(refused >= report.sent as u64 * 9 / 10, "{refused} of {} counted", report.sent);
+}
+
+/// Fills what room the table has beyond the flows that it is for.
+fn crowd(lab: &Topology) -> Result<()> {
+    let _inside = lab.lbs[0].host.netns.enter()?;
+    let maps = Pins::open()?.current().context("no maps")?;
+    let table = FlowTable::open(&MapData::from_pin(maps.path.join(map::ESTABLISHED))?)?;
+    let mut of_some_flow = None;
+    table.all::<Ipv4Be>(|key, half| {
+        if half.is_original() {
+            of_some_flow = Some((*key, *half));
+        }
+    });
+    let (key, half) = of_some_flow.context("no flow")?;
+    // So many are at home in each of some thousand places again and again.
+    for ports in 0..200_000 {
+        let filler = FlowKey::new(key.src, key.dst, Ports::from_word(ports));
+        let _ = table.store(&filler, &half, false);
+    }
+    Ok(())
 }
 
 const EVER: Range<Duration> = Duration::ZERO..Duration::MAX;

@@ -144,3 +144,23 @@ fn privileged(suite: &str, filter: Option<&str>, binaries: &Binaries) -> Result<
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::root;
+
+    /// Whoever cuts the script short has no tests, and hears nothing of it.
+    #[test]
+    fn ci_runs_what_the_readme_says() {
+        const COMMAND: &str = "cargo xtask test";
+        let script = root().join(".ci/run");
+        let lines = fs::read_to_string(&script).unwrap();
+        assert_eq!(lines.lines().last(), Some(COMMAND));
+        assert!(fs::metadata(&script).unwrap().permissions().mode() & 0o111 != 0);
+        let readme = fs::read_to_string(root().join("README.md")).unwrap();
+        assert!(readme.lines().any(|line| line == COMMAND));
+    }
+}
