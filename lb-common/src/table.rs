@@ -1,5 +1,5 @@
 //! The table of established flows: found with one cache miss where the kernel's hash maps take two or
-//! three, and changed by both sides at once, none of which ever waits.
+//! three, and changed by both sides at once, none of which ever waits. Pure.
 //!
 //! An array of slots. A half has a home, by the hash of its key, and is in one of the [`REACH`] slots from
 //! there on, most often in the first. The home's [`Control`] says in which of those there are halves whose

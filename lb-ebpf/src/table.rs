@@ -40,14 +40,18 @@ pub(crate) trait Tables: Address + 'static {
 /// whether it is null, which the verifier does not allow.
 #[inline(always)]
 fn known<T>(pointer: NonNull<T>) -> NonNull<T> {
-    let mut pointer = pointer.as_ptr();
+    let known = pointer.as_ptr();
     #[cfg(target_arch = "bpf")]
-    // SAFETY: nothing is done.
-    unsafe {
-        core::arch::asm!("{0} = {0}", inlateout(reg) pointer, options(nostack, preserves_flags));
-    }
+    let known = {
+        let mut known = known;
+        // SAFETY: nothing is done.
+        unsafe {
+            core::arch::asm!("{0} = {0}", inlateout(reg) known, options(nostack, preserves_flags));
+        }
+        known
+    };
     // SAFETY: it is what it was.
-    unsafe { NonNull::new_unchecked(pointer) }
+    unsafe { NonNull::new_unchecked(known) }
 }
 
 /// A family's table.

@@ -1,4 +1,4 @@
-//! A slot's state and what is at home in it, in one word.
+//! A slot's state and what is at home in it, in one word. Pure.
 
 use super::REACH;
 

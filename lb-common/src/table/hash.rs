@@ -1,4 +1,4 @@
-//! Where a half is at home.
+//! Where a half is at home. Pure.
 //!
 //! Multilinear hashing with secret factors (Lemire and Kaser, "Strongly universal string hashing is fast",
 //! 2014): of keys that were chosen without knowing the secret no more meet than by chance. Mixed, so that no more than

@@ -1,4 +1,4 @@
-//! A slot in memory that others change at the same time.
+//! A slot in memory that others change at the same time. Pure.
 
 use core::ptr::NonNull;
 

@@ -1,5 +1,5 @@
 //! A control word as all sides change it. The compiler's target has no atomic types, though the machine has the
-//! instructions (Linux 5.12).
+//! instructions (Linux 5.12). Pure.
 
 /// Puts `new` there if `old` is.
 ///

@@ -68,10 +68,20 @@ fn resident(standing: &Standing<'_>) -> i64 {
     standing.pids().into_iter().map(resident_of).sum()
 }
 
-/// In KiB; nothing of a process that is gone.
+/// In KiB, without BPF maps that it has in its memory, which are [counted](maps) as such; nothing of a process that is
+/// gone.
 pub(super) fn resident_of(pid: u32) -> i64 {
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    number(&status, "VmRSS:").unwrap_or_default()
+    let mappings = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let (mut is_map, mut sum) = (false, 0);
+    for line in mappings.lines() {
+        // A mapping's first line begins with its addresses, those of its figures with a name.
+        if line.split(' ').next().is_some_and(|first| !first.ends_with(':')) {
+            is_map = line.ends_with("anon_inode:bpf-map");
+        } else if !is_map {
+            sum += number(line, "Rss:").unwrap_or_default();
+        }
+    }
+    sum
 }
 
 fn slab() -> Result<i64> {
