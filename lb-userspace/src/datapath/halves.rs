@@ -84,7 +84,7 @@ pub struct Walk<A> {
     family: PhantomData<A>,
 }
 
-/// Halves read at a time of a hash; of a table, slots that halves can be at home in.
+/// Halves read at a time.
 const SLICE: u32 = 4096;
 
 impl<A: Family> Walk<A>
@@ -111,7 +111,7 @@ where
         mut each: impl FnMut(&FlowKey<A>, &FlowHalf<A>) -> io::Result<()>,
     ) -> io::Result<Progress> {
         match map {
-            HalfMap::Table(table) => self.table.slice(table, table::homes(SLICE), each),
+            HalfMap::Table(table) => self.table.slice(table, SLICE, each),
             HalfMap::Hash(map) => self.hash.slice(map, |key, half| {
                 match (sys::from_bytes(key), sys::from_bytes(half)) {
                     (Some(key), Some(half)) => each(&key, &half),

@@ -15,7 +15,7 @@ use lb_common::flow::FlowKey;
 use lb_common::map;
 use lb_common::table::{self, Control, FACTORS, Header, Place, Refusal, Secret, Slot, Slots};
 
-use super::sys::Shared;
+use super::sys::{Progress, Shared};
 
 mod walk;
 
@@ -191,13 +191,13 @@ impl FlowTable {
 
     /// Hands all keys and halves to `each`.
     pub fn all<A: Address>(&self, mut each: impl FnMut(&FlowKey<A>, &FlowHalf<A>)) {
-        let end = self.header.homes + table::REACH + 1;
-        let each = |key: &FlowKey<A>, half: &FlowHalf<A>| {
+        let mut walk = Walk::default();
+        let mut each = |key: &FlowKey<A>, half: &FlowHalf<A>| {
             each(key, half);
             Ok(())
         };
         // Nothing that is called may fail.
-        let _ = Walk::default().slice(self, end, each);
+        while matches!(walk.slice(self, u32::MAX, &mut each), Ok(Progress::More)) {}
     }
 
     /// Hands all keys and halves to `each`, as bytes: of a predecessor's table, whose halves may be of another layout.

@@ -11,6 +11,8 @@ use lb_common::table::{Control, Place, REACH, Slots};
 use super::FlowTable;
 use crate::datapath::sys::Progress;
 
+/// Slots of a slice at most: a millisecond's work if they are empty.
+const SLOTS: u32 = 65_536;
 /// Slots that seem to be nobody's, of which is remembered at most.
 const MOST: usize = 4096;
 
@@ -38,15 +40,18 @@ impl Walk {
         *self = Self { reclaims: self.reclaims, ..Self::default() };
     }
 
-    /// Hands the halves of the next `homes` slots to `each`. Those that come or go meanwhile may be missed.
+    /// Hands the next halves to `each`, some `most`, or those of a good many slots. Those that come or go meanwhile may be
+    /// missed.
     pub fn slice<A: Address>(
         &mut self,
         table: &FlowTable,
-        homes: u32,
+        most: u32,
         mut each: impl FnMut(&FlowKey<A>, &FlowHalf<A>) -> io::Result<()>,
     ) -> io::Result<Progress> {
         let end = table.header.homes + REACH;
-        for _ in 0..homes {
+        let (mut slots, mut halves) = (0, 0);
+        while slots < SLOTS && halves < most {
+            slots += 1;
             if self.next >= end {
                 self.complete::<A>(table);
                 return Ok(Progress::Complete);
@@ -55,6 +60,7 @@ impl Walk {
             self.next += 1;
             let Some(control) = Slots::<A>::slot(table, home).map(Place::control) else { continue };
             self.note(home, control);
+            halves += control.published().count_ones();
             let mut published = control.published();
             while published != 0 {
                 let displacement = published.trailing_zeros();
