@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result};
 use aya::maps::MapData;
-use fairlead::datapath::pins::Pins;
 use fairlead::datapath::table::FlowTable;
 use lb_common::addr::{Ipv4Be, Ports};
 use lb_common::flow::FlowKey;
@@ -141,9 +140,10 @@ fn stand_full(kind: Kind) {
 
 /// Fills what room the table has beyond the flows that it is for.
 fn crowd(lab: &Topology) -> Result<()> {
-    let _inside = lab.lbs[0].host.netns.enter()?;
-    let maps = Pins::open()?.current().context("no maps")?;
-    let table = FlowTable::open(&MapData::from_pin(maps.path.join(map::ESTABLISHED))?)?;
+    let node = &lab.lbs[0].bpffs;
+    let pins = node.pins()?;
+    let pin = pins.iter().find(|pin| pin.ends_with(map::ESTABLISHED)).context("no table")?;
+    let table = FlowTable::open(&MapData::from_pin(node.path().join(pin))?)?;
     let mut of_some_flow = None;
     table.all::<Ipv4Be>(|key, half| {
         if half.is_original() {
