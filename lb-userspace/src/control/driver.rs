@@ -16,6 +16,7 @@ use lb_common::time::Ticks;
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
+use super::calendar::Calendar;
 use super::desired::{self, Desired, LastUp, View, Way};
 use super::doubt::Doubts;
 use super::elections::{Elections, Facts};
@@ -98,6 +99,7 @@ pub struct Controller {
     standing: Standing,
     since: BTreeMap<Name, (State, SystemTime)>,
     anchor: Anchor,
+    calendar: Calendar,
     /// When what has been was last written down.
     recorded_at: Option<Instant>,
     give_up: GiveUp,
@@ -169,6 +171,7 @@ impl Controller {
             standing: Standing::default(),
             since: BTreeMap::new(),
             anchor: Anchor::new(now()),
+            calendar: Calendar::default(),
             recorded_at: None,
             give_up: GiveUp::default(),
             sweep: Sweep::default(),

@@ -11,6 +11,7 @@
 //! writes are missing and in which order they are safe. These are pure: they may be tried with
 //! any input. Whoever writes maps replays each operation on its copy of [`plan::Installed`].
 
+pub mod calendar;
 pub mod desired;
 pub mod doubt;
 pub mod driver;

@@ -23,7 +23,7 @@ impl Anchor {
         Self { instant, ns: monotonic() }
     }
 
-    fn to_ns(self, at: Instant) -> u64 {
+    pub(super) fn to_ns(self, at: Instant) -> u64 {
         let ns = |span: Duration| u64::try_from(span.as_nanos()).unwrap_or(u64::MAX);
         if at < self.instant {
             return self.ns.saturating_sub(ns(self.instant - at));

@@ -11,7 +11,7 @@ use crate::control::elections;
 use crate::control::status::{self, Measured, Sources};
 use crate::datapath::sockets::ender::Ender;
 use crate::netlink::snapshot::Resolution;
-use crate::vrrp::clock;
+use crate::vrrp::Nanos;
 
 impl Controller {
     /// What `status` prints now.
@@ -32,13 +32,13 @@ impl Controller {
         drop(health);
         let owned: BTreeSet<_> =
             self.snapshot.addresses.iter().map(|address| address.address).collect();
-        let (views, now) = (self.elections.views(), clock::now());
+        let (views, now, wall) = (self.elections.views(), Instant::now(), SystemTime::now());
+        let (ns, dated) = (Nanos(self.anchor.to_ns(now)), self.calendar.date(now, wall));
         self.status.vips =
-            status::vips(&self.desired, |vip| owned.contains(&vip), &self.elections.held(), now);
+            status::vips(&self.desired, |vip| owned.contains(&vip), &self.elections.held(), ns);
         let draining = self.elections.draining();
-        let wall = SystemTime::now();
         self.status.time = rfc3339(wall);
-        self.status.vrrp = elections::statuses(&views, draining, now, wall);
+        self.status.vrrp = elections::statuses(&views, draining, ns, dated);
         self.status.xdp = self
             .datapath
             .attachments()
@@ -49,7 +49,7 @@ impl Controller {
                 reason: attachment.reason.clone(),
             })
             .collect();
-        self.status.sync = self.sync_status(Instant::now(), wall);
+        self.status.sync = self.sync_status(now, dated);
         self.status.overrides = self.overrides_listed();
         self.status.local_clients.refused =
             self.datapath.maps.local_connections(lb_common::socket::REFUSED)?;
