@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Error, Result, anyhow, ensure};
 use lb_tests::command::Signal;
 use lb_tests::controller::Controller;
 use lb_tests::eventually::eventually_is;
@@ -134,13 +134,13 @@ fn survive(backends_are: Backends, deaths: &[Death]) -> Result<()> {
         let what = format!("{} {death:?}", pair.lab.mode);
         let before = traffic.begin();
         let [away, back] = die_and_return(&pair, &mut nodes, *death, traffic.clock())
-            .with_context(|| logs(&what, &nodes))?;
+            .map_err(|error| with_logs(&error, &what, &nodes))?;
         let took = away.end - away.start;
         // A successor takes over a datapath that never pauses.
         if *death != Death::Upgrade {
             traffic.moved([away, back]);
         }
-        traffic.ensure_unbroken(&what, before).with_context(|| logs(&what, &nodes))?;
+        traffic.ensure_unbroken(&what, before).map_err(|error| with_logs(&error, &what, &nodes))?;
         measured(&format!("{what}: the VIPs were served again after {took:?} at most"));
     }
     traffic.finish()?;
@@ -190,13 +190,14 @@ fn established(node: &Controller<'_>) -> Result<u64> {
     Ok(both.0 - both.1)
 }
 
-fn logs(what: &str, nodes: &[Controller<'_>; 2]) -> String {
+/// What went wrong first: of a long message not all may be shown.
+fn with_logs(error: &Error, what: &str, nodes: &[Controller<'_>; 2]) -> Error {
     let tail = |node: &Controller<'_>| {
         let log = node.log();
         let lines: Vec<&str> = log.lines().collect();
         lines[lines.len().saturating_sub(25)..].join("\n")
     };
-    format!("{what}\nfirst:\n{}\nsecond:\n{}", tail(&nodes[0]), tail(&nodes[1]))
+    anyhow!("{what}: {error:#}\nfirst:\n{}\nsecond:\n{}", tail(&nodes[0]), tail(&nodes[1]))
 }
 
 #[test]
@@ -226,6 +227,8 @@ fn after_a_partition_nobody_hangs() -> Result<()> {
     let nodes = pair.start()?;
     // A stream that is opened while both serve is the losing side's, and may end.
     let mut traffic = Traffic::start(&pair, Amount { streams: 0, ..Amount::small() })?;
+    // What has just been opened the second node does not know yet.
+    traffic.begin();
     pair.part(true)?;
     wait_active(&nodes[1])?;
     wait_active(&nodes[0])?;
@@ -238,7 +241,9 @@ fn after_a_partition_nobody_hangs() -> Result<()> {
     wait_state(&nodes[1], "backup")?;
     wait_active(&nodes[0])?;
     nodes.iter().try_for_each(wait_synced)?;
-    traffic.ensure_unbroken("a partition", before).with_context(|| logs("partition", &nodes))?;
+    traffic
+        .ensure_unbroken("a partition", before)
+        .map_err(|error| with_logs(&error, "partition", &nodes))?;
     let mut told = 0;
     wait_sum(&nodes[1], "fairlead_sync_discarded_flows_total", &[], |sum| sum > 0.0)?;
     for stream in &mut theirs {
