@@ -34,12 +34,11 @@ pub mod flag {
     pub const FIN_FIRST: u32 = 1 << 2;
     /// This direction sent a RST and nothing since.
     pub const RST: u32 = 1 << 3;
-    /// A handshake was completed, or a reply fitted a segment that had no state.
+    /// A handshake was completed, or a reply fitted a segment that had no state: the flow is established, and never
+    /// evicted.
     pub const CONFIRMED: u32 = 1 << 4;
     /// Made by a segment without a handshake; unconfirmed, its replies are looked at closely.
     pub const MID_STREAM: u32 = 1 << 5;
-    /// The half-open map's copy of a flow that moved to the established map.
-    pub const PROMOTED: u32 = 1 << 6;
     /// This is the half of the original direction.
     pub const ORIGINAL: u32 = 1 << 7;
     /// The other direction has [`FIN`].
@@ -99,7 +98,7 @@ pub const fn seq_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
-/// One direction of a flow. Value of the flow maps.
+/// One direction of a flow, as the table of flows holds it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlowHalf<A> {
@@ -133,7 +132,6 @@ pub struct FlowHalf<A> {
     pub later: u64,
 }
 
-// Behind the kernel's 48 bytes and the key's 16 a cache line of its own.
 #[cfg(not(feature = "second-layout"))]
 const _: () = assert!(size_of::<FlowHalf<Ipv4Be>>() == 64);
 #[cfg(not(feature = "second-layout"))]
@@ -171,6 +169,12 @@ impl<A: Address> FlowHalf<A> {
 }
 
 impl<A> FlowHalf<A> {
+    /// Its flow is.
+    #[inline(always)]
+    pub const fn is_confirmed(&self) -> bool {
+        self.has(flag::CONFIRMED)
+    }
+
     #[inline(always)]
     pub const fn has(&self, bits: u32) -> bool {
         self.flags & bits != 0

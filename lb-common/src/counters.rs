@@ -51,7 +51,7 @@ counters! {
     ResetNoFlow = "reset_no_flow",
     /// A reply that does not fit the client whose segment made the flow.
     ResetUnconfirmed = "reset_unconfirmed",
-    /// The established map is full.
+    /// There is no room for a new flow, and none that would give way.
     ResetTableFull = "reset_table_full",
     /// The flow's backend was given up.
     ResetBackendDown = "reset_backend_down",

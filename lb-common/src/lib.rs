@@ -36,11 +36,9 @@ pub mod map {
     pub const COUNTERS: &str = "COUNTERS";
     pub const DEVICES: &str = "DEVICES";
     pub const ENDPOINTS: &str = "ENDPOINTS";
-    pub const ESTABLISHED: &str = "ESTABLISHED";
-    pub const ESTABLISHED6: &str = "ESTABLISHED6";
     pub const FILTERS: &str = "FILTERS";
-    pub const HALF_OPEN: &str = "HALF_OPEN";
-    pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    pub const FLOWS: &str = "FLOWS";
+    pub const FLOWS6: &str = "FLOWS6";
     pub const LEASES: &str = "LEASES";
     pub const LINKS: &str = "LINKS";
     pub const LINK_IDS: &str = "LINK_IDS";
@@ -54,11 +52,11 @@ pub mod map {
     pub const WAYS_CHANGED: &str = "WAYS_CHANGED";
 
     /// How long backends take to answer a SYN, what the program tells of flows, whether it is to, and how many
-    /// half-open flows it removed: each program has its own, which nobody adopts.
+    /// half-open flows it evicted: each program has its own, which nobody adopts.
     pub const CONNECT_TIMES: &str = "CONNECT_TIMES";
     pub const FLOW_EVENTS: &str = "FLOW_EVENTS";
     pub const FLOW_REPORT: &str = "FLOW_REPORT";
-    pub const HALF_OPEN_REMOVED: &str = "HALF_OPEN_REMOVED";
+    pub const HALF_OPEN_EVICTED: &str = "HALF_OPEN_EVICTED";
 
     /// Of the programs for local clients, pinned beside their links.
     pub const LOCAL_CONNECTIONS: &str = "LOCAL_CONNECTIONS";
@@ -73,18 +71,16 @@ pub mod map {
     pub const TRACE_TALLY: &str = "TRACE_TALLY";
 
     /// All others. The controller pins each under its name.
-    pub const ALL: [&str; 22] = [
+    pub const ALL: [&str; 20] = [
         ALLOWED,
         BACKENDS,
         BACKEND_COUNTERS,
         COUNTERS,
         DEVICES,
         ENDPOINTS,
-        ESTABLISHED,
-        ESTABLISHED6,
         FILTERS,
-        HALF_OPEN,
-        HALF_OPEN6,
+        FLOWS,
+        FLOWS6,
         LEASES,
         LINKS,
         LINK_IDS,
@@ -104,9 +100,9 @@ pub mod map {
 /// A layout grows at its end only and zero means "unknown" in what was added, so that flows can be
 /// copied from one version to another, in both directions.
 #[cfg(not(feature = "second-layout"))]
-pub const LAYOUT_VERSION: u32 = 4;
-#[cfg(feature = "second-layout")]
 pub const LAYOUT_VERSION: u32 = 5;
+#[cfg(feature = "second-layout")]
+pub const LAYOUT_VERSION: u32 = 6;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "fairlead";

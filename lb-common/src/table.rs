@@ -1,9 +1,12 @@
-//! The table of established flows: found with one cache miss where the kernel's hash maps take two or
-//! three, and changed by both sides at once, none of which ever waits. Pure.
+//! The table of flows: found with one cache miss where the kernel's hash maps take two or three, and
+//! changed by both sides at once, none of which ever waits. Pure.
 //!
 //! An array of slots. A half has a home, by the hash of its key, and is in one of the [`REACH`] slots from
 //! there on, most often in the first. The home's [`Control`] says in which of those there are halves whose
 //! home it is: what is not there is found missing after one slot.
+//!
+//! Where none of these is free, the half of a flow that nobody has confirmed gives way, the one that has been silent
+//! longest. A confirmed one never does: a flood of SYNs costs other handshakes their place and no connection.
 //!
 //! ```text
 //! slot      0         1         2       …   homes - 1   …   homes + REACH - 1    homes + REACH
@@ -17,9 +20,10 @@
 //! As with the kernel's preallocated maps, who has found a half may see it become another flow's while it
 //! uses it: fields are plain integers, each written whole.
 
-use crate::addr::Address;
-use crate::conntrack::FlowHalf;
+use crate::addr::{Address, Ports};
+use crate::conntrack::{FlowHalf, flag};
 use crate::flow::FlowKey;
+use crate::time::Ticks;
 
 mod control;
 mod hash;
@@ -31,7 +35,7 @@ pub use hash::{FACTORS, Secret, home};
 pub use place::Place;
 
 /// Slots from a half's home on in which it may be. With two slots a half, one in four million finds no room before the
-/// table has as many as it is for.
+/// table has as many of confirmed flows as it is for.
 pub const REACH: u32 = 40;
 
 /// How often a change is tried that another one came in the way of.
@@ -83,6 +87,13 @@ pub enum Refusal {
     Full,
 }
 
+/// The half that gave way to another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Evicted {
+    /// It was a flow's original half.
+    pub original: bool,
+}
+
 /// Where a half is that is in the first of its slots, as most are.
 pub enum First<A> {
     Found(Place<A>),
@@ -90,6 +101,14 @@ pub enum First<A> {
     Missing,
     /// [`locate`] tells.
     Elsewhere,
+}
+
+/// Has the processor fetch the first slot of a half that is looked for a moment later.
+#[inline(always)]
+pub fn prefetch<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) {
+    if let Some(place) = slots.slot(slots.home(key)) {
+        place.control();
+    }
 }
 
 /// Looks for a half in the first of its slots.
@@ -142,7 +161,7 @@ fn search<A: Address, S: Slots<A>>(
     None
 }
 
-/// Stores a half, if `replace` in place of one that may be there.
+/// Stores a half, if `replace` in place of one that may be there. Where there is no room [`make_room`] makes some.
 ///
 /// # Errors
 /// Nothing was changed.
@@ -172,6 +191,38 @@ pub fn store<A: Address, S: Slots<A>>(
         place.release();
     }
     Err(Refusal::Full)
+}
+
+/// Evicts the half of a flow that nobody has confirmed: of those in reach of a key's home the one that has been silent
+/// longest. `None`: all are confirmed, or of the same flow.
+#[inline(always)]
+pub fn make_room<A: Address, S: Slots<A>>(
+    slots: S,
+    key: &FlowKey<A>,
+    now: Ticks,
+) -> Option<Evicted> {
+    let home = slots.home(key);
+    evict(slots, home + longest_silent(slots, home, key.ports, now)?)
+}
+
+/// Stores a half as [`store`] does, and makes room for it if there is none.
+///
+/// # Errors
+/// It is not stored.
+pub fn store_making_room<A: Address, S: Slots<A>>(
+    slots: S,
+    key: &FlowKey<A>,
+    half: &FlowHalf<A>,
+    replace: bool,
+) -> Result<Option<Evicted>, Refusal> {
+    match store(slots, key, half, replace) {
+        Ok(()) => Ok(None),
+        Err(Refusal::Exists) => Err(Refusal::Exists),
+        Err(Refusal::Full) => {
+            let evicted = make_room(slots, key, half.last_seen).ok_or(Refusal::Full)?;
+            store(slots, key, half, replace).map(|()| Some(evicted))
+        }
+    }
 }
 
 /// Removes a half; `false`: there was none.
@@ -215,6 +266,68 @@ fn take_free<A: Address, S: Slots<A>>(slots: S, home: u32) -> Option<(u32, Place
         }
     }
     None
+}
+
+/// Takes the half at `index` out, if nobody has confirmed it. `None`: somebody has, or is writing to the slot.
+#[inline(always)]
+fn evict<A: Address, S: Slots<A>>(slots: S, index: u32) -> Option<Evicted> {
+    let place = slots.slot(index)?;
+    let home = slots.home(place.key_in_place());
+    let displacement = index.wrapping_sub(home);
+    if displacement >= REACH {
+        return None;
+    }
+    let first = slots.slot(home)?;
+    let seen = first.control();
+    // What is still published there when it is withdrawn is the half that these flags are of.
+    if !seen.is_published(displacement)
+        || is_confirmed(place)
+        || !first.exchange(seen, seen.withdrawn(displacement))
+    {
+        return None;
+    }
+    let flags = place.flags();
+    if flags & flag::CONFIRMED != 0 {
+        // In this very moment. If something else happens there, too, it is lost: its client repeats itself.
+        let now = first.control();
+        if first.exchange(now, now.with_published(displacement)) {
+            return None;
+        }
+    }
+    place.release();
+    Some(Evicted { original: flags & flag::ORIGINAL != 0 })
+}
+
+/// Which of the halves in reach that nobody has confirmed has been silent longest. One of a flow with these ports, most
+/// likely the same one, counts as confirmed.
+///
+/// Without a branch, each of which the verifier would follow through all that comes.
+#[inline(always)]
+fn longest_silent<A, S: Slots<A>>(slots: S, home: u32, ports: Ports, now: Ticks) -> Option<u32> {
+    let mut longest = 0;
+    for displacement in 0..REACH {
+        let place = slots.slot(home + displacement)?;
+        let unconfirmed = place.flags() as u64 & flag::CONFIRMED as u64 ^ flag::CONFIRMED as u64;
+        let silent = now.0.wrapping_sub(place.last_seen().0) as i32 as u64;
+        // Of a clock that was read later than this one nothing is left.
+        let silence = ((silent & !all_if_negative(silent)) + 1) << 8 | displacement as u64;
+        let others = (place.peer_ports().word() ^ ports.word()) as u64;
+        let silence = silence & all_if_negative(unconfirmed.wrapping_neg());
+        let silence = silence & all_if_negative(others.wrapping_neg());
+        longest ^= (longest ^ silence) & all_if_negative(longest.wrapping_sub(silence));
+    }
+    (longest != 0).then_some((longest & 0xff) as u32)
+}
+
+/// All bits, or none. The compiler does not know of what, or it would branch.
+#[inline(always)]
+fn all_if_negative(number: u64) -> u64 {
+    word::once((word::once(number) as i64 >> 63) as u64)
+}
+
+#[inline(always)]
+fn is_confirmed<A>(place: Place<A>) -> bool {
+    place.flags() & flag::CONFIRMED != 0
 }
 
 /// `false`: something changed there meanwhile.

@@ -137,10 +137,8 @@ pub mod found {
     pub const REPLY: u32 = 1 << 2;
     /// The flow was there before the packet.
     pub const BEFORE: u32 = 1 << 3;
-    /// It is in the map of half-open flows.
-    pub const HALF_OPEN: u32 = 1 << 4;
     /// The packet is from the flow's backend, or about what that sent.
-    pub const FROM_BACKEND: u32 = 1 << 5;
+    pub const FROM_BACKEND: u32 = 1 << 4;
 }
 
 /// A flow as it is behind the program.

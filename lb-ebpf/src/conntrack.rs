@@ -8,7 +8,7 @@ use lb_common::time::Ticks;
 
 use crate::clock::Now;
 use crate::family::Family;
-use crate::maps::{self, FlowMap, Found};
+use crate::maps;
 use crate::packet::Packet;
 use crate::verdict::{DropReason, ResetReason, Step, Verdict};
 
@@ -18,7 +18,7 @@ mod look_after;
 mod refused;
 
 pub(crate) use confirm::confirm_guess;
-pub(crate) use create::{NewFlow, create, fill_reply};
+pub(crate) use create::{NO_ROOM, NewFlow, create, fill_reply};
 pub(crate) use look_after::needs_check;
 pub(crate) use refused::hold_back_refusal;
 
@@ -43,9 +43,8 @@ pub(crate) enum OnSyn {
 
 /// A SYN never changes a live flow: whoever sent it may not be the client.
 #[inline(never)]
-pub(crate) fn on_syn<A: Family>(key: &FlowKey<A>, found: &Found<A>, now: Now) -> OnSyn {
+pub(crate) fn on_syn<A: Family>(key: &FlowKey<A>, half: &FlowHalf<A>, now: Now) -> OnSyn {
     const ANEW: OnSyn = OnSyn::Renew { attempt: 0 };
-    let half = &*found.half;
     if backend_of(half).is_none() {
         return ANEW;
     }
@@ -53,13 +52,9 @@ pub(crate) fn on_syn<A: Family>(key: &FlowKey<A>, found: &Found<A>, now: Now) ->
         let over = TcpState::of_original(half).gives_way_to_syn();
         return if over { ANEW } else { OnSyn::Forward };
     }
-    let Some(reply) = A::flow_in(found.map, &half.translation.peer_key()) else {
+    let Some(reply) = peer_of(key, half) else {
         return ANEW;
     };
-    if !reply.translation.answers(key) {
-        // Another flow was given the port.
-        return ANEW;
-    }
     let state = TcpState::of(half, reply);
     if state.gives_way_to_syn() {
         return ANEW;
@@ -76,7 +71,7 @@ pub(crate) fn on_syn<A: Family>(key: &FlowKey<A>, found: &Found<A>, now: Now) ->
     }
     // The client may have another MAC since, and a handshake has nobody else to look after it. Only
     // what the controller knows counts: the SYN may be forged.
-    if found.map == FlowMap::HalfOpen
+    if !half.is_confirmed()
         && let Some(next_hop) = maps::next_hop(&key.src.ip())
     {
         reply.next_hop = *next_hop;
@@ -121,41 +116,43 @@ pub(crate) fn is_check_due<A>(half: &FlowHalf<A>, now: Now) -> bool {
 #[inline(always)]
 pub(crate) fn request<A: Family>(
     key: &FlowKey<A>,
-    found: &Found<A>,
+    half: &mut FlowHalf<A>,
     packet: &Packet<A>,
     now: Now,
 ) -> Result<(), ResetReason> {
-    // The reference in `found` is the only one in use here: `half` reborrows the map's memory.
-    let half = reborrow(found);
     let segment = &packet.segment;
     if half.has(flag::REPLICA) && !segment.has(tcp::SYN | tcp::RST) {
-        resume_request(key, found.map, half, packet, now);
+        resume_request(key, half, packet, now);
     }
     if segment.is_control() || half.has(flag::RST) || half.is_alone() {
-        control(found.map, half, segment, now);
+        control(key, half, segment, now);
         return Ok(());
     }
-    if found.map == FlowMap::HalfOpen && !half.has(flag::MID_STREAM) {
+    if !half.has(flag::CONFIRMED | flag::MID_STREAM) {
         return handshake(key, half, segment, now);
     }
     half.advance(segment, now.ticks);
     if is_check_due(half, now) {
         half.checked = now.ticks;
-        look_after_reply(key, found.map, half, packet, now);
+        look_after_reply(key, half, packet, now);
     }
     Ok(())
 }
 
 /// Progress of a confirmed flow, or of a handshake, by a backend's segment.
 #[inline(always)]
-pub(crate) fn reply<A: Family>(found: &Found<A>, segment: &Segment, now: Now) {
-    let half = reborrow(found);
+pub(crate) fn reply<A: Family>(
+    key: &FlowKey<A>,
+    half: &mut FlowHalf<A>,
+    segment: &Segment,
+    now: Now,
+) {
     if half.has(flag::REPLICA) && !segment.has(tcp::SYN | tcp::RST) {
         resume_reply(half, segment);
     }
     if segment.is_control() || half.has(flag::RST) {
-        control(found.map, half, segment, now);
-    } else if found.map == FlowMap::Established {
+        control(key, half, segment, now);
+    } else if half.is_confirmed() {
         half.advance(segment, now.ticks);
         if is_check_due(half, now) {
             half.checked = now.ticks;
@@ -167,29 +164,20 @@ pub(crate) fn reply<A: Family>(found: &Found<A>, segment: &Segment, now: Now) {
 /// A reply that this node's kernel sends itself, the first since a peer told of its flow: it knows the way
 /// to the client, whatever the half says of it.
 #[inline(always)]
-pub(crate) fn resume_local<A>(found: &Found<A>, segment: &Segment) {
-    let half = reborrow(found);
+pub(crate) fn resume_local<A>(half: &mut FlowHalf<A>, segment: &Segment) {
     if half.has(flag::REPLICA) && !segment.has(tcp::SYN | tcp::RST) {
         half.resume(segment);
     }
-}
-
-#[inline(always)]
-fn reborrow<'a, A>(found: &Found<A>) -> &'a mut FlowHalf<A> {
-    let pointer = core::ptr::from_ref::<FlowHalf<A>>(found.half).cast_mut();
-    // SAFETY: `found.half` came from a mutable pointer to the map's memory, which outlives the run;
-    // callers use one of the two references at a time.
-    unsafe { &mut *pointer }
 }
 
 /// SYN-ACK, FIN and RST, the first segment after a RST, and all segments of `dsr`.
 // Not inlined, like all that a segment in mid-flow has no use for: the stack frame of the program
 // and that of `open` share 512 bytes.
 #[inline(never)]
-fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now: Now) {
+fn control<A: Family>(key: &FlowKey<A>, half: &mut FlowHalf<A>, segment: &Segment, now: Now) {
     if segment.has(tcp::SYN) {
         // In an established flow it is a duplicate, or forged.
-        if map == FlowMap::HalfOpen && !half.is_original() && segment.has(tcp::ACK) {
+        if !half.has(flag::CONFIRMED | flag::ORIGINAL) && segment.has(tcp::ACK) {
             if !half.has(flag::SYN) {
                 maps::count_connect(half.backend, half.fin_end);
                 half.fin_end = 0;
@@ -202,10 +190,10 @@ fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, n
         return;
     }
     if half.is_alone() {
-        alone(map, half, segment, now);
+        alone(half, segment, now);
         return;
     }
-    let Some(peer) = A::flow_in(map, &half.translation.peer_key()) else {
+    let Some(peer) = peer_of(key, half) else {
         return;
     };
     let before = half.flags & flag::CLOSING;
@@ -220,7 +208,7 @@ fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, n
         half.revive(peer);
         half.advance(segment, now.ticks);
     }
-    if map == FlowMap::Established && half.flags & flag::CLOSING != before {
+    if half.is_confirmed() && half.flags & flag::CLOSING != before {
         if half.is_original() {
             maps::tell(half, peer);
         } else {
@@ -229,18 +217,24 @@ fn control<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, n
     }
 }
 
+/// The other half of a flow; `None`: there is none, or another flow was given its place.
+#[inline(always)]
+fn peer_of<A: Family>(key: &FlowKey<A>, half: &FlowHalf<A>) -> Option<&'static mut FlowHalf<A>> {
+    A::half(&half.translation.peer_key()).filter(|peer| peer.translation.answers(key))
+}
+
 /// A client's segment of a flow of `dsr`, which has one half.
 #[inline(always)]
-fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now: Now) {
+fn alone<A: Family>(half: &mut FlowHalf<A>, segment: &Segment, now: Now) {
     let before = half.flags & flag::CLOSING;
-    let promoted = map == FlowMap::HalfOpen && continues(half, segment);
+    let promoted = !half.is_confirmed() && continues(half, segment);
     if segment.has(tcp::FIN | tcp::RST) {
         half.close_alone(segment, now.ticks);
     } else {
         half.clear(flag::RST);
         half.advance(segment, now.ticks);
     }
-    if map == FlowMap::Established && half.flags & flag::CLOSING != before {
+    if half.is_confirmed() && half.flags & flag::CLOSING != before {
         maps::tell(half, half);
     }
     if segment.has(tcp::FIN | tcp::RST) {
@@ -251,33 +245,19 @@ fn alone<A: Family>(map: FlowMap, half: &mut FlowHalf<A>, segment: &Segment, now
         // A SYN acknowledges nothing, so that there was nothing to go forward from.
         half.ack = segment.ack;
         half.set(flag::CONFIRMED);
-        let key = half.translation.key();
-        // Where there is no room the half-open map serves as well, for as long as it has room.
-        if A::replace(FlowMap::Established, &key, half).is_ok() {
-            half.set(flag::PROMOTED);
-            maps::tell(half, half);
-        }
         maps::count_connection(half.backend);
+        maps::tell(half, half);
     }
 }
 
 /// Removes a flow: original, then reply, so that nobody adopts a half that is about to go.
 #[inline(never)]
-pub(crate) fn remove<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A>) {
+pub(crate) fn remove<A: Family>(key: &FlowKey<A>, half: &FlowHalf<A>) {
     let reply_key = half.translation.peer_key();
     let alone = half.is_alone();
     A::remove_half(key);
-    if map == FlowMap::HalfOpen {
-        maps::count_removed();
-    }
-    if alone {
-        return;
-    }
     // The port may be another flow's by now.
-    if A::established(&reply_key)
-        .or_else(|| A::half_open(&reply_key))
-        .is_some_and(|reply| reply.translation.answers(key))
-    {
+    if !alone && A::half(&reply_key).is_some_and(|reply| reply.translation.answers(key)) {
         A::remove_half(&reply_key);
     }
 }
@@ -286,7 +266,7 @@ pub(crate) fn remove<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<
 #[inline(always)]
 pub(crate) fn remove_by_reply<A: Family>(reply_key: &FlowKey<A>, reply: &FlowHalf<A>) {
     let key = reply.translation.peer_key();
-    if A::established(&key).is_some_and(|original| original.translation.answers(reply_key)) {
+    if A::half(&key).is_some_and(|original| original.translation.answers(reply_key)) {
         A::remove_half(&key);
     }
     A::remove_half(reply_key);

@@ -9,7 +9,7 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::cty::c_long;
 use aya_ebpf::programs::TcContext;
 use lb_common::addr::{Ipv4Be, Ipv6Be, Ports};
-use lb_common::conntrack::{Segment, flag, tcp};
+use lb_common::conntrack::{FlowHalf, Segment, flag, tcp};
 use lb_common::counters::Counter;
 use lb_common::flow::{Direction, FlowKey};
 use lb_common::nat::Kind;
@@ -18,9 +18,9 @@ use network_types::tcp::TcpHdr;
 use crate::clock;
 use crate::conntrack;
 use crate::family::Family;
-use crate::maps::{self, Found};
+use crate::maps;
 use crate::packet::{self, Frame, get_u32, header_at};
-use crate::verdict::{DropReason, ResetReason};
+use crate::verdict::DropReason;
 
 /// Where the TCP header has its checksum.
 const CHECK_AT: usize = 16;
@@ -71,11 +71,11 @@ fn of_family<A: Family>(ctx: &TcContext, frame: &Frame) -> Fate {
     let Some(reply) = Reply::<A>::parse(ctx, frame) else {
         return Fate::Untouched;
     };
-    let Some(found) = A::find(&reply.key).filter(|found| is_ours(found)) else {
+    let Some(half) = A::half(&reply.key).filter(|half| is_ours(half)) else {
         return Fate::Untouched;
     };
-    match note(&reply, &found) {
-        Fate::Reply => match reply.translate(ctx, &found) {
+    match note(&reply, half) {
+        Fate::Reply => match reply.translate(ctx, half) {
             Ok(()) => Fate::Reply,
             Err(_) => Fate::Drop(DropReason::Malformed),
         },
@@ -85,8 +85,7 @@ fn of_family<A: Family>(ctx: &TcContext, frame: &Frame) -> Fate {
 
 /// The reply half of a flow to a backend on this node.
 #[inline(always)]
-fn is_ours<A>(found: &Found<A>) -> bool {
-    let half = &*found.half;
+fn is_ours<A>(half: &FlowHalf<A>) -> bool {
     !half.is_original()
         && half.kind == Kind::Dnat as u8
         && maps::backend(half.backend).is_some_and(|backend| backend.is_local())
@@ -94,30 +93,22 @@ fn is_ours<A>(found: &Found<A>) -> bool {
 
 /// What the flow learns of its reply, as of one that comes in by an interface.
 #[inline(never)]
-fn note<A: Family>(reply: &Reply<A>, found: &Found<A>) -> Fate {
+fn note<A: Family>(reply: &Reply<A>, half: &mut FlowHalf<A>) -> Fate {
     let (segment, now) = (&reply.segment, clock::now());
-    if opens_another(segment, found, now.ns) {
+    if opens_another(segment, half, now.ns) {
         A::remove_half(&reply.key);
         return Fate::Untouched;
     }
-    if segment.has(tcp::RST) && conntrack::hold_back_refusal(&reply.key, found, segment, now) {
+    if segment.has(tcp::RST) && conntrack::hold_back_refusal(&reply.key, half, segment, now) {
         return Fate::Drop(DropReason::RefusedSyn);
     }
-    if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
-        return match conntrack::confirm_guess(&reply.key, found, segment, now) {
-            Ok(()) => Fate::Reply,
-            Err(ResetReason::TableFull) => Fate::Drop(DropReason::FlowInsert),
-            // Of another connection, with this node's own address.
-            Err(
-                ResetReason::Unconfirmed
-                | ResetReason::NoBackend
-                | ResetReason::NoFlow
-                | ResetReason::BackendDown,
-            ) => Fate::Untouched,
-        };
+    if half.has(flag::MID_STREAM) && !half.has(flag::CONFIRMED) {
+        // Else it is of another connection, with this node's own address.
+        let confirmed = conntrack::confirm_guess(&reply.key, half, segment, now);
+        return if confirmed { Fate::Reply } else { Fate::Untouched };
     }
-    conntrack::resume_local(found, segment);
-    conntrack::reply(found, segment, now);
+    conntrack::resume_local(half, segment);
+    conntrack::reply(&reply.key, half, segment, now);
     Fate::Reply
 }
 
@@ -125,10 +116,10 @@ fn note<A: Family>(reply: &Reply<A>, found: &Found<A>) -> Fate {
 /// client connects to this node's own address, from the same port. Where the VIP is another node's, that
 /// one alone knows.
 #[inline(always)]
-fn opens_another<A>(segment: &Segment, found: &Found<A>, now_ns: u64) -> bool {
+fn opens_another<A>(segment: &Segment, half: &FlowHalf<A>, now_ns: u64) -> bool {
     segment.has(tcp::SYN)
-        && found.half.has(flag::CLOSING)
-        && maps::lease(u32::from(found.half.vip)).may_answer(now_ns)
+        && half.has(flag::CLOSING)
+        && maps::lease(u32::from(half.vip)).may_answer(now_ns)
 }
 
 /// A segment that leaves, of what may be a backend's port.
@@ -161,9 +152,9 @@ impl<A: Family> Reply<A> {
 
     /// From the VIP and its port. All references into the frame end here.
     #[inline(never)]
-    fn translate(&self, ctx: &TcContext, found: &Found<A>) -> Result<(), c_long> {
+    fn translate(&self, ctx: &TcContext, half: &FlowHalf<A>) -> Result<(), c_long> {
         const PORT_LEN: u64 = 2;
-        let to = &found.half.translation;
+        let to = &half.translation;
         let check = self.tcp_offset + CHECK_AT;
         A::replace_source(ctx, self.l3_offset, check, &self.key.src, &to.src)?;
         let (from, port) = (self.key.ports.src().word(), to.ports.src().word());
@@ -171,7 +162,7 @@ impl<A: Family> Reply<A> {
             ctx.l4_csum_replace(check, u64::from(from), u64::from(port), PORT_LEN)?;
             ctx.store(self.tcp_offset, &port, 0)?;
         }
-        maps::count_traffic(found.half.backend, Direction::Reply, u64::from(self.bytes));
+        maps::count_traffic(half.backend, Direction::Reply, u64::from(self.bytes));
         Ok(())
     }
 }

@@ -77,14 +77,14 @@ fn try_verdict<A: Family>(
         return Err(service::host_verdict(dst.ip(), PassReason::NotTcp));
     }
     let now = clock::now();
-    let Some(found) = A::find(&key) else {
+    let Some(half) = A::half(&key) else {
         return Err(without_flow(&key, dst));
     };
-    forward::check_lease(u32::from(found.half.vip), now)?;
+    forward::check_lease(u32::from(half.vip), now)?;
     if A::hops(ip) <= 1 {
         return Err(Verdict::Drop(DropReason::TtlExpired));
     }
-    error.send(ctx, frame, found.half)
+    error.send(ctx, frame, half)
 }
 
 /// `None`: no error, or not about TCP.

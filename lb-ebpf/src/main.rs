@@ -38,7 +38,6 @@ use lb_common::nat::Kind;
 
 use crate::conntrack::{NewFlow, OnSyn};
 use crate::family::Family;
-use crate::maps::{FlowMap, Found};
 use crate::packet::{Frame, Packet};
 use crate::selection::Selected;
 use crate::service::Owner;
@@ -94,8 +93,8 @@ fn carry_out<A: Family>(ctx: &XdpContext, frame: &mut Frame, step: Step) -> Verd
         return Verdict::Drop(DropReason::Inconsistent);
     }
     let mut step = step;
-    if let Step::Track { map } = step {
-        step = track::<A>(ctx, frame, map);
+    if let Step::Track = step {
+        step = track::<A>(ctx, frame);
     }
     if let Step::Open { attempt } = step {
         step = open::<A>(ctx, frame, attempt);
@@ -105,7 +104,7 @@ fn carry_out<A: Family>(ctx: &XdpContext, frame: &mut Frame, step: Step) -> Verd
         Step::IcmpMessage { offset } => icmp::verdict::<A>(ctx, frame, offset),
         Step::AnswerReset(reason) => reset::answer::<A>(ctx, frame, reason),
         Step::AnswerTimeExceeded => expired::answer::<A>(ctx, frame),
-        Step::Track { .. } | Step::Open { .. } => Verdict::Drop(DropReason::Inconsistent),
+        Step::Track | Step::Open { .. } => Verdict::Drop(DropReason::Inconsistent),
     }
 }
 
@@ -122,47 +121,47 @@ fn balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Step {
 fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, Step> {
     let packet = packet::parse::<A>(ctx, frame)?;
     let key = packet.key();
-    let Some(half) = A::established_first(&key) else {
-        return Err(if A::half_open(&key).is_some() { TRACK_HALF_OPEN } else { OPEN });
-    };
+    let half = A::half_near(&key).ok_or(OPEN)?;
     let now = clock::now();
     forward::check_lease(u32::from(half.vip), now)?;
     expired::check(&packet, half.is_alone())?;
-    if packet.segment.is_control() || half.has(flag::RST | flag::REPLICA) {
-        return Err(TRACK);
+    if packet.segment.is_control() || half.flags & MID_FLOW != flag::CONFIRMED {
+        // Whatever it is, it is the other half's matter too.
+        A::prefetch(&half.translation.peer_key());
+        return Err(Step::Track);
     }
     if conntrack::is_check_due(half, now) && conntrack::needs_check(half, &packet, now) {
-        return Err(TRACK);
+        return Err(Step::Track);
     }
     if !half.is_original() {
         half.advance(&packet.segment, now.ticks);
         return Ok(forward::reply(&packet, half)?);
     }
-    let backend = conntrack::backend_of(half).ok_or(TRACK)?;
+    let backend = conntrack::backend_of(half).ok_or(Step::Track)?;
     half.advance(&packet.segment, now.ticks);
     Ok(forward::request(&packet, half, backend)?)
 }
 
-const TRACK: Step = Step::Track { map: FlowMap::Established };
-const TRACK_HALF_OPEN: Step = Step::Track { map: FlowMap::HalfOpen };
+/// Of these flags a flow in which data goes on has the first alone.
+const MID_FLOW: u32 = flag::CONFIRMED | flag::RST | flag::REPLICA;
 const OPEN: Step = Step::Open { attempt: 0 };
 
 /// Forwards a segment that opens or closes a flow, or that comes at a moment to look after it.
 #[inline(never)]
-fn track<A: Family>(ctx: &XdpContext, frame: &Frame, map: FlowMap) -> Step {
-    match try_track::<A>(ctx, frame, map) {
+fn track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Step {
+    match try_track::<A>(ctx, frame) {
         Ok(verdict) => Step::Done(verdict),
         Err(step) => step,
     }
 }
 
 #[inline(always)]
-fn try_track<A: Family>(ctx: &XdpContext, frame: &Frame, map: FlowMap) -> Result<Verdict, Step> {
+fn try_track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, Step> {
     let packet = packet::parse::<A>(ctx, frame)?;
     let key = packet.key();
-    match A::flow(&key, map) {
-        Some(found) if found.half.is_original() => request(&packet, &key, found),
-        Some(found) => reply(&packet, &key, found),
+    match A::half(&key) {
+        Some(half) if half.is_original() => request(&packet, &key, half),
+        Some(half) => reply(&packet, &key, half),
         None => Err(OPEN),
     }
 }
@@ -172,28 +171,28 @@ fn try_track<A: Family>(ctx: &XdpContext, frame: &Frame, map: FlowMap) -> Result
 fn request<A: Family>(
     packet: &Packet<A>,
     key: &FlowKey<A>,
-    found: Found<A>,
+    half: &mut FlowHalf<A>,
 ) -> Result<Verdict, Step> {
     let now = clock::now();
-    forward::check_lease(u32::from(found.half.vip), now)?;
-    expired::check(packet, found.half.is_alone())?;
+    forward::check_lease(u32::from(half.vip), now)?;
+    expired::check(packet, half.is_alone())?;
     if packet.segment.is_syn() {
-        return match conntrack::on_syn(key, &found, now) {
-            OnSyn::Forward => Ok(forward_request(packet, found.half)),
+        return match conntrack::on_syn(key, half, now) {
+            OnSyn::Forward => Ok(forward_request(packet, half)),
             OnSyn::Renew { attempt } => {
-                conntrack::remove(key, found.map, found.half);
+                conntrack::remove(key, half);
                 Err(Step::Open { attempt })
             }
         };
     }
     // A client's RST needs no answer; anything else does.
-    if !packet.segment.has(tcp::RST) && conntrack::backend_of(found.half).is_none() {
+    if !packet.segment.has(tcp::RST) && conntrack::backend_of(half).is_none() {
         return Err(Step::AnswerReset(ResetReason::BackendDown));
     }
-    if let Err(reason) = conntrack::request(key, &found, packet, now) {
+    if let Err(reason) = conntrack::request(key, half, packet, now) {
         return Err(Step::AnswerReset(reason));
     }
-    Ok(forward_request(packet, found.half))
+    Ok(forward_request(packet, half))
 }
 
 /// As `forward::request`, with a stack frame of its own.
@@ -220,27 +219,26 @@ fn forward_reply<A: Family>(packet: &Packet<A>, half: &FlowHalf<A>) -> Verdict {
 fn reply<A: Family>(
     packet: &Packet<A>,
     key: &FlowKey<A>,
-    found: Found<A>,
+    half: &mut FlowHalf<A>,
 ) -> Result<Verdict, Step> {
     let now = clock::now();
-    forward::check_lease(u32::from(found.half.vip), now)?;
-    expired::check(packet, found.half.is_alone())?;
-    if packet.segment.has(tcp::RST)
-        && conntrack::hold_back_refusal(key, &found, &packet.segment, now)
+    forward::check_lease(u32::from(half.vip), now)?;
+    expired::check(packet, half.is_alone())?;
+    if packet.segment.has(tcp::RST) && conntrack::hold_back_refusal(key, half, &packet.segment, now)
     {
         return Ok(Verdict::Drop(DropReason::RefusedSyn));
     }
-    if found.half.has(flag::MID_STREAM) && !found.half.has(flag::CONFIRMED) {
-        if let Err(reason) = conntrack::confirm_guess(key, &found, &packet.segment, now) {
-            return Ok(reset::tell_client(packet, found.half, reason));
+    if half.has(flag::MID_STREAM) && !half.has(flag::CONFIRMED) {
+        if !conntrack::confirm_guess(key, half, &packet.segment, now) {
+            return Ok(reset::tell_client(packet, half, ResetReason::Unconfirmed));
         }
     } else {
-        conntrack::reply(&found, &packet.segment, now);
+        conntrack::reply(key, half, &packet.segment, now);
     }
-    if !found.half.next_hop.is_known() {
+    if !half.next_hop.is_known() {
         return Err(Verdict::Drop(DropReason::NoNextHop).into());
     }
-    Ok(forward_reply(packet, found.half))
+    Ok(forward_reply(packet, half))
 }
 
 /// A segment of no known flow, or of one that gives way to it: makes a flow and forwards it.

@@ -13,11 +13,9 @@ use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
 use lb_common::backend::{Backend, BackendCounters, BackendId, SIGNAL_RING, Signal};
 use lb_common::connect::{ConnectTimes, MAX_MEASURED};
-use lb_common::conntrack::FlowHalf;
 use lb_common::counters::COUNTERS as COUNTER_COUNT;
 use lb_common::event::{FLOW_RING, FlowEvent, FlowReport};
 use lb_common::filter::{Filters, PortSet};
-use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
 use lb_common::link::{Link, LinkId, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
@@ -26,7 +24,7 @@ use lb_common::socket::Redirect;
 use lb_common::vip::Vip;
 use lb_common::{MAX_SERVICES, MAX_VIPS, selection};
 
-use crate::table::Established;
+use crate::table::Flows;
 
 mod count;
 mod flows;
@@ -35,25 +33,19 @@ mod sockets;
 mod table;
 
 pub(crate) use count::{
-    connect_stamp, count, count_connect, count_connection, count_flow, count_removed,
+    connect_stamp, count, count_connect, count_connection, count_evicted, count_flow,
     count_traffic, signal, time_exceeded_is_due,
 };
-pub(crate) use flows::{Choice, FlowMap, FlowMaps, Found, Scratch};
+pub(crate) use flows::{Choice, FlowMaps, Scratch};
 pub(crate) use report::tell;
 pub(crate) use sockets::{count_local, redirect_of, remember};
 
 /// Of `lb_common::table`: 2 slots × 2 halves × 131,072 flows × (8 + 16 + 64 bytes) = 46 MB.
 #[btf_map]
-pub(crate) static ESTABLISHED: Established<Ipv4Be> = Array::new();
+pub(crate) static FLOWS: Flows<Ipv4Be> = Array::new();
 /// 2 × 2 × 131,072 × (8 + 40 + 88) = 71 MB.
 #[btf_map]
-pub(crate) static ESTABLISHED6: Established<Ipv6Be> = Array::new();
-/// 2 × 65,536 flows × (16 + 64 + 56) = 18 MB.
-#[btf_map]
-static HALF_OPEN: LruHashMap<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>, 131_072> = LruHashMap::new();
-/// 2 × 65,536 × (40 + 88 + 56) = 24 MB.
-#[btf_map]
-static HALF_OPEN6: LruHashMap<FlowKey<Ipv6Be>, FlowHalf<Ipv6Be>, 131_072> = LruHashMap::new();
+pub(crate) static FLOWS6: Flows<Ipv6Be> = Array::new();
 /// 4,096 × (24 + 144).
 #[btf_map]
 static SERVICES: HashMap<ServiceKey, Service, { MAX_SERVICES as usize }> = HashMap::new();
@@ -110,9 +102,9 @@ static SOURCES: LruHashMap<SourceKey, u64, { MAX_SOURCES as usize }> = LruHashMa
 #[btf_map]
 static SIGNALS: RingBuf<Signal, { SIGNAL_RING as usize }> = RingBuf::new();
 
-/// Half-open flows that the program itself removed: what is gone else was evicted, or swept. 8 bytes on each CPU.
+/// Half-open flows that others took the place of. 8 bytes on each CPU.
 #[btf_map]
-static HALF_OPEN_REMOVED: PerCpuArray<u64, 1> = PerCpuArray::new();
+static HALF_OPEN_EVICTED: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 /// What the controller tells a peer of flows.
 #[btf_map]

@@ -7,12 +7,13 @@ use lb_common::flow::FlowKey;
 use lb_common::nat::{Kind, PORT_PROBES, port_candidate};
 use lb_common::selection::client_hash;
 use lb_common::service::{MAX_SNAT_ADDRESSES, SnatAddress};
+use lb_common::table::Refusal;
 
-use crate::conntrack::{self, NewFlow};
+use crate::conntrack::{self, NO_ROOM, NewFlow};
 use crate::family::Family;
-use crate::maps::{Choice, FlowMap};
+use crate::maps::Choice;
 use crate::packet::Packet;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, Step, Verdict};
 
 /// A candidate has no flow.
 const EMPTY: u64 = 0;
@@ -29,7 +30,7 @@ const UNCONFIRMED: u64 = LIVE - 1;
 /// is there, to another VIP, this one becomes one of `nat`.
 ///
 /// # Errors
-/// `SnatExhausted`: all candidates have live flows.
+/// What becomes of the segment: all candidates have live flows (`SnatExhausted`), or there is no room.
 #[inline(always)]
 pub(crate) fn claim<A: Family>(
     new: &NewFlow<'_, A>,
@@ -37,30 +38,35 @@ pub(crate) fn claim<A: Family>(
     reply: &mut FlowHalf<A>,
     reply_key: &mut FlowKey<A>,
     choice: &mut Choice,
-) -> Result<Kind, Verdict> {
+) -> Result<Kind, Step> {
     let hash = client_hash(new.key);
     let vip = candidate(new, hash, 0, reply_key);
-    if A::established(reply_key).is_none() {
-        // Most often nothing is in the half-open map either, and storing tells without a lookup.
-        let filled = fill(new, packet, reply, reply_key, 0, vip)?;
-        if A::insert_new(FlowMap::HalfOpen, reply_key, reply).is_ok() {
-            return Ok(filled);
-        }
+    A::prefetch(reply_key);
+    // Most often nothing is there, and storing tells without a lookup.
+    let filled = fill(new, packet, reply, reply_key, 0, vip)?;
+    match A::insert_new(reply_key, reply) {
+        Ok(()) => return Ok(filled),
+        Err(Refusal::Full) => return Err(NO_ROOM),
+        Err(Refusal::Exists) => {}
     }
     choose(new, hash, reply_key, choice);
     let (attempt, evict) = (choice.attempt(), choice.occupancy());
     let vip = candidate(new, hash, attempt, reply_key);
     if evict == LIVE {
-        return Err(Verdict::Drop(DropReason::SnatExhausted));
+        return Err(Verdict::Drop(DropReason::SnatExhausted).into());
     }
     if evict != EMPTY
-        && let Some(occupant) = A::established(reply_key)
+        && let Some(occupant) = A::half(reply_key)
+        && occupant.is_confirmed()
     {
         conntrack::remove_by_reply(reply_key, occupant);
     }
     let kind = fill(new, packet, reply, reply_key, attempt, vip)?;
-    store(reply_key, reply, evict).map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
-    Ok(kind)
+    match store(reply_key, reply, evict) {
+        Ok(()) => Ok(kind),
+        Err(Refusal::Exists) => Err(Verdict::Drop(DropReason::FlowInsert).into()),
+        Err(Refusal::Full) => Err(NO_ROOM),
+    }
 }
 
 /// Fills `reply` for the candidate that `reply_key` is; its translation.
@@ -81,14 +87,18 @@ fn fill<A: Family>(
     Ok(kind)
 }
 
-/// What is in the half-open map gives way: the other CPU's half of this very flow, the copy of a flow
-/// that is over, or one that no reply has confirmed. But not one that came since it was looked at.
+/// What was found there gives way: the other CPU's half of this very flow, or one that no reply has confirmed. But not
+/// one that came since it was looked at.
 #[inline(always)]
-fn store<A: Family>(reply_key: &FlowKey<A>, reply: &FlowHalf<A>, evict: u64) -> Result<(), ()> {
-    if evict != EMPTY && A::half_open(reply_key).is_some() {
-        A::replace(FlowMap::HalfOpen, reply_key, reply)
+fn store<A: Family>(
+    reply_key: &FlowKey<A>,
+    reply: &FlowHalf<A>,
+    evict: u64,
+) -> Result<(), Refusal> {
+    if evict != EMPTY && A::half(reply_key).is_some() {
+        A::replace(reply_key, reply)
     } else {
-        A::insert_new(FlowMap::HalfOpen, reply_key, reply)
+        A::insert_new(reply_key, reply)
     }
 }
 
@@ -158,9 +168,10 @@ fn occupancy<A: Family>(
     reply_key: &mut FlowKey<A>,
 ) -> u64 {
     candidate(new, hash, attempt, reply_key);
-    let Some(occupant) = A::established(reply_key) else {
-        return half_open_occupancy(new, reply_key);
-    };
+    let Some(occupant) = A::half(reply_key) else { return EMPTY };
+    if !occupant.is_confirmed() {
+        return half_open_occupancy(new, occupant);
+    }
     if occupant.translation.answers(new.key) {
         // This very flow, whose original half was lost.
         return FREE;
@@ -172,15 +183,12 @@ fn occupancy<A: Family>(
     }
 }
 
-/// A half-open port is free for its own client, and after a flow that moved on, failed or expired.
+/// A half-open port is free for its own client, and after a flow that failed or expired.
 #[inline(always)]
-fn half_open_occupancy<A: Family>(new: &NewFlow<'_, A>, reply_key: &FlowKey<A>) -> u64 {
-    let Some(occupant) = A::half_open(reply_key) else {
-        return EMPTY;
-    };
+fn half_open_occupancy<A: Family>(new: &NewFlow<'_, A>, occupant: &FlowHalf<A>) -> u64 {
     let idle = new.now.since(occupant.last_seen);
     if idle >= new.service.timeouts.half_open
-        || occupant.has(flag::PROMOTED | flag::RST)
+        || occupant.has(flag::RST)
         || occupant.translation.answers(new.key)
     {
         FREE

@@ -1,4 +1,4 @@
-//! Where the tables of established flows are: for both programs.
+//! Where the tables of flows are: for both programs.
 
 use core::ptr::NonNull;
 
@@ -20,11 +20,11 @@ static TABLE_HOMES6: u32 = 0;
 const SLOTS: usize = table::elements(2 * 262_144) as usize;
 
 /// The controller maps it into its memory.
-pub(crate) type Established<A> = Array<Slot<A>, SLOTS, { BPF_F_MMAPABLE as usize }>;
+pub(crate) type Flows<A> = Array<Slot<A>, SLOTS, { BPF_F_MMAPABLE as usize }>;
 
 /// A family that has a table.
 pub(crate) trait Tables: Address + 'static {
-    fn table() -> &'static Established<Self>;
+    fn table() -> &'static Flows<Self>;
     fn homes() -> u32;
     /// Index of a half's slot, or one that is none. A function that the verifier looks at once, and not once for each
     /// place that it is called from.
@@ -94,8 +94,8 @@ extern "C" fn table_locate6(key: *const FlowKey<Ipv6Be>) -> u32 {
 
 impl Tables for Ipv4Be {
     #[inline(always)]
-    fn table() -> &'static Established<Self> {
-        &crate::maps::ESTABLISHED
+    fn table() -> &'static Flows<Self> {
+        &crate::maps::FLOWS
     }
 
     #[inline(always)]
@@ -112,8 +112,8 @@ impl Tables for Ipv4Be {
 
 impl Tables for Ipv6Be {
     #[inline(always)]
-    fn table() -> &'static Established<Self> {
-        &crate::maps::ESTABLISHED6
+    fn table() -> &'static Flows<Self> {
+        &crate::maps::FLOWS6
     }
 
     #[inline(always)]

@@ -5,7 +5,7 @@ use lb_common::counters::Counter;
 use lb_common::flow::Direction;
 use lb_common::link::LinkId;
 
-use crate::maps::{self, FlowMap};
+use crate::maps;
 
 /// The end of a packet's way through the program. In eight bytes, so that functions return it in a
 /// register.
@@ -40,10 +40,8 @@ const _: () = assert!(size_of::<Verdict>() == 8);
 #[derive(Clone, Copy)]
 pub(crate) enum Step {
     Done(Verdict),
-    /// It is of a known flow, whose half was found there, and changes more than that flow's progress.
-    Track {
-        map: FlowMap,
-    },
+    /// It is of a known flow, and changes more than that flow's progress, or one that is not established yet.
+    Track,
     /// It is of no flow, or of one that gave way to it.
     Open {
         attempt: u8,

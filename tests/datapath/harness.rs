@@ -25,7 +25,7 @@ mod world;
 
 pub(crate) use self::connection::{Connection, IRS, ISS, from_client, rst_to, syn};
 pub(crate) use self::control::insert;
-pub(crate) use self::flows::{FlowId, FlowMap, Half, client_hash_of, flow_hash_of, key, peer_key};
+pub(crate) use self::flows::{FlowId, Half, client_hash_of, flow_hash_of, key, peer_key};
 pub(crate) use self::frames::Action;
 pub(crate) use self::local::{Left, LocalConnection};
 pub(crate) use self::names::{local, local_frame, local_ip, name_of};
@@ -58,7 +58,7 @@ pub(crate) fn backend_mac(id: u32) -> [u8; 6] {
     [2, 0, 0, 0, 1, u8::try_from(id).unwrap()]
 }
 
-/// Sizes of the flow maps.
+/// Halves that the tables of flows are for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Sizes {
     pub(crate) established: u32,

@@ -13,8 +13,8 @@ use lb_tests::packet::{ACK, FIN, Frame, PSH, QINQ, RST, Report, SYN, VLAN};
 use rstest::rstest;
 
 use crate::harness::{
-    BACKENDS, CLIENT, CLIENT_MAC, Connection, FlowMap, Harness, LB_MAC, Left, LocalConnection,
-    OTHER_CLIENT, SERVICE, Setup, local, local_ip, name_of, syn,
+    BACKENDS, CLIENT, CLIENT_MAC, Connection, Harness, LB_MAC, Left, LocalConnection, OTHER_CLIENT,
+    SERVICE, Setup, local, local_ip, name_of, syn,
 };
 
 /// Not the service's port.
@@ -51,7 +51,7 @@ fn a_connection_goes_by_way_of_the_kernel_and_keeps_the_client(
     let counters = harness.backend_counters(1);
     assert_eq!((counters.flows, counters.connections), (1, 1));
     assert_eq!((counters.request_packets, counters.reply_packets), (6, 3));
-    assert_eq!(harness.flows(), (2, 2));
+    assert_eq!(harness.flows(), (2, 0));
 }
 
 #[rstest]
@@ -202,15 +202,13 @@ fn a_flow_that_a_peer_told_of_goes_on_without_a_known_way_to_its_client(
 fn a_mid_stream_segment_is_confirmed_by_a_reply_that_fits(#[values(V4, V6)] family: Family) {
     let mut harness = here(family, Kind::Nat, BACKENDS[0]);
     let mut connection = LocalConnection::establish(&mut harness, CLIENT, BACKENDS[0]);
-    harness.forget_all(FlowMap::Established);
-    harness.forget_all(FlowMap::HalfOpen);
+    harness.forget_all();
     connection.request(&mut harness, &connection.of_client(ACK | PSH).payload(b"question"));
     connection.client_next = connection.client_next.wrapping_add(8);
     connection.reply(&mut harness, &connection.of_backend(ACK));
     assert_eq!(state(&harness, &connection), TcpState::Established);
     // Of a connection that has nothing to do with it.
-    harness.forget_all(FlowMap::Established);
-    harness.forget_all(FlowMap::HalfOpen);
+    harness.forget_all();
     connection.request(&mut harness, &connection.of_client(ACK | PSH).payload(b"question"));
     let elsewhere = connection.of_backend(ACK).ack(connection.client_next.wrapping_add(1 << 20));
     assert_eq!(harness.leave(&elsewhere), Left::Untouched);
@@ -274,10 +272,9 @@ fn a_second_vip_from_the_same_port_gets_no_address_of_ours(#[values(V4, V6)] fam
     let mut harness = here(family, Kind::Nat, BACKENDS[0]);
     let connection = LocalConnection::establish(&mut harness, CLIENT, BACKENDS[0]);
     let (_, mut reply) = connection.halves(&harness);
-    harness.forget_all(FlowMap::Established);
-    harness.forget_all(FlowMap::HalfOpen);
+    harness.forget_all();
     reply.translation.src = harness.ip(*OTHER_CLIENT.ip());
-    harness.store(FlowMap::Established, &connection.reply_key(), reply);
+    harness.store(&connection.reply_key(), reply);
     assert_eq!(harness.traced(CLIENT).fate, Fate::Drop(Counter::DropSnatExhausted));
     harness.expect(&syn(CLIENT), "drop_snat_exhausted");
 }

@@ -18,7 +18,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 use rstest::rstest;
 
-use crate::harness::{BACKENDS, Connection, FlowId, FlowMap, Half, Harness, key, peer_key, syn};
+use crate::harness::{BACKENDS, Connection, Harness, key, peer_key, syn};
 
 const ROUNDS: u16 = 1500;
 /// Of races that each take a handshake first.
@@ -54,18 +54,13 @@ fn run_on(cpu: usize, ready: &AtomicUsize, program: BorrowedFd<'_>, frame: &[u8]
     bpf::run(program, frame, &mut out).unwrap().action
 }
 
-/// The half of a key, from the map that the program would take it from.
-fn half(harness: &Harness, id: &FlowId) -> Option<Half> {
-    harness.established(id).or_else(|| harness.half_open(id))
-}
-
 /// Every reply half answers an original half that says so.
 fn assert_no_reply_half_is_alone(harness: &Harness) {
     for (id, found) in harness.snapshot() {
-        if found.has(flag::ORIGINAL | flag::PROMOTED) {
+        if found.is_original() {
             continue;
         }
-        let original = half(harness, &peer_key(&found)).unwrap_or_else(|| panic!("{id:?} alone"));
+        let original = harness.half(&peer_key(&found)).unwrap_or_else(|| panic!("{id:?} alone"));
         assert_eq!(peer_key(&original), id, "of another flow");
     }
 }
@@ -103,7 +98,7 @@ fn two_clients_do_not_share_a_port(#[values(V4, V6)] family: Family) {
         let replies: Vec<_> =
             harness.snapshot().into_iter().filter(|(_, half)| !half.has(flag::ORIGINAL)).collect();
         let [(id, reply)] = &replies[..] else { panic!("{replies:?}") };
-        let original = half(&harness, &peer_key(reply)).expect("the reply half's own flow");
+        let original = harness.half(&peer_key(reply)).expect("the reply half's own flow");
         assert_eq!(peer_key(&original), *id);
     }
 }
@@ -158,8 +153,8 @@ fn a_closed_flow_is_renewed_once(#[values(V4, V6)] family: Family) {
         let reply = harness.half_open(&peer_key(&original)).expect("its reply half");
         assert_eq!(peer_key(&reply), key(client, crate::harness::SERVICE));
         ports.insert((original.translation.src, original.translation.ports));
-        harness.forget(FlowMap::HalfOpen, &key(client, crate::harness::SERVICE));
-        harness.forget(FlowMap::HalfOpen, &peer_key(&original));
+        harness.forget(&key(client, crate::harness::SERVICE));
+        harness.forget(&peer_key(&original));
     }
     assert!(!ports.is_empty());
 }

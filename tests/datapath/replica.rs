@@ -12,7 +12,7 @@ use lb_tests::packet::{ACK, FIN, PSH, RST, SYN};
 use rstest::rstest;
 
 use crate::harness::{
-    BACKENDS, CLIENT, CLIENT_MAC, Connection, FlowMap, Harness, LINK, OTHER_CLIENT, Sizes, local,
+    BACKENDS, CLIENT, CLIENT_MAC, Connection, Harness, LINK, OTHER_CLIENT, Sizes, local,
 };
 
 /// How far the streams went after the peer told of the flow.
@@ -270,7 +270,7 @@ fn what_this_node_serves_is_its_own(
     assert_eq!(harness.snapshot(), before);
     connection.exchange(&mut harness, b"question", b"answer");
     // What nobody has is taken, also just after a take-over.
-    harness.forget_all(FlowMap::Established);
+    harness.forget_all();
     assert_eq!(replica.put(&record), Ok(()));
     connection.exchange(&mut harness, b"question", b"answer");
 }
@@ -278,7 +278,7 @@ fn what_this_node_serves_is_its_own(
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
 fn a_full_table_refuses_whole_flows(#[values(V4, V6)] family: Family) {
-    let sizes = Sizes { established: 2, half_open: 4096 };
+    let sizes = Sizes { established: 2, half_open: 2 };
     let mut harness = Harness::sized(family, sizes);
     let connection = Connection::establish(&mut harness, CLIENT);
     let own = [connection.original_key(), connection.reply_key()];
@@ -299,7 +299,7 @@ fn a_full_table_refuses_whole_flows(#[values(V4, V6)] family: Family) {
             Err(refusal) => assert_eq!((refusal, harness.flows().0), (Refusal::NoRoom, before)),
         }
         refused += 1;
-        harness.forget(FlowMap::Established, filler);
+        harness.forget(filler);
     }
     // Also when there was room for one half.
     assert!(refused >= 2);

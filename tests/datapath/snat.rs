@@ -11,7 +11,7 @@ use lb_tests::packet::{ACK, FIN, RST, SYN};
 use rstest::rstest;
 
 use crate::harness::{
-    BACKENDS, CLIENT, Connection, FlowMap, Harness, OTHER_CLIENT, SERVICE, client_hash_of, key, syn,
+    BACKENDS, CLIENT, Connection, Harness, OTHER_CLIENT, SERVICE, client_hash_of, key, syn,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -56,7 +56,7 @@ fn a_taken_first_choice_leads_to_the_second(#[values(V4, V6)] family: Family) {
     let other = Connection::establish(&mut harness, OTHER_CLIENT);
     let (_, reply) = other.halves(&harness);
     let taken = key(BACKENDS[0], SocketAddrV4::new(*SERVICE.ip(), choice(0)));
-    harness.store(FlowMap::Established, &taken, reply);
+    harness.store(&taken, reply);
 
     let mut connection = Connection::establish(&mut harness, CLIENT);
     assert_eq!(connection.snat.port(), choice(1));
@@ -234,21 +234,6 @@ fn a_flow_that_lost_its_port_sends_nothing_into_the_live_flow_that_has_it(
     let mut connection = Connection::establish(&mut harness, CLIENT);
     harness.expect(&syn(OTHER_CLIENT), "drop_snat_exhausted");
     connection.exchange(&mut harness, b"question", b"answer");
-}
-
-/// The same, when the half-open copy of the live flow was evicted.
-#[rstest]
-#[ignore = "needs root: cargo xtask test datapath"]
-fn a_flow_that_lost_its_port_does_not_take_it_from_the_live_flow_that_has_it(
-    #[values(V4, V6)] family: Family,
-) {
-    let mut harness = with_ports(family, 1);
-    Connection::syn(&mut harness, OTHER_CLIENT);
-    let mut connection = Connection::establish(&mut harness, CLIENT);
-    harness.forget(FlowMap::HalfOpen, &connection.reply_key());
-    harness.expect(&syn(OTHER_CLIENT), "drop_snat_exhausted");
-    connection.exchange(&mut harness, b"question", b"answer");
-    connection.halves(&harness);
 }
 
 /// The second VIP of the service, with a lease of its own.

@@ -10,7 +10,7 @@ use rstest::rstest;
 use crate::harness::{CLIENT, Connection, Harness, IRS, OTHER_CLIENT, syn};
 
 fn state(harness: &Harness, connection: &Connection) -> TcpState {
-    let find = |id| harness.established(&id).or_else(|| harness.half_open(&id)).unwrap();
+    let find = |id| harness.half(&id).unwrap();
     TcpState::of(&find(connection.original_key()), &find(connection.reply_key()))
 }
 

@@ -107,7 +107,7 @@ fn live(harness: &mut Harness, connection: &Connection, rng: &mut TestRng) {
         }
     }
     for key in &keys[..if is_seen { 2 } else { 1 }] {
-        if harness.established(key).is_some() || harness.half_open(key).is_some() {
+        if harness.half(key).is_some() {
             harness.age(key, age);
         }
     }

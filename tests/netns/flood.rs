@@ -107,7 +107,7 @@ fn stand_full(kind: Kind) {
     let _servers = plain::echo_servers(&lab).unwrap();
     let mut controller = Controller::new(&lab.lbs[0], &plain::binary().unwrap(), lab.directory());
     let yaml = plain::config(&lab, &plain::backends(&lab), controller.socket());
-    let limits = format!("limits: {{ flows: {FLOWS}, half_open: 65536 }}\n");
+    let limits = format!("limits: {{ flows: {FLOWS}, half_open: {FLOWS} }}\n");
     controller.write_config(&(yaml + &limits)).unwrap();
     controller.start().unwrap();
     for host in &lab.backends {
@@ -142,7 +142,7 @@ fn stand_full(kind: Kind) {
 fn crowd(lab: &Topology) -> Result<()> {
     let node = &lab.lbs[0].bpffs;
     let pins = node.pins()?;
-    let pin = pins.iter().find(|pin| pin.ends_with(map::ESTABLISHED)).context("no table")?;
+    let pin = pins.iter().find(|pin| pin.ends_with(map::FLOWS)).context("no table")?;
     let table = FlowTable::open(&MapData::from_pin(node.path().join(pin))?)?;
     let mut of_some_flow = None;
     table.all::<Ipv4Be>(|key, half| {

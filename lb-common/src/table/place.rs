@@ -3,9 +3,10 @@
 use core::ptr::NonNull;
 
 use super::{Control, Slot, word};
-use crate::addr::Address;
+use crate::addr::{Address, Ports};
 use crate::conntrack::FlowHalf;
 use crate::flow::FlowKey;
+use crate::time::Ticks;
 
 /// Where a slot is.
 #[repr(transparent)]
@@ -34,6 +35,29 @@ impl<A> Place<A> {
     pub const fn half(self) -> *mut FlowHalf<A> {
         // SAFETY: `new`'s caller vouches for it.
         unsafe { &raw mut (*self.0.as_ptr()).half }
+    }
+
+    /// Of the half in it, as they are now.
+    #[inline(always)]
+    pub(super) fn flags(self) -> u32 {
+        // SAFETY: `new`'s caller vouches for it.
+        unsafe { core::ptr::read_volatile(&raw const (*self.half()).flags) }
+    }
+
+    /// Likewise.
+    #[inline(always)]
+    pub(super) fn last_seen(self) -> Ticks {
+        // SAFETY: `new`'s caller vouches for it.
+        unsafe { core::ptr::read_volatile(&raw const (*self.half()).last_seen) }
+    }
+
+    /// Of the packets that its half's other direction brings.
+    #[inline(always)]
+    pub(super) fn peer_ports(self) -> Ports {
+        // SAFETY: `new`'s caller vouches for it.
+        let ports = unsafe { &raw const (*self.half()).translation.ports };
+        // SAFETY: likewise.
+        unsafe { core::ptr::read_volatile(ports) }.swapped()
     }
 
     /// Its control as it is now.
@@ -75,6 +99,13 @@ impl<A: Address> Place<A> {
         #[cfg(not(target_arch = "bpf"))]
         let found = self.key();
         found.equals(word::afresh(key))
+    }
+
+    /// The key where it is, which another may be writing to: integers, all of whose values are valid.
+    #[inline(always)]
+    pub(super) fn key_in_place<'a>(self) -> &'a FlowKey<A> {
+        // SAFETY: `new`'s caller vouches for it.
+        unsafe { &(*self.0.as_ptr()).key }
     }
 
     /// The key in it, as it is now.

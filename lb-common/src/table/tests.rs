@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::addr::{Ipv4Be, Ports};
-use crate::nat::Kind;
+use crate::nat::{Kind, Translation};
 
 /// Slots in memory of its own.
 struct Memory {
@@ -63,7 +63,7 @@ fn key(n: u32) -> FlowKey<Ipv4Be> {
 
 fn half(value: u32) -> FlowHalf<Ipv4Be> {
     let mut half = FlowHalf {
-        translation: crate::nat::Translation::new(&key(0), &key(0)),
+        translation: Translation::new(&key(0), &key(0)),
         flags: 0,
         seq_end: 0,
         ack: 0,
@@ -74,8 +74,8 @@ fn half(value: u32) -> FlowHalf<Ipv4Be> {
         service: 0,
         kind: 0,
         attempts: 0,
-        last_seen: crate::time::Ticks::default(),
-        checked: crate::time::Ticks::default(),
+        last_seen: Ticks::default(),
+        checked: Ticks::default(),
         next_hop: crate::link::NextHop::UNKNOWN,
         #[cfg(feature = "second-layout")]
         later: 0,
@@ -83,7 +83,7 @@ fn half(value: u32) -> FlowHalf<Ipv4Be> {
     half.init(Kind::Nat, &key(0), &key(0));
     half.seq_end = value;
     // Torn in two it would not be the same.
-    half.checked = crate::time::Ticks::default();
+    half.checked = Ticks::default();
     half.ack = !value;
     half
 }
@@ -160,6 +160,79 @@ fn a_full_reach_refuses_and_loses_nothing() {
     assert_eq!(memory.put(0, 7, true), Ok(()));
     assert_eq!(memory.put(REACH, 8, false), Ok(()));
     assert_eq!((memory.get(0), memory.get(REACH), memory.get(5)), (Some(7), Some(8), None));
+}
+
+impl Memory {
+    fn put_seen(&self, n: u32, flags: u32, last_seen: u32) -> Result<Option<Evicted>, Refusal> {
+        let half = FlowHalf { flags, last_seen: Ticks(last_seen), ..half(n) };
+        store_making_room(self, &key(n), &half, false)
+    }
+}
+
+const REPLY: Result<Option<Evicted>, Refusal> = Ok(Some(Evicted { original: false }));
+
+#[test]
+fn of_the_unconfirmed_the_one_that_is_silent_longest_gives_way() {
+    let memory = Memory::new(1, 3);
+    for n in 0..REACH {
+        let flags = if n % 2 == 0 { flag::CONFIRMED } else { 0 };
+        let original = if n == 7 { flag::ORIGINAL } else { 0 };
+        let seen = if n == 7 { 50 } else { 60 + n };
+        assert_eq!(memory.put_seen(n, flags | original, seen), Ok(None));
+    }
+    assert_eq!(memory.put_seen(100, 0, 200), Ok(Some(Evicted { original: true })));
+    assert_eq!((memory.get(7), memory.get(100)), (None, Some(100)));
+    for n in (1..REACH).step_by(2).filter(|n| *n != 7) {
+        let stored = memory.put_seen(100 + n, flag::CONFIRMED, 200);
+        assert_eq!((stored, memory.get(n)), (REPLY, None));
+    }
+    // What has just come has not been silent, but nothing else is left.
+    let translation = Translation::new(&key(99), &key(98).reversed());
+    let reply = FlowHalf { translation, last_seen: Ticks(200), ..half(99) };
+    assert_eq!(store_making_room(&memory, &key(99), &reply, false), REPLY);
+    // All others are confirmed, and this one is the other half of the same flow.
+    assert_eq!(memory.put_seen(98, 0, 201), Err(Refusal::Full));
+    assert_eq!(memory.put_seen(97, flag::CONFIRMED, 201), REPLY);
+    assert_eq!(memory.put_seen(96, 0, 202), Err(Refusal::Full));
+    assert!((0..REACH).step_by(2).all(|n| memory.get(n) == Some(n)));
+    let full = usize::try_from(REACH).unwrap();
+    assert_eq!(memory.used(), (full, REACH));
+}
+
+/// Of another home, so that it is there where what gives way is withdrawn.
+#[test]
+fn what_is_at_home_elsewhere_gives_way_too() {
+    let memory = Memory::new(4, 5);
+    let mut stored = Vec::new();
+    for n in 0..2 * REACH {
+        if memory.put_seen(n, 0, n) == Ok(None) {
+            stored.push(n);
+        }
+    }
+    let before = memory.used();
+    for n in 1000..1100 {
+        assert!(matches!(memory.put_seen(n, 0, n), Ok(Some(_))), "{n}");
+        assert_eq!(memory.get(n), Some(n));
+        assert_eq!(memory.used(), before);
+    }
+    let left = stored.iter().filter(|n| memory.get(**n).is_some()).count();
+    assert!(left < stored.len() / 2, "{left}");
+}
+
+/// Who is writing to a slot has not published it.
+#[test]
+fn a_slot_that_somebody_holds_is_nobody_s_to_take() {
+    let memory = Memory::new(1, 3);
+    let (_, held) = take_free(&memory, 0).unwrap();
+    held.fill(&key(500), &FlowHalf { last_seen: Ticks(1), ..half(500) });
+    for n in 1..REACH {
+        assert_eq!(memory.put_seen(n, 0, 10 + n), Ok(None));
+    }
+    assert_eq!(memory.put_seen(100, 0, 100), Err(Refusal::Full));
+    held.release();
+    assert_eq!(memory.put_seen(100, 0, 100), Ok(None));
+    assert_eq!(memory.put_seen(101, 0, 100), REPLY);
+    assert_eq!((memory.get(1), memory.get(100), memory.get(101)), (None, Some(100), Some(101)));
 }
 
 /// As many as it is for: two homes a half.

@@ -6,13 +6,17 @@ use lb_common::flow::FlowKey;
 use lb_common::link::LinkId;
 use lb_common::nat::Kind;
 use lb_common::service::Service;
+use lb_common::table::Refusal;
 use lb_common::time::Ticks;
 
 use crate::family::Family;
-use crate::maps::{self, FlowMap, Scratch};
+use crate::maps::{self, Scratch};
 use crate::packet::Packet;
 use crate::snat;
-use crate::verdict::{DropReason, Verdict};
+use crate::verdict::{DropReason, ResetReason, Step, Verdict};
+
+/// All that could be in the place of a new flow's half is established: its client is told at once.
+pub(crate) const NO_ROOM: Step = Step::AnswerReset(ResetReason::TableFull);
 
 /// A flow that is to be made.
 pub(crate) struct NewFlow<'a, A> {
@@ -30,12 +34,12 @@ pub(crate) struct NewFlow<'a, A> {
 /// half. In `dsr` the latter is all.
 ///
 /// # Errors
-/// The verdict, if there is no port or no room.
+/// What becomes of the segment, if there is no port or no room.
 #[inline(always)]
 pub(crate) fn create<A: Family>(
     new: &NewFlow<'_, A>,
     packet: &Packet<A>,
-) -> Result<&'static FlowHalf<A>, Verdict> {
+) -> Result<&'static FlowHalf<A>, Step> {
     let Scratch { half, key: reply_key, choice, .. } =
         A::scratch().ok_or(Verdict::Drop(DropReason::Inconsistent))?;
     let kind = if new.kind == Kind::Dsr {
@@ -45,25 +49,26 @@ pub(crate) fn create<A: Family>(
         snat::claim(new, packet, half, reply_key, choice)?
     };
     if !fill_original(half, new, reply_key, kind, packet) {
-        return Err(Verdict::Drop(DropReason::NoNextHop));
+        return Err(Verdict::Drop(DropReason::NoNextHop).into());
     }
-    if A::insert_new(FlowMap::HalfOpen, new.key, half).is_ok() {
-        maps::count_flow(new.id);
-        return Ok(half);
+    match A::insert_new(new.key, half) {
+        Ok(()) => {
+            maps::count_flow(new.id);
+            Ok(half)
+        }
+        Err(Refusal::Exists) => {
+            // Another CPU made this flow at the same time: its halves win.
+            let winner = A::half(new.key).ok_or(Verdict::Drop(DropReason::FlowInsert))?;
+            if !winner.translation.answers(reply_key) {
+                A::remove_half(reply_key);
+            }
+            Ok(winner)
+        }
+        Err(Refusal::Full) => {
+            A::remove_half(reply_key);
+            Err(NO_ROOM)
+        }
     }
-    // Another CPU made this flow at the same time: its halves win.
-    let winner = A::half_open(new.key).ok_or(Verdict::Drop(DropReason::FlowInsert))?;
-    if winner.has(flag::PROMOTED) {
-        // The copy of a flow that was swept.
-        A::replace(FlowMap::HalfOpen, new.key, half)
-            .map_err(|()| Verdict::Drop(DropReason::FlowInsert))?;
-        maps::count_flow(new.id);
-        return Ok(half);
-    }
-    if !winner.translation.answers(reply_key) {
-        A::remove_half(reply_key);
-    }
-    Ok(winner)
 }
 
 /// The original half of a new flow. False: the frame came in by an interface without a number.

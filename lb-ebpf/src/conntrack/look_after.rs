@@ -6,9 +6,10 @@ use lb_common::flow::FlowKey;
 use lb_common::link::NextHop;
 use lb_common::nat::Kind;
 
+use super::peer_of;
 use crate::clock::Now;
 use crate::family::Family;
-use crate::maps::{self, FlowMap, Scratch};
+use crate::maps::{self, Scratch};
 use crate::packet::Packet;
 
 /// Whether a half that was not looked after for a second should be. Notes in it that it need not.
@@ -45,14 +46,13 @@ fn comes_another_way<A: Family>(half: &FlowHalf<A>, packet: &Packet<A>) -> bool 
 #[inline(always)]
 pub(super) fn look_after_reply<A: Family>(
     key: &FlowKey<A>,
-    map: FlowMap,
     half: &mut FlowHalf<A>,
     packet: &Packet<A>,
     now: Now,
 ) {
     half.next_hop = packet.came_from(maps::link_id(packet.ingress));
-    if !update_reply(key, map, half) {
-        make_reply_again(key, map, half, now);
+    if !update_reply(key, half) {
+        make_reply_again(key, half, now);
     }
 }
 
@@ -63,9 +63,9 @@ fn way_to<A: Family>(client: A, half: &FlowHalf<A>) -> &NextHop {
 
 /// `false`: there is no reply half.
 #[inline(never)]
-fn update_reply<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A>) -> bool {
+fn update_reply<A: Family>(key: &FlowKey<A>, half: &FlowHalf<A>) -> bool {
     let next_hop = way_to(key.src, half);
-    let Some(reply) = A::flow_in(map, &half.translation.peer_key()) else { return false };
+    let Some(reply) = peer_of(key, half) else { return false };
     if reply.next_hop != *next_hop {
         reply.next_hop = *next_hop;
     }
@@ -73,7 +73,7 @@ fn update_reply<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A>) -
 }
 
 #[inline(never)]
-fn make_reply_again<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A>, now: Now) {
+fn make_reply_again<A: Family>(key: &FlowKey<A>, half: &FlowHalf<A>, now: Now) {
     let kind = if half.kind == Kind::Dnat as u8 { Kind::Dnat } else { Kind::Nat };
     let source = if kind == Kind::Dnat { key.dst } else { half.translation.src };
     let Some(vip) = maps::vip(source.ip()) else {
@@ -94,7 +94,7 @@ fn make_reply_again<A: Family>(key: &FlowKey<A>, map: FlowMap, half: &FlowHalf<A
     reply.checked = now.ticks;
     reply.next_hop = *way_to(key.src, half);
     // Another client's flow may have the port by now; then the backend tells this one.
-    let _ = A::insert_new(map, reply_key, reply);
+    let _ = A::insert_new(reply_key, reply);
 }
 
 /// A client that only listens sends nothing that would tell its new address on the link.
@@ -114,7 +114,6 @@ pub(super) fn look_after_way<A: Family>(half: &mut FlowHalf<A>) -> bool {
 #[inline(always)]
 pub(super) fn resume_request<A: Family>(
     key: &FlowKey<A>,
-    map: FlowMap,
     half: &mut FlowHalf<A>,
     packet: &Packet<A>,
     now: Now,
@@ -124,7 +123,7 @@ pub(super) fn resume_request<A: Family>(
     if half.is_alone() {
         half.next_hop = packet.came_from(maps::link_id(packet.ingress));
     } else {
-        look_after_reply(key, map, half, packet, now);
+        look_after_reply(key, half, packet, now);
     }
 }
 

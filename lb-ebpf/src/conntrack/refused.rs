@@ -1,15 +1,13 @@
 //! A refusal that the client need not hear of.
 
 use lb_common::backend::SignalKind;
-use lb_common::conntrack::{Segment, flag, refuses_syn};
+use lb_common::conntrack::{FlowHalf, Segment, flag, refuses_syn};
 use lb_common::flow::FlowKey;
 
 use crate::clock::Now;
 use crate::family::Family;
-use crate::maps::{self, FlowMap, Found};
+use crate::maps;
 use crate::selection;
-
-use super::reborrow;
 
 /// Whether the client is not told that its backend refuses its first SYN: it sends it again a second
 /// later, and it goes to another. If that one refuses as well, or there is none, the client is told: a
@@ -17,16 +15,15 @@ use super::reborrow;
 #[inline(never)]
 pub(crate) fn hold_back_refusal<A: Family>(
     key: &FlowKey<A>,
-    found: &Found<A>,
+    half: &mut FlowHalf<A>,
     segment: &Segment,
     now: Now,
 ) -> bool {
-    let half = reborrow(found);
-    if found.map != FlowMap::HalfOpen || half.attempts != 0 {
+    if half.is_confirmed() || half.attempts != 0 {
         return false;
     }
     let original_key = half.translation.peer_key();
-    let Some(original) = A::half_open(&original_key) else {
+    let Some(original) = A::half(&original_key) else {
         return false;
     };
     if !original.translation.answers(key)

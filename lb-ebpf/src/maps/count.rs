@@ -6,7 +6,7 @@ use lb_common::counters::Counter;
 use lb_common::flow::Direction;
 use lb_common::rate::RateLimit;
 
-use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, HALF_OPEN_REMOVED, SIGNALS, TIME_EXCEEDED};
+use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, HALF_OPEN_EVICTED, SIGNALS, TIME_EXCEEDED};
 use crate::clock;
 
 /// Between two signals of one backend, on one CPU. Nanoseconds.
@@ -67,15 +67,13 @@ pub(crate) fn count_connection(id: BackendId) {
     }
 }
 
-/// Counts a half-open flow that the program removes.
-#[inline(never)]
-pub(crate) fn count_removed() -> bool {
-    let Some(removed) = HALF_OPEN_REMOVED.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: as in `count`.
-    unsafe { *removed += 1 };
-    true
+/// Counts a half-open flow that another one took the place of.
+#[inline(always)]
+pub(crate) fn count_evicted() {
+    if let Some(evicted) = HALF_OPEN_EVICTED.get_ptr_mut(0) {
+        // SAFETY: as in `count`.
+        unsafe { *evicted += 1 };
+    }
 }
 
 /// The moment of a SYN, for [`count_connect`].

@@ -1,13 +1,13 @@
-//! The flow maps of both families, by one code.
+//! The flows of both families, by one code.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_NOEXIST, bpf_fib_lookup};
-use aya_ebpf::btf_maps::{LruHashMap, PerCpuArray};
+use aya_ebpf::bindings::bpf_fib_lookup;
+use aya_ebpf::btf_maps::PerCpuArray;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::backend::BackendId;
-use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::conntrack::FlowHalf;
 use lb_common::flow::FlowKey;
 use lb_common::link::NextHop;
-use lb_common::table::{self, First};
+use lb_common::table::{self, First, Refusal};
 
 use super::table::Changes;
 use crate::table::Table;
@@ -57,53 +57,14 @@ impl Choice {
     }
 }
 
-/// Which of a family's two flow maps a half is in.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum FlowMap {
-    HalfOpen,
-    Established,
-}
-
-/// A half found by its key.
-pub(crate) struct Found<A: 'static> {
-    pub(crate) map: FlowMap,
-    pub(crate) half: &'static mut FlowHalf<A>,
-}
-
-const HALF_OPEN_HALVES: usize = 131_072;
-
-type HalfOpen<A> = LruHashMap<FlowKey<A>, FlowHalf<A>, HALF_OPEN_HALVES>;
 type ScratchMap<A> = PerCpuArray<Scratch<A>, 1>;
 
-/// A family's maps.
+/// A family's flows, and its room to make them in.
 pub(crate) trait FlowMaps: Changes {
-    fn half_open_map() -> &'static HalfOpen<Self>;
     fn scratch_map() -> &'static ScratchMap<Self>;
 
-    /// Finds a half: established, half-open, and established again for one that moved meanwhile.
     #[inline(always)]
-    fn find(key: &FlowKey<Self>) -> Option<Found<Self>> {
-        match Self::established(key) {
-            Some(half) => Some(Found { map: FlowMap::Established, half }),
-            None => Self::flow(key, FlowMap::HalfOpen),
-        }
-    }
-
-    /// Finds a half again that was in `map` just now. One of a half-open flow may have moved meanwhile,
-    /// or since long: what it left behind says so.
-    #[inline(always)]
-    fn flow(key: &FlowKey<Self>, map: FlowMap) -> Option<Found<Self>> {
-        if map == FlowMap::HalfOpen
-            && let Some(half) = Self::half_open(key)
-            && !half.has(flag::PROMOTED)
-        {
-            return Some(Found { map, half });
-        }
-        Self::established(key).map(|half| Found { map: FlowMap::Established, half })
-    }
-
-    #[inline(always)]
-    fn established(key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
+    fn half(key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
         // SAFETY: the kernel keeps the memory of an element valid for the run of the program. Another
         // CPU may write the same element: all fields are plain integers, each stored whole.
         Self::in_table(key).map(|place| unsafe { &mut *place.half() })
@@ -111,67 +72,43 @@ pub(crate) trait FlowMaps: Changes {
 
     /// Likewise, without a call for most of them.
     #[inline(always)]
-    fn established_first(key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
+    fn half_near(key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
         match table::first(Table, key) {
-            // SAFETY: as in `established`.
+            // SAFETY: as in `half`.
             First::Found(place) => Some(unsafe { &mut *place.half() }),
             First::Missing => None,
-            First::Elsewhere => Self::established(key),
+            First::Elsewhere => Self::half(key),
         }
     }
 
+    /// A half with this key is looked for, or stored, a moment later.
     #[inline(always)]
-    fn half_open(key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
-        // SAFETY: as in `established`.
-        Self::half_open_map().get_ptr_mut(key).map(|half| unsafe { &mut *half })
+    fn prefetch(key: &FlowKey<Self>) {
+        table::prefetch(Table, key);
     }
 
-    /// The half of `key` in the map its other half was found in.
+    /// Stores a half.
+    ///
+    /// # Errors
+    /// There is one already, or no room.
     #[inline(always)]
-    fn flow_in(map: FlowMap, key: &FlowKey<Self>) -> Option<&'static mut FlowHalf<Self>> {
-        match map {
-            FlowMap::HalfOpen => Self::half_open(key),
-            FlowMap::Established => Self::established(key),
-        }
+    fn insert_new(key: &FlowKey<Self>, half: &FlowHalf<Self>) -> Result<(), Refusal> {
+        <Self as Changes>::store(key, half, false)
     }
 
-    /// Stores a half; `Err`: there is one already, or the map is full.
+    /// Stores a half in place of whatever is there.
+    ///
+    /// # Errors
+    /// There is no room.
     #[inline(always)]
-    fn insert_new(map: FlowMap, key: &FlowKey<Self>, half: &FlowHalf<Self>) -> Result<(), ()> {
-        Self::put(map, key, half, false)
+    fn replace(key: &FlowKey<Self>, half: &FlowHalf<Self>) -> Result<(), Refusal> {
+        <Self as Changes>::store(key, half, true)
     }
 
-    /// Stores a half in place of whatever is there; `Err`: the map is full.
-    #[inline(always)]
-    fn replace(map: FlowMap, key: &FlowKey<Self>, half: &FlowHalf<Self>) -> Result<(), ()> {
-        Self::put(map, key, half, true)
-    }
-
-    #[inline(always)]
-    fn put(
-        map: FlowMap,
-        key: &FlowKey<Self>,
-        half: &FlowHalf<Self>,
-        replace: bool,
-    ) -> Result<(), ()> {
-        match map {
-            FlowMap::HalfOpen => {
-                let flags = if replace { BPF_ANY } else { BPF_NOEXIST };
-                Self::half_open_map().insert(key, half, u64::from(flags)).map_err(|_| ())
-            }
-            FlowMap::Established => match <Self as Changes>::store(key, half, u32::from(replace)) {
-                0 => Ok(()),
-                _ => Err(()),
-            },
-        }
-    }
-
-    /// Removes a half from both maps.
     #[inline(always)]
     fn remove_half(key: &FlowKey<Self>) {
         // Absence is what the caller wants.
         <Self as Changes>::remove(key);
-        let _ = Self::half_open_map().remove(key);
     }
 
     #[inline(always)]
@@ -183,22 +120,12 @@ pub(crate) trait FlowMaps: Changes {
 
 impl FlowMaps for Ipv4Be {
     #[inline(always)]
-    fn half_open_map() -> &'static HalfOpen<Self> {
-        &super::HALF_OPEN
-    }
-
-    #[inline(always)]
     fn scratch_map() -> &'static ScratchMap<Self> {
         &super::SCRATCH
     }
 }
 
 impl FlowMaps for Ipv6Be {
-    #[inline(always)]
-    fn half_open_map() -> &'static HalfOpen<Self> {
-        &super::HALF_OPEN6
-    }
-
     #[inline(always)]
     fn scratch_map() -> &'static ScratchMap<Self> {
         &super::SCRATCH6

@@ -2,12 +2,10 @@
 
 use lb_common::IPPROTO_TCP;
 use lb_common::addr::{Address, Ipv4Be, Ipv6Be, Ports};
-use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::trace::{Halves, Record, found};
 
 use crate::frame::Frame;
-use crate::maps;
 use crate::table::Tables;
 
 /// What a packet says of itself, or of what it quotes.
@@ -19,12 +17,6 @@ pub(crate) struct Packet<A> {
     pub(crate) is_of_flows: bool,
 }
 
-/// A half of a flow.
-pub(crate) struct Found<A: 'static> {
-    pub(crate) half: &'static FlowHalf<A>,
-    pub(crate) half_open: bool,
-}
-
 /// An address family.
 pub(crate) trait Family: Tables {
     /// Of [`found`].
@@ -33,24 +25,7 @@ pub(crate) trait Family: Tables {
     /// `None`: not all of its headers are there.
     fn parse(frame: &Frame, offset: u64) -> Option<Packet<Self>>;
 
-    fn half_open(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>>;
-
     fn halves(record: &mut Record) -> &mut Halves<Self>;
-
-    /// In the order of the XDP program.
-    #[inline(always)]
-    fn find(key: &FlowKey<Self>) -> Option<Found<Self>> {
-        if let Some(half) = maps::established(key) {
-            return Some(Found { half, half_open: false });
-        }
-        let half = Self::half_open(key)?;
-        if half.has(flag::PROMOTED)
-            && let Some(half) = maps::established(key)
-        {
-            return Some(Found { half, half_open: false });
-        }
-        Some(Found { half, half_open: true })
-    }
 }
 
 /// A packet with these addresses and the protocol at `offset`.
@@ -139,11 +114,6 @@ impl Family for Ipv4Be {
     }
 
     #[inline(always)]
-    fn half_open(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>> {
-        maps::half_open4(key)
-    }
-
-    #[inline(always)]
     fn halves(record: &mut Record) -> &mut Halves<Self> {
         // SAFETY: integers only, of which all values are valid.
         unsafe { &mut record.flow.v4 }
@@ -220,11 +190,6 @@ impl Family for Ipv6Be {
             }
         }
         packet(frame, ip.addresses(), protocol, behind)
-    }
-
-    #[inline(always)]
-    fn half_open(key: &FlowKey<Self>) -> Option<&'static FlowHalf<Self>> {
-        maps::half_open6(key)
     }
 
     #[inline(always)]

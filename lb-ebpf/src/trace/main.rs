@@ -29,7 +29,7 @@ use lb_common::conntrack::FlowHalf;
 use lb_common::flow::FlowKey;
 use lb_common::trace::{Record, found};
 
-use crate::family::{Family, Found};
+use crate::family::Family;
 use crate::frame::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame};
 use crate::maps::Pending;
 
@@ -91,9 +91,9 @@ fn begin(ctx: &XdpContext, pending: &mut Pending) -> Option<()> {
 #[inline(always)]
 fn before<A: Family>(frame: &Frame, offset: u64, record: &mut Record) -> Option<()> {
     let packet = A::parse(frame, offset)?;
-    let known = if packet.is_of_flows { A::find(&packet.key) } else { None };
+    let known = if packet.is_of_flows { maps::half(&packet.key) } else { None };
     match &known {
-        Some(Found { half, .. }) => {
+        Some(half) => {
             filter::admits_flow(&original_key(&packet.key, half)).then_some(())?;
         }
         None => filter::admits_stranger(&packet.key).then_some(())?,
@@ -160,24 +160,21 @@ fn finish(ctx: &XdpContext, pending: &mut Pending) -> Option<()> {
 #[inline(always)]
 fn behind<A: Family>(record: &mut Record) -> Option<()> {
     let key = A::halves(record).key;
-    let known = if record.has(found::FLOW) { A::find(&key) } else { None };
+    let known = if record.has(found::FLOW) { maps::half(&key) } else { None };
     record.found &= !found::FLOW;
-    let Some(Found { half, half_open }) = known else {
+    let Some(half) = known else {
         return filter::admits_backend_of_stranger(&key).then_some(());
     };
     filter::admits_half(half).then_some(())?;
     let mut found = found::FLOW;
-    if half_open {
-        found |= found::HALF_OPEN;
-    }
-    let other = A::find(&half.translation.peer_key());
+    let other = maps::half(&half.translation.peer_key());
     if other.is_some() {
         found |= found::REPLY;
     }
     let halves = A::halves(record);
     if half.is_original() {
         maps::copy(&mut halves.original, half);
-        if let Some(Found { half: reply, .. }) = other {
+        if let Some(reply) = other {
             maps::copy(&mut halves.reply, reply);
         }
     } else {
@@ -185,7 +182,7 @@ fn behind<A: Family>(record: &mut Record) -> Option<()> {
         maps::copy(&mut halves.key, &half.translation.peer_key());
         maps::copy(&mut halves.reply, half);
         // Not told: a reply whose flow has lost its other half.
-        maps::copy(&mut halves.original, other?.half);
+        maps::copy(&mut halves.original, other?);
     }
     record.found |= found;
     Some(())

@@ -5,7 +5,7 @@ use core::ptr::{read_volatile, write_volatile};
 #[cfg(target_arch = "bpf")]
 use core::arch::asm;
 
-use aya_ebpf::btf_maps::{Array, LruHashMap, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray, RingBuf};
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
@@ -15,16 +15,12 @@ use lb_common::flow::FlowKey;
 use lb_common::trace::{MAX_SNAP, RING, Record, Tally};
 
 use crate::filter;
-use crate::table::{Established, Tables};
+use crate::table::{Flows, Tables};
 
 #[btf_map]
-pub(crate) static ESTABLISHED: Established<Ipv4Be> = Array::new();
+pub(crate) static FLOWS: Flows<Ipv4Be> = Array::new();
 #[btf_map]
-pub(crate) static ESTABLISHED6: Established<Ipv6Be> = Array::new();
-#[btf_map]
-static HALF_OPEN: LruHashMap<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>, 131_072> = LruHashMap::new();
-#[btf_map]
-static HALF_OPEN6: LruHashMap<FlowKey<Ipv6Be>, FlowHalf<Ipv6Be>, 131_072> = LruHashMap::new();
+pub(crate) static FLOWS6: Flows<Ipv6Be> = Array::new();
 #[btf_map]
 static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT as usize }> = PerCpuArray::new();
 
@@ -146,23 +142,11 @@ pub(crate) fn counter_that_moved(counters: &[u64; COUNTER_COUNT as usize]) -> Op
     None
 }
 
-/// What is found under a key of either family: the half, and whether it is of a half-open flow.
+/// What is found under a key of either family.
 #[inline(always)]
-pub(crate) fn established<A: Tables>(key: &FlowKey<A>) -> Option<&'static FlowHalf<A>> {
+pub(crate) fn half<A: Tables>(key: &FlowKey<A>) -> Option<&'static FlowHalf<A>> {
     // SAFETY: elements are replaced field by field; a reader may see old and new ones, all valid.
     A::in_table(key).map(|place| unsafe { &*place.half() })
-}
-
-#[inline(always)]
-pub(crate) fn half_open4(key: &FlowKey<Ipv4Be>) -> Option<&'static FlowHalf<Ipv4Be>> {
-    // SAFETY: likewise.
-    HALF_OPEN.get_ptr(key).map(|half| unsafe { &*half })
-}
-
-#[inline(always)]
-pub(crate) fn half_open6(key: &FlowKey<Ipv6Be>) -> Option<&'static FlowHalf<Ipv6Be>> {
-    // SAFETY: likewise.
-    HALF_OPEN6.get_ptr(key).map(|half| unsafe { &*half })
 }
 
 /// Whether a record may be told now, which then is.

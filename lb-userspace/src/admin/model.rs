@@ -328,12 +328,12 @@ pub struct Vip {
     pub lease_ms: Option<u64>,
 }
 
-/// How full the flow maps are, in flows.
+/// How full the tables of flows are, in flows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Flows {
     pub established: u64,
     pub half_open: u64,
-    /// Half-open flows that gave way to others, at least, since the controller's first pass over the maps.
+    /// Half-open flows that gave way to others for want of room, since the controller started.
     #[serde(default)]
     pub half_open_evicted: u64,
     pub capacity: FlowCapacity,

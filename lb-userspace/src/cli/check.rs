@@ -260,8 +260,7 @@ mod tests {
             "cp1  10.0.0.11:6443  weight 100",
             "64,512 ports x 3 backends x 1 snat addresses / 60 s",
             "SNAT carries 3225 closes by IPv4 backends a second",
-            "established IPv4 flows, four slots a flow: 524329 x 88 = 46.1 MB",
-            "half-open IPv4 flows, two a flow: 131072 x (16 + 64 + 56) = 17.8 MB",
+            "IPv4 flows, slots for 2 x limits.flows and 2 x the larger limit: 524329 x 88 = 46.1 MB",
             "nftables and iptables do not see",
         ] {
             assert!(report.contains(expected), "{expected}\n{report}");
@@ -311,7 +310,7 @@ mod tests {
             "64,512 ports x 1 backends x 2 snat addresses / 30 s\n",
             "makes 10 connections a second, 20 at once",
             "open to 10.0.0.0/8, fd00::/8",
-            "established IPv6 flows, four slots a flow: 524329 x 136 = 71.3 MB",
+            "IPv6 flows, slots for 2 x limits.flows and 2 x the larger limit: 524329 x 136 = 71.3 MB",
             "clients' rates: 65536 x (24 + 8 + 56) = 5.7 MB",
             "service b: 10.0.0.101 port 1, mode dsr",
         ] {

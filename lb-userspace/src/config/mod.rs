@@ -59,7 +59,7 @@ pub struct Config {
     pub xdp_mode: XdpMode,
     /// Whether another owner's XDP program on one of the interfaces is removed.
     pub replace_xdp: bool,
-    /// Sizes of the flow maps.
+    /// Sizes of the tables of flows.
     pub limits: Limits,
     /// In the order given; names and (VIP, port) pairs are unique. Never empty.
     pub services: Vec<Service>,
@@ -88,12 +88,12 @@ pub enum XdpMode {
     Generic,
 }
 
-/// Capacities in flows; each takes two map entries.
+/// Capacities in flows; each has two halves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Limits {
-    /// Established flows, in a map that never evicts.
+    /// Established flows, which are never evicted.
     pub flows: u32,
-    /// Flows no reply has confirmed, in an LRU map.
+    /// Flows no reply has confirmed: for want of room the one that has been silent longest gives way.
     pub half_open: u32,
 }
 

@@ -85,7 +85,6 @@ impl Facts {
         key: &FlowKey<A>,
         original: &FlowHalf<A>,
         reply: Option<&FlowHalf<A>>,
-        half_open: bool,
         now: Ticks,
     ) -> Self {
         let to = original.translation.key();
@@ -114,7 +113,7 @@ impl Facts {
             idle: now.since(last_seen),
             closed_first: side(if reply.is_some() { flag::FIN_FIRST } else { flag::FIN }),
             reset_by: side(flag::RST),
-            half_open,
+            half_open: !original.is_confirmed(),
             attempts: original.attempts,
         }
     }

@@ -132,8 +132,7 @@ pub fn describe(record: &Record, came: &[u8], left: &[u8], context: &Context) ->
 fn facts<A: Address>(record: &Record, halves: &Halves<A>, now: Ticks) -> Option<Facts> {
     let Halves { key, original, reply } = halves;
     let reply = record.has(found::REPLY).then_some(reply);
-    let half_open = record.has(found::HALF_OPEN);
-    record.has(found::FLOW).then(|| Facts::of(key, original, reply, half_open, now))
+    record.has(found::FLOW).then(|| Facts::of(key, original, reply, now))
 }
 
 #[cfg(test)]

@@ -24,18 +24,11 @@ use crate::admin::model::trace::Step;
 mod known;
 mod source;
 
-/// Which of a family's two maps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FlowMap {
-    Established,
-    HalfOpen,
-}
-
 /// What the maps hold, and the names of it. `Error`: one cannot be read.
 pub trait World<A> {
     type Error;
 
-    fn half(&self, map: FlowMap, key: &FlowKey<A>) -> Result<Option<FlowHalf<A>>, Self::Error>;
+    fn half(&self, key: &FlowKey<A>) -> Result<Option<FlowHalf<A>>, Self::Error>;
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Self::Error>;
     /// What is known of a VIP.
     fn vip(&self, address: IpBe) -> Result<Option<Vip>, Self::Error>;

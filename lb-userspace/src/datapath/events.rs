@@ -32,7 +32,7 @@ pub struct FlowEvents {
     /// Of the program's counters so far.
     lost: u64,
     removals: Removals,
-    established: [Arc<FlowTable>; 2],
+    tables: [Arc<FlowTable>; 2],
     /// Where the last change of a flow is among those of this turn.
     latest: HashMap<FlowId, usize>,
     /// Who is told of every event besides.
@@ -54,14 +54,14 @@ impl FlowEvents {
         let mut take =
             |name: &str| ebpf.take_map(name).with_context(|| format!("the object has no {name}"));
         let (ring, report) = (take(map::FLOW_EVENTS)?, take(map::FLOW_REPORT)?);
-        Self::of(ring, report, maps.established(), maps.removals.clone())
+        Self::of(ring, report, maps.flows.clone(), maps.removals.clone())
     }
 
-    /// Of these maps, and of the established flows of each family.
+    /// Of these maps, and of the table of each family.
     pub fn of(
         ring: Map,
         report: Map,
-        established: [Arc<FlowTable>; 2],
+        tables: [Arc<FlowTable>; 2],
         removals: Removals,
     ) -> anyhow::Result<Self> {
         let ring = RingBuf::try_from(ring)?;
@@ -70,7 +70,7 @@ impl FlowEvents {
         let wanted = vec![FlowReport { wanted: 1, lost: 0 }; cpus];
         report.set(0, PerCpuValues::try_from(wanted)?, 0).context("asking for events of flows")?;
         removals.listen();
-        Ok(Self { ring, report, lost: 0, removals, established, latest: HashMap::new(), tap: None })
+        Ok(Self { ring, report, lost: 0, removals, tables, latest: HashMap::new(), tap: None })
     }
 
     /// From here on `tap` is told of every event, too.
@@ -115,7 +115,8 @@ impl FlowEvents {
     }
 
     fn is_there_as<A: Family>(&self, id: &FlowId) -> bool {
-        self.established[A::INDEX].find(&placement::key::<A>(id.client, id.vip)).is_some()
+        let half = self.tables[A::INDEX].find(&placement::key::<A>(id.client, id.vip));
+        half.is_some_and(|half| half.is_confirmed())
     }
 
     fn take_lost(&mut self) -> anyhow::Result<u64> {

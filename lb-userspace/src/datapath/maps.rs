@@ -24,7 +24,6 @@ use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::vip::Vip;
 
-use super::halves::HalfMap;
 use super::pins::MapDir;
 use super::removals::Removals;
 use super::sys;
@@ -46,8 +45,8 @@ pub const MAX_NEIGHBOURS: u32 = 8192;
 
 /// The maps of a loaded object.
 pub struct Maps {
-    /// By family, IPv4 first.
-    pub flows: [FlowMaps; 2],
+    /// By family, IPv4 first; readers of their own go on using them after these maps are gone.
+    pub flows: [Arc<FlowTable>; 2],
     /// Of flows that were removed here.
     pub removals: Removals,
     services: HashMap<MapData, ServiceKey, Service>,
@@ -58,7 +57,7 @@ pub struct Maps {
     local_connections: PerCpuArray<MapData, u64>,
     connects: Connects,
     counters: PerCpuArray<MapData, u64>,
-    half_open_removed: PerCpuArray<MapData, u64>,
+    half_open_evicted: PerCpuArray<MapData, u64>,
     vips: HashMap<MapData, IpBe, Vip>,
     leases: Array<MapData, Lease>,
     sources: HashMap<MapData, SourceKey, u64>,
@@ -78,26 +77,6 @@ pub struct Maps {
     capacity: Capacity,
 }
 
-/// The flow maps of one family.
-pub struct FlowMaps {
-    established: Arc<FlowTable>,
-    half_open: MapData,
-}
-
-impl FlowMaps {
-    pub const fn table(&self) -> &Arc<FlowTable> {
-        &self.established
-    }
-
-    pub fn established(&self) -> HalfMap<'_> {
-        HalfMap::Table(&self.established)
-    }
-
-    pub fn half_open(&self) -> HalfMap<'_> {
-        HalfMap::Hash(self.half_open.fd().as_fd())
-    }
-}
-
 impl Maps {
     /// Takes the maps of `ebpf`, which are pinned in `dir`.
     pub fn take(ebpf: &mut Ebpf, dir: &MapDir) -> anyhow::Result<Self> {
@@ -106,20 +85,12 @@ impl Maps {
         };
         let pinned = |name: &str| super::object::pinned(&dir.path, name);
         let entries = |name: &str| anyhow::Ok(pinned(name)?.info()?.max_entries());
-        let flows = |established, half_open| {
-            anyhow::Ok(FlowMaps {
-                established: Arc::new(
-                    FlowTable::open(&pinned(established)?)
-                        .with_context(|| format!("mapping {established}"))?,
-                ),
-                half_open: pinned(half_open)?,
-            })
+        let flows = |name: &str| {
+            let table = FlowTable::open(&pinned(name)?);
+            anyhow::Ok(Arc::new(table.with_context(|| format!("mapping {name}"))?))
         };
         Ok(Self {
-            flows: [
-                flows(map::ESTABLISHED, map::HALF_OPEN)?,
-                flows(map::ESTABLISHED6, map::HALF_OPEN6)?,
-            ],
+            flows: [flows(map::FLOWS)?, flows(map::FLOWS6)?],
             removals: Removals::default(),
             services: take(map::SERVICES)?.try_into()?,
             backends: take(map::BACKENDS)?.try_into()?,
@@ -129,7 +100,7 @@ impl Maps {
             local_connections: take(map::LOCAL_CONNECTIONS)?.try_into()?,
             connects: Connects::new(take(map::CONNECT_TIMES)?.try_into()?),
             counters: take(map::COUNTERS)?.try_into()?,
-            half_open_removed: take(map::HALF_OPEN_REMOVED)?.try_into()?,
+            half_open_evicted: take(map::HALF_OPEN_EVICTED)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             leases: take(map::LEASES)?.try_into()?,
             sources: take(map::SOURCES)?.try_into()?,
@@ -270,17 +241,6 @@ impl Maps {
         self.leases.map().fd().as_fd().try_clone_to_owned()
     }
 
-    /// The established flows of each family, for a reader of its own.
-    pub fn established(&self) -> [Arc<FlowTable>; 2] {
-        let [v4, v6] = &self.flows;
-        [Arc::clone(v4.table()), Arc::clone(v6.table())]
-    }
-
-    /// The half-open flows of a family, likewise.
-    pub fn half_open(&self, family: usize) -> std::io::Result<OwnedFd> {
-        self.flows[family].half_open.fd().as_fd().try_clone_to_owned()
-    }
-
     /// The backends, for a reader of its own.
     pub fn backends(&self) -> std::io::Result<OwnedFd> {
         self.backends.map().fd().as_fd().try_clone_to_owned()
@@ -340,10 +300,11 @@ impl Maps {
             .collect()
     }
 
-    /// Half-open flows that the program has removed since it was loaded.
-    pub fn half_open_removed(&self) -> anyhow::Result<u64> {
-        let values = self.half_open_removed.get(&0, 0).context("reading what was removed")?;
-        Ok(values.iter().sum())
+    /// Half-open flows that gave way to others for want of room, since the program was loaded.
+    pub fn half_open_evicted(&self) -> anyhow::Result<u64> {
+        let program = self.half_open_evicted.get(&0, 0).context("reading what was evicted")?;
+        let here = self.flows.iter().map(|table| table.evicted());
+        Ok(program.iter().copied().chain(here).sum())
     }
 
     /// Sum over all CPUs of a backend's counters.

@@ -4,20 +4,21 @@
 //! a shorter one filled up with zeros.
 
 use std::io;
-use std::mem::offset_of;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use anyhow::Context as _;
 use aya::Pod;
-use aya::maps::{MapData, MapType};
-use lb_common::addr::{Address, Ipv4Be, Ipv6Be};
+use aya::maps::MapData;
+use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::map;
 
+use super::flows::is_it;
 use super::object::pinned;
 use super::pins::MapDir;
+use super::sweep::Family;
 use super::sys::{self, Walk};
 use super::table::FlowTable;
 
@@ -33,11 +34,11 @@ const STATE: [&str; 6] =
 pub(super) fn copy_all(old: &MapDir, new: &MapDir) -> anyhow::Result<usize> {
     let (from, to) = (&*old.path, &*new.path);
     for name in STATE {
-        copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
+        copy(from, to, name).with_context(|| format!("copying {name}"))?;
     }
     copy_tables(old, new).context("copying the selection tables")?;
     for name in [map::SERVICES, map::FILTERS] {
-        copy(from, to, name, 0).with_context(|| format!("copying {name}"))?;
+        copy(from, to, name).with_context(|| format!("copying {name}"))?;
     }
     copy_flows(from, to)
 }
@@ -45,31 +46,19 @@ pub(super) fn copy_all(old: &MapDir, new: &MapDir) -> anyhow::Result<usize> {
 /// Copies flows that the new maps don't have: once before the program is replaced, and once after, for
 /// those that were made meanwhile.
 pub(super) fn copy_flows(from: &Path, to: &Path) -> anyhow::Result<usize> {
-    let mut copied = 0;
-    let established = |name: &str| format!("copying {name}");
-    copied += copy_table::<Ipv4Be>(from, to, map::ESTABLISHED)
-        .with_context(|| established(map::ESTABLISHED))?;
-    copied += copy_table::<Ipv6Be>(from, to, map::ESTABLISHED6)
-        .with_context(|| established(map::ESTABLISHED6))?;
-    for (name, flags_at) in HALF_OPEN {
-        copied +=
-            copy_halves(from, to, name, flags_at).with_context(|| format!("copying {name}"))?;
-    }
-    Ok(copied)
+    Ok(copy_table::<Ipv4Be>(from, to, map::FLOWS)? + copy_table::<Ipv6Be>(from, to, map::FLOWS6)?)
 }
 
-/// Established flows: both tables are in this process's memory. Original halves first, as of the others.
-fn copy_table<A: Address>(from: &Path, to: &Path, name: &str) -> anyhow::Result<usize>
+/// Both tables are in this process's memory. Original halves first: to the program a reply half alone is what is left of
+/// a flow that its client takes up again in mid-stream, and not one in its handshake.
+fn copy_table<A: Family>(from: &Path, to: &Path, name: &str) -> anyhow::Result<usize>
 where
     FlowKey<A>: Pod,
     FlowHalf<A>: Pod,
 {
-    let from = pinned(from, name)?;
-    if from.info()?.map_type()? != MapType::Array {
-        log::warn!("{name} is of a version that cannot be copied from: its connections end");
-        return Ok(0);
-    }
-    let (from, to) = (FlowTable::open(&from)?, FlowTable::open(&pinned(to, name)?)?);
+    let open = |dir| anyhow::Ok(FlowTable::open(&pinned(dir, name)?)?);
+    let open = |dir| open(dir).with_context(|| format!("copying {name}"));
+    let (from, to) = (open(from)?, open(to)?);
     let mut copied = 0;
     let mut half = vec![0; size_of::<FlowHalf<A>>()];
     for originals in [true, false] {
@@ -79,80 +68,35 @@ where
                 (sys::from_bytes::<FlowKey<A>>(key), sys::from_bytes::<FlowHalf<A>>(&half))
                 && half.is_original() == originals
             {
-                copied += usize::from(to.store(&key, &half, false).is_ok());
+                let is_news = to.find(&key).is_some_and(|copy| was_confirmed(&half, &copy));
+                copied += usize::from(to.store(&key, &half, is_news).is_ok());
             }
-            Ok(())
-        })?;
+        });
     }
     Ok(copied)
 }
 
-/// Original halves first: to the program a reply half alone is what is left of a flow that its client
-/// takes up again in mid-stream, and not one in its handshake.
-fn copy_halves(from: &Path, to: &Path, name: &str, flags_at: usize) -> anyhow::Result<usize> {
-    let mut replies = Vec::new();
-    let mut copied = copy_some(from, to, name, sys::NOEXIST, |key, half| {
-        let now = is_original(half, flags_at) || replies.len() >= MOST_REPLIES;
-        if !now {
-            replies.push((key.to_vec(), half.to_vec()));
-        }
-        now
-    })?;
-    let to = pinned(to, name)?;
-    let mut value = vec![0; sizes(&to)?.1];
-    for (key, half) in replies {
-        copied += usize::from(put(&to, &key, &half, &mut value, sys::NOEXIST)?);
-    }
-    Ok(copied)
+/// The old program has confirmed it since it was copied.
+fn was_confirmed<A: Family>(half: &FlowHalf<A>, copy: &FlowHalf<A>) -> bool {
+    half.is_confirmed()
+        && !copy.is_confirmed()
+        && !half.has(flag::CLOSING)
+        && is_it(half, copy, false)
 }
 
-/// Reply halves that wait in memory until the original ones are copied; more than that go with them.
-const MOST_REPLIES: usize = 262_144;
-
-/// Maps of half-open flows, and where their values have the flags.
-const HALF_OPEN: [(&str, usize); 2] = [
-    (map::HALF_OPEN, offset_of!(FlowHalf<Ipv4Be>, flags)),
-    (map::HALF_OPEN6, offset_of!(FlowHalf<Ipv6Be>, flags)),
-];
-
-fn is_original(half: &[u8], flags_at: usize) -> bool {
-    sys::from_bytes::<u32>(&half[flags_at..flags_at + size_of::<u32>()])
-        .is_some_and(|flags| flags & flag::ORIGINAL != 0)
-}
-
-fn copy(from: &Path, to: &Path, name: &str, flags: u64) -> anyhow::Result<usize> {
-    copy_some(from, to, name, flags, |_, _| true)
-}
-
-fn copy_some(
-    from: &Path,
-    to: &Path,
-    name: &str,
-    flags: u64,
-    mut wanted: impl FnMut(&[u8], &[u8]) -> bool,
-) -> anyhow::Result<usize> {
+fn copy(from: &Path, to: &Path, name: &str) -> anyhow::Result<()> {
     let (from, to) = (pinned(from, name)?, pinned(to, name)?);
     let (key_size, from_size) = sizes(&from)?;
     let mut value = vec![0; sizes(&to)?.1];
-    let mut copied = 0;
     Walk::new(key_size, from_size, SLICE).all(from.fd().as_fd(), |key, old| {
-        if wanted(key, old) {
-            copied += usize::from(put(&to, key, old, &mut value, flags)?);
+        resize(old, &mut value);
+        match sys::update(to.fd().as_fd(), key, &value, 0) {
+            // The new map is smaller: arrays say so beyond their end, hashes when they are full.
+            Err(error) if error.raw_os_error() == Some(libc::E2BIG) => Ok(()),
+            done => done,
         }
-        Ok(())
     })?;
-    Ok(copied)
-}
-
-/// Stores an element by way of `value`, which has the size of the new map's. False: it is there
-/// already, or the new map is smaller: arrays say E2BIG beyond their end, hashes when they are full.
-fn put(to: &MapData, key: &[u8], old: &[u8], value: &mut [u8], flags: u64) -> io::Result<bool> {
-    resize(old, value);
-    match sys::update(to.fd().as_fd(), key, value, flags) {
-        Ok(()) => Ok(true),
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EEXIST | libc::E2BIG)) => Ok(false),
-        Err(error) => Err(error),
-    }
+    Ok(())
 }
 
 fn resize(old: &[u8], new: &mut [u8]) {

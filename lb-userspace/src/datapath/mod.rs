@@ -20,7 +20,6 @@ pub mod clock;
 pub mod egress;
 pub mod events;
 pub mod flows;
-pub mod halves;
 pub mod maps;
 mod migrate;
 pub mod now;

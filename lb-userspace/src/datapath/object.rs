@@ -59,7 +59,7 @@ impl Sizes {
 /// or new ones pinned there.
 pub fn load(dir: &Path, sockets: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
     let clock = Clock::measure();
-    let place = Place { dir, sockets, sizes, tables: Design::adopting(dir, sizes.halves()) };
+    let place = Place { dir, sockets, sizes, tables: Design::adopting(dir, sizes.homes()) };
     match load_object(OBJECT, true, &clock, &place) {
         Ok(ebpf) => {
             log::info!("loaded the XDP program, for frames of several buffers too");
@@ -109,7 +109,7 @@ fn load_object(
     loader.map_max_entries(map::FLOW_EVENTS, ring);
     loader.map_max_entries(map::CONNECT_TIMES, sizes.measured());
     let mut ebpf = loader.load(object).context("creating the BPF maps")?;
-    tables.begin(&ebpf).context("preparing the tables of established flows")?;
+    tables.begin(&ebpf).context("preparing the tables of flows")?;
     program(&mut ebpf)?.load().context(
         "loading the XDP program: the kernel's verifier refused it; Linux 5.15 or newer is needed",
     )?;

@@ -29,8 +29,7 @@ const FRAGS: &str = "FRAGS";
 /// What it is pinned as that the program calls the XDP program by.
 const PIN: &str = "trace-datapath";
 /// The XDP program's maps that it reads.
-const SHARED: [&str; 5] =
-    [map::ESTABLISHED, map::ESTABLISHED6, map::HALF_OPEN, map::HALF_OPEN6, map::COUNTERS];
+const SHARED: [&str; 3] = [map::FLOWS, map::FLOWS6, map::COUNTERS];
 /// Records of one turn.
 const MOST: usize = 256;
 
@@ -163,7 +162,7 @@ fn load_object(
     loader.verifier_log_level(level);
     let frags = u8::from(frags);
     loader.override_global(FRAGS, &frags, true).override_global(trace::FILTER, filter, true);
-    let tables = Design::pinned(dir).context("reading the tables of established flows")?;
+    let tables = Design::pinned(dir).context("reading the tables of flows")?;
     tables.apply(&mut loader);
     for name in SHARED {
         loader.map_pin_path(name, dir.join(name));

@@ -1,5 +1,4 @@
-//! Reads confirmed flows for a peer: all of them in slices, by descriptors of its own, on whatever thread
-//! speaks with the peer. I/O.
+//! Reads confirmed flows for a peer: all of them in slices, on whatever thread speaks with the peer. I/O.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -7,7 +6,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::FlowHalf;
 use lb_common::flow::FlowKey;
@@ -31,35 +29,28 @@ pub enum Detail {
     Whole,
 }
 
-/// The established flows of both families. One walk at a time.
+/// The confirmed flows of both families. One walk at a time.
 pub struct RecordReader {
-    v4: Reader<Ipv4Be>,
-    v6: Reader<Ipv6Be>,
-    second: bool,
+    reader: Reader,
     backends: Backends,
 }
 
 impl RecordReader {
     /// Goes on working after `maps` are gone.
     pub fn new(maps: &Maps) -> io::Result<Self> {
-        Ok(Self::of(maps.established(), maps.backends()?))
+        Ok(Self::of(maps.flows.clone(), maps.backends()?))
     }
 
-    /// Of the established flows of each family.
-    pub fn of([v4, v6]: [Arc<FlowTable>; 2], backends: OwnedFd) -> Self {
-        Self {
-            v4: Reader::of_established(v4),
-            v6: Reader::of_established(v6),
-            second: false,
-            backends: Backends { map: backends, known: BTreeMap::new() },
-        }
+    /// Of the table of each family.
+    pub fn of(tables: [Arc<FlowTable>; 2], backends: OwnedFd) -> Self {
+        let backends = Backends { map: backends, known: BTreeMap::new() };
+        Self { reader: Reader::new(tables), backends }
     }
 
     /// The next slice is the first one.
     pub fn restart(&mut self) {
-        self.v4.restart();
-        self.v6.restart();
-        self.second = false;
+        self.reader.restart();
+        self.backends.known.clear();
     }
 
     /// Appends those flows of the next slice that are `wanted`, up to some thousands. `true`: it was the
@@ -71,20 +62,14 @@ impl RecordReader {
         detail: Detail,
         wanted: impl Fn(&FlowId) -> bool,
         records: &mut Vec<FlowRecord>,
-    ) -> io::Result<bool> {
+    ) -> bool {
         let backends = &mut self.backends;
-        let mut visitor = Visitor { detail, wanted, backends, records };
-        if self.second {
-            let complete = self.v6.slice(&mut visitor)?;
-            self.second = !complete;
-            return Ok(complete);
-        }
-        self.second = self.v4.slice(&mut visitor)?;
-        if self.second {
+        let complete = self.reader.slice(&mut Visitor { detail, wanted, backends, records });
+        if complete {
             // Numbers may have got another meaning by the next walk.
             self.backends.known.clear();
         }
-        Ok(false)
+        complete
     }
 }
 
@@ -97,7 +82,7 @@ struct Visitor<'a, W> {
 
 impl<A: Family, W: Fn(&FlowId) -> bool> Visit<A> for Visitor<'_, W> {
     fn wants(&mut self, key: &FlowKey<A>, half: &FlowHalf<A>) -> bool {
-        if !(self.wanted)(&placement::id(key)) {
+        if !half.is_confirmed() || !(self.wanted)(&placement::id(key)) {
             return false;
         }
         match self.detail {

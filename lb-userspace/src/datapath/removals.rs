@@ -18,7 +18,6 @@ pub struct Removals(Arc<Inner>);
 struct Inner {
     wanted: AtomicBool,
     lost: AtomicU64,
-    half_open: AtomicU64,
     queue: Mutex<Vec<(FlowId, Why)>>,
 }
 
@@ -41,16 +40,6 @@ impl Removals {
         } else {
             self.0.lost.fetch_add(1, Ordering::Relaxed);
         }
-    }
-
-    /// A flow was removed that nobody had confirmed. Counted whether or not somebody listens.
-    pub(super) fn note_half_open(&self) {
-        self.0.half_open.fetch_add(1, Ordering::Relaxed);
-    }
-
-    /// How many of those there were.
-    pub(super) fn half_open(&self) -> u64 {
-        self.0.half_open.load(Ordering::Relaxed)
     }
 
     /// Takes all that waits.

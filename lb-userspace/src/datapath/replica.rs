@@ -1,4 +1,4 @@
-//! Keeps a peer's flows in this node's maps, ready for the moment that its VIPs come here. I/O.
+//! Keeps a peer's flows in this node's tables, ready for the moment that its VIPs come here. I/O.
 //!
 //! The peer serves them and knows better; what this node serves itself is left as it is.
 
@@ -33,9 +33,9 @@ impl SharedPlaces {
     }
 }
 
-/// A peer's flows, by descriptors of its own: for the thread that speaks with the peer.
+/// A peer's flows: for the thread that speaks with the peer.
 pub struct Replica {
-    families: [Arc<FlowTable>; 2],
+    tables: [Arc<FlowTable>; 2],
     served: Served,
     shared: SharedPlaces,
 }
@@ -43,12 +43,12 @@ pub struct Replica {
 impl Replica {
     /// Goes on working after `maps` are gone.
     pub fn new(maps: &Maps, shared: SharedPlaces) -> io::Result<Self> {
-        Ok(Self::of(maps.established(), Served::of(maps.leases()?), shared))
+        Ok(Self::of(maps.flows.clone(), Served::of(maps.leases()?), shared))
     }
 
-    /// Of the established flows of each family.
-    pub const fn of(families: [Arc<FlowTable>; 2], served: Served, shared: SharedPlaces) -> Self {
-        Self { families, served, shared }
+    /// Of the table of each family.
+    pub const fn of(tables: [Arc<FlowTable>; 2], served: Served, shared: SharedPlaces) -> Self {
+        Self { tables, served, shared }
     }
 
     /// Keeps a flow as the peer says it is.
@@ -83,28 +83,27 @@ impl Replica {
         let places = self.shared.get();
         let halves = places.halves::<A>(record, now::ticks())?;
         let served = self.is_served(places.lease(&record.id));
-        Map { table: &self.families[A::INDEX], served }.put(&halves)
+        Peers { table: &self.tables[A::INDEX], served }.put(&halves)
     }
 
     fn remove_as<A: Family>(&mut self, id: &FlowId) -> bool {
         let served = self.is_served(self.shared.get().lease(id));
-        let map = Map { table: &self.families[A::INDEX], served };
-        let key = placement::key::<A>(id.client, id.vip);
-        map.table.find(&key).is_some_and(|half| !map.is_own(&half) && map.remove(&key, &half))
+        Peers { table: &self.tables[A::INDEX], served }
+            .remove(&placement::key::<A>(id.client, id.vip))
     }
 }
 
-/// The established flows of a family.
-struct Map<'a> {
+/// What a peer tells of a family's flows.
+struct Peers<'a> {
     table: &'a FlowTable,
     /// This node serves the flow's VIP.
     served: bool,
 }
 
-impl Map<'_> {
-    /// Its segments come by here.
+impl Peers<'_> {
+    /// It is confirmed, and its segments come by here: a guess of this node's gives way to what a peer tells.
     const fn is_own<A>(&self, half: &FlowHalf<A>) -> bool {
-        self.served && !half.has(flag::REPLICA)
+        self.served && half.is_confirmed() && !half.has(flag::REPLICA)
     }
 
     /// The reply half first: whoever finds the original half finds the other one too.
@@ -182,10 +181,13 @@ impl Map<'_> {
         self.table.store(key, half, true).map_err(|_| Refusal::NoRoom)
     }
 
-    fn remove<A: Family>(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> bool {
-        let removed = self.table.remove_if(key, |found| !self.is_own(found));
+    fn remove<A: Family>(&self, key: &FlowKey<A>) -> bool {
+        // A handshake here is not what the peer says is over.
+        let is_it = |half: &FlowHalf<A>| half.is_confirmed() && !self.is_own(half);
+        let Some(half) = self.table.find(key).filter(is_it) else { return false };
+        let removed = self.table.remove_if(key, is_it);
         if removed {
-            self.remove_reply(key, half);
+            self.remove_reply(key, &half);
         }
         removed
     }

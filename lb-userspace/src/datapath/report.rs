@@ -18,11 +18,9 @@ const LRU_ELEMENT: u64 = 56;
 const SMALL: u64 = 100_000;
 
 /// The maps, what they hold, and what the kernel adds to an element.
-const LARGE: [(&str, &str, u64); 9] = [
-    ("established IPv4 flows, four slots a flow", map::ESTABLISHED, 0),
-    ("half-open IPv4 flows, two a flow", map::HALF_OPEN, LRU_ELEMENT),
-    ("established IPv6 flows, four slots a flow", map::ESTABLISHED6, 0),
-    ("half-open IPv6 flows, two a flow", map::HALF_OPEN6, LRU_ELEMENT),
+const LARGE: [(&str, &str, u64); 7] = [
+    ("IPv4 flows, slots for 2 x limits.flows and 2 x the larger limit", map::FLOWS, 0),
+    ("IPv6 flows, slots for 2 x limits.flows and 2 x the larger limit", map::FLOWS6, 0),
     ("clients' rates", map::SOURCES, LRU_ELEMENT),
     ("backends", map::BACKENDS, 0),
     ("backends' counters, on each CPU", map::BACKEND_COUNTERS, 0),

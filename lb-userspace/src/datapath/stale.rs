@@ -6,18 +6,16 @@
 use std::io;
 use std::net::SocketAddr;
 
-use aya::Pod;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::backend::BackendId;
 use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::flow::FlowKey;
 use lb_common::link::NextHop;
 
-use super::halves::Walk;
 use super::maps::Maps;
 use super::sweep::{Family, rules};
 use super::sys::Progress;
-use super::table;
+use super::table::Walk;
 use crate::control::reset_frame::Reset;
 use crate::flow_log::Why;
 use crate::sync::placement;
@@ -45,17 +43,10 @@ pub struct Message {
 }
 
 /// A search through the established flows of both families.
+#[derive(Default)]
 pub struct Search {
-    v4: Walk<Ipv4Be>,
-    v6: Walk<Ipv6Be>,
+    walk: Walk,
     second: bool,
-}
-
-impl Default for Search {
-    fn default() -> Self {
-        let walk = table::Walk::default;
-        Self { v4: Walk::new(walk()), v6: Walk::new(walk()), second: false }
-    }
 }
 
 impl Search {
@@ -64,36 +55,35 @@ impl Search {
         &mut self,
         maps: &Maps,
         is_stale: impl Fn(BackendId, u16) -> bool,
-    ) -> io::Result<(Vec<Flow>, bool)> {
+    ) -> (Vec<Flow>, bool) {
         let mut flows = Vec::new();
         let progress = if self.second {
-            search(&mut self.v6, maps, is_stale, |found| flows.push(Flow::V6(found)))?
+            search(&mut self.walk, maps, is_stale, |found| flows.push(Flow::V6(found)))
         } else {
-            search(&mut self.v4, maps, is_stale, |found| flows.push(Flow::V4(found)))?
+            search(&mut self.walk, maps, is_stale, |found| flows.push(Flow::V4(found)))
         };
         let complete = self.second && progress == Progress::Complete;
         if progress == Progress::Complete {
             self.second = !self.second;
         }
-        Ok((flows, complete))
+        (flows, complete)
     }
 }
 
 fn search<A: Family>(
-    walk: &mut Walk<A>,
+    walk: &mut Walk,
     maps: &Maps,
     is_stale: impl Fn(BackendId, u16) -> bool,
     mut found: impl FnMut(Found<A>),
-) -> io::Result<Progress>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
-    walk.slice(maps.flows[A::INDEX].established(), |key, half| {
-        if half.is_original() && is_open(half) && is_stale(half.backend, half.epoch) {
+) -> Progress {
+    walk.slice(&maps.flows[A::INDEX], |key, half| {
+        if half.is_original()
+            && half.is_confirmed()
+            && is_open(half)
+            && is_stale(half.backend, half.epoch)
+        {
             found(Found { key: *key, half: *half });
         }
-        Ok(())
     })
 }
 
@@ -154,7 +144,7 @@ impl Flow {
     }
 
     /// Forgets the flow, unless it has changed since it was found.
-    pub fn forget(&self, maps: &Maps, why: Why) -> io::Result<()> {
+    pub fn forget(&self, maps: &Maps, why: Why) {
         match self {
             Self::V4(found) => forget(maps, found, why),
             Self::V6(found) => forget(maps, found, why),
@@ -162,20 +152,14 @@ impl Flow {
     }
 }
 
-fn message<A: Family>(maps: &Maps, found: &Found<A>, asks: bool) -> io::Result<Option<Message>>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
-    let established = maps.flows[A::INDEX].table();
-    let Some(half) = established
-        .find(&found.key)
-        .filter(|half| rules::is_same(half, &found.half) && is_open(half))
-    else {
-        return Ok(None);
+fn message<A: Family>(maps: &Maps, found: &Found<A>, asks: bool) -> io::Result<Option<Message>> {
+    let table = &maps.flows[A::INDEX];
+    let is_it = |half: &FlowHalf<A>| {
+        half.is_confirmed() && rules::is_same(half, &found.half) && is_open(half)
     };
+    let Some(half) = table.find(&found.key).filter(is_it) else { return Ok(None) };
     // Where replies go, and where there are none, where requests came from.
-    let reply = if half.is_alone() { None } else { established.find(&half.translation.peer_key()) };
+    let reply = if half.is_alone() { None } else { table.find(&half.translation.peer_key()) };
     let next_hop = reply
         .filter(|reply| reply.translation.answers(&found.key) && reply.next_hop.is_known())
         .map_or(half.next_hop, |reply| reply.next_hop);
@@ -193,17 +177,11 @@ where
     }))
 }
 
-fn forget<A: Family>(maps: &Maps, found: &Found<A>, why: Why) -> io::Result<()>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
-    let flows = &maps.flows[A::INDEX];
+fn forget<A: Family>(maps: &Maps, found: &Found<A>, why: Why) {
     let Found { key, half } = found;
     // The client may have made another flow meanwhile, with the same port.
     let is_its_own =
         |reply: &FlowHalf<A>| (reply.backend, reply.epoch) == (half.backend, half.epoch);
-    rules::remove(flows.established(), flows.half_open(), key, half, is_its_own)?;
+    rules::remove(&maps.flows[A::INDEX], key, half, is_its_own);
     maps.removals.push(why, || placement::id(key));
-    Ok(())
 }

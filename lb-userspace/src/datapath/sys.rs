@@ -26,14 +26,10 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
-const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_long = 26;
 const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
-
-/// `BPF_NOEXIST` of bpf(2): create, never replace.
-pub const NOEXIST: u64 = 1;
 
 #[repr(C)]
 #[derive(Default)]
@@ -128,23 +124,6 @@ pub fn delete(map: BorrowedFd<'_>, key: &[u8]) -> io::Result<bool> {
         ElementAttr { map_fd: fd(map), key: key.as_ptr() as u64, ..ElementAttr::default() };
     // SAFETY: the kernel reads a key.
     match unsafe { bpf(BPF_MAP_DELETE_ELEM, &mut attr) } {
-        Ok(_) => Ok(true),
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// Removes `key` and copies what it had to `value`, in one step (hash maps: Linux 5.14). `false`: there
-/// was none.
-pub fn take(map: BorrowedFd<'_>, key: &[u8], value: &mut [u8]) -> io::Result<bool> {
-    let mut attr = ElementAttr {
-        map_fd: fd(map),
-        key: key.as_ptr() as u64,
-        value: value.as_mut_ptr() as u64,
-        ..ElementAttr::default()
-    };
-    // SAFETY: the kernel reads a key and writes a value.
-    match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
         Ok(_) => Ok(true),
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(false),
         Err(error) => Err(error),

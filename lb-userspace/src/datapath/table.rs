@@ -1,11 +1,12 @@
-//! The tables of established flows as the controller reads and writes them: in its own memory, where the program
-//! reads and writes them too. I/O.
+//! The tables of flows as the controller reads and writes them: in its own memory, where the program reads and writes
+//! them too. I/O.
 
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader};
@@ -25,11 +26,12 @@ pub use walk::Walk;
 const FACTORS_NAME: &str = "TABLE_FACTORS";
 const HOMES_NAMES: [&str; 2] = ["TABLE_HOMES", "TABLE_HOMES6"];
 /// By family, IPv4 first.
-const NAMES: [&str; 2] = [map::ESTABLISHED, map::ESTABLISHED6];
+const NAMES: [&str; 2] = [map::FLOWS, map::FLOWS6];
 
-/// Homes of a table for so many halves.
-pub const fn homes(halves: u32) -> u32 {
-    halves.saturating_mul(2)
+/// Homes of a table for so many halves: two slots for each of established flows, since half-open ones take what is free
+/// and give way. More only where more half-open ones are wanted.
+pub const fn homes(established: u32, half_open: u32) -> u32 {
+    established.saturating_add(if half_open > established { half_open } else { established })
 }
 
 /// What is decided of both families' tables before the program is loaded.
@@ -40,18 +42,18 @@ pub struct Design {
 }
 
 impl Design {
-    /// For tables with room for so many halves of each family.
-    pub fn new(halves: [u32; 2]) -> Self {
+    /// For tables with so many [`homes`].
+    pub fn new(homes: [u32; 2]) -> Self {
         let random = || RandomState::new().build_hasher().finish();
-        Self::of([random(), random()], halves)
+        Self::of([random(), random()], homes)
     }
 
     /// For what is pinned in `dir`, if there is something.
-    pub fn adopting(dir: &Path, halves: [u32; 2]) -> Self {
-        let found = MapData::from_pin(dir.join(map::ESTABLISHED)).ok();
+    pub fn adopting(dir: &Path, homes: [u32; 2]) -> Self {
+        let found = MapData::from_pin(dir.join(map::FLOWS)).ok();
         match found.and_then(|map| FlowTable::open(&map).ok()) {
-            Some(table) => Self::of(table.header.seed, halves),
-            None => Self::new(halves),
+            Some(table) => Self::of(table.header.seed, homes),
+            None => Self::new(homes),
         }
     }
 
@@ -62,11 +64,11 @@ impl Design {
     pub fn pinned(dir: &Path) -> anyhow::Result<Self> {
         let open = |name: &str| anyhow::Ok(FlowTable::open(&MapData::from_pin(dir.join(name))?)?);
         let [v4, v6] = [open(NAMES[0])?, open(NAMES[1])?];
-        Ok(Self::of(v4.header.seed, [v4.capacity(), v6.capacity()]))
+        Ok(Self::of(v4.header.seed, [v4.header.homes, v6.header.homes]))
     }
 
-    fn of(seed: [u64; 2], halves: [u32; 2]) -> Self {
-        Self { seed, factors: *Secret::new(seed).factors(), homes: halves.map(homes) }
+    fn of(seed: [u64; 2], homes: [u32; 2]) -> Self {
+        Self { seed, factors: *Secret::new(seed).factors(), homes }
     }
 
     /// Sets the program's constants, and the sizes of the tables.
@@ -86,7 +88,7 @@ impl Design {
 
     fn begin_as<A>(&self, ebpf: &Ebpf, index: usize) -> io::Result<()> {
         let Some(aya::maps::Map::Array(map)) = ebpf.map(NAMES[index]) else {
-            return Err(invalid("the object has no table of established flows"));
+            return Err(invalid("the object has no table of flows"));
         };
         let (shared, last) = memory(map)?;
         let header = Header {
@@ -126,6 +128,7 @@ pub struct FlowTable {
     header: Header,
     secret: Secret,
     slot_size: usize,
+    evicted: AtomicU64,
 }
 
 impl FlowTable {
@@ -139,13 +142,19 @@ impl FlowTable {
             table::elements(header.homes) as usize == last / size + 1
                 && HEADER_AT + (header.key_size + header.half_size) as usize == size
         });
-        let header = header.ok_or_else(|| invalid("no table of established flows"))?;
-        Ok(Self { shared, header, secret: Secret::new(header.seed), slot_size: size })
+        let header = header.ok_or_else(|| invalid("no table of flows"))?;
+        Ok(Self {
+            shared,
+            header,
+            secret: Secret::new(header.seed),
+            slot_size: size,
+            evicted: AtomicU64::new(0),
+        })
     }
 
-    /// Halves that it is for.
-    pub const fn capacity(&self) -> u32 {
-        self.header.homes / 2
+    /// Half-open flows that gave way to what was stored by way of this.
+    pub fn evicted(&self) -> u64 {
+        self.evicted.load(Ordering::Relaxed)
     }
 
     pub fn find<A: Address>(&self, key: &FlowKey<A>) -> Option<FlowHalf<A>> {
@@ -162,7 +171,11 @@ impl FlowTable {
         half: &FlowHalf<A>,
         replace: bool,
     ) -> Result<(), Refusal> {
-        table::store(self, key, half, replace)
+        let evicted = table::store_making_room(self, key, half, replace)?;
+        if evicted.is_some_and(|evicted| evicted.original) {
+            self.evicted.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     /// Removes a half if `condition` holds for it. This thread may be stopped between looking and removing: what
@@ -192,19 +205,11 @@ impl FlowTable {
     /// Hands all keys and halves to `each`.
     pub fn all<A: Address>(&self, mut each: impl FnMut(&FlowKey<A>, &FlowHalf<A>)) {
         let mut walk = Walk::default();
-        let mut each = |key: &FlowKey<A>, half: &FlowHalf<A>| {
-            each(key, half);
-            Ok(())
-        };
-        // Nothing that is called may fail.
-        while matches!(walk.slice(self, u32::MAX, &mut each), Ok(Progress::More)) {}
+        while walk.slice(self, &mut each) == Progress::More {}
     }
 
     /// Hands all keys and halves to `each`, as bytes: of a predecessor's table, whose halves may be of another layout.
-    pub fn all_bytes(
-        &self,
-        mut each: impl FnMut(&[u8], &[u8]) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub fn all_bytes(&self, mut each: impl FnMut(&[u8], &[u8])) {
         let mut contents = vec![0; self.slot_size - HEADER_AT];
         for home in 0..self.header.homes as usize {
             let word: u64 = self.shared.get(home * self.slot_size).unwrap_or_default();
@@ -214,11 +219,10 @@ impl FlowTable {
                 published &= published - 1;
                 if self.shared.read(slot * self.slot_size + HEADER_AT, &mut contents).is_some() {
                     let (key, half) = contents.split_at(self.header.key_size as usize);
-                    each(key, half)?;
+                    each(key, half);
                 }
             }
         }
-        Ok(())
     }
 }
 

@@ -87,7 +87,7 @@ families! {
     FLOWS: Gauge "flows" Number ["state"],
     /// Room for flows, by the configuration; beyond it connections are refused, and half-open flows evict each other.
     FLOWS_LIMIT: Gauge "flows_limit" Number ["state"],
-    /// Half-open flows that gave way to others for want of room: at least so many since the controller's first pass.
+    /// Half-open flows that gave way to others for want of room, since the controller started.
     HALF_OPEN_EVICTED: Counter "half_open_evicted_flows" Number [],
     /// Idle clients that were told by RST that their backend was given up.
     IDLE_RESETS: Counter "idle_resets" Number [],
@@ -109,7 +109,7 @@ families! {
     BACKEND_SINCE: Gauge "backend_state_change_timestamp" Seconds ["service" "backend"],
     /// What the selection uses: 0 unless it takes new connections.
     BACKEND_WEIGHT: Gauge "backend_weight" Number ["service" "backend"],
-    /// Flows that go to the backend now, half-open ones included.
+    /// Established flows that go to the backend, as of the last complete pass.
     BACKEND_FLOWS: Gauge "backend_flows" Number ["service" "backend"],
     /// Packets to the backend (`request`) and from it (`reply`).
     BACKEND_PACKETS: Counter "backend_packets" Number ["service" "backend" "direction"],

@@ -1,7 +1,7 @@
 //! Flows known to both nodes of a pair: established connections survive the death of a load balancer. Pure.
 //!
 //! ```text
-//!  datapath ──ring──► flow events ──┐                          ┌──► replica ──► flow maps
+//!  datapath ──ring──► flow events ──┐                          ┌──► replica ──► tables
 //!  sweep ─────slices──► snapshot ───┼──► session ═══ peer ═══ session
 //!                                   └── digests ◄───────► digests
 //! ```

@@ -11,7 +11,7 @@ use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::control::maglev;
 use fairlead::datapath::clock::Clock;
 use fairlead::datapath::packets::Tracer;
-use fairlead::datapath::table::Design;
+use fairlead::datapath::table::{Design, homes};
 use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
 use lb_common::backend::Backend;
 use lb_common::filter::{AddressFilter, Filters};
@@ -40,18 +40,14 @@ impl Datapath {
 
     /// Likewise, with another build of the program.
     pub(crate) fn load_object(scenario: &Scenario, object: &[u8]) -> Result<Self> {
-        let (established, half_open) = (2 * scenario.room(), 2 * scenario.half_open_room());
-        let map_of_half_open = scenario.family.pick(map::HALF_OPEN, map::HALF_OPEN6);
-        let tables = Design::new(scenario.family.pick([established, 1], [1, established]));
+        let homes = homes(2 * scenario.room(), 2 * scenario.half_open_room());
+        let tables = Design::new(scenario.family.pick([homes, 1], [1, homes]));
         let clock = Clock::measure();
         let mut loader = EbpfLoader::new();
         clock.apply(&mut loader);
         tables.apply(&mut loader);
-        let mut ebpf = loader
-            .map_max_entries(map_of_half_open, half_open)
-            .load(object)
-            .context("creating the BPF maps")?;
-        tables.begin(&ebpf).context("preparing the tables of established flows")?;
+        let mut ebpf = loader.load(object).context("creating the BPF maps")?;
+        tables.begin(&ebpf).context("preparing the tables of flows")?;
         let program: &mut Xdp =
             ebpf.program_mut(lb_common::PROGRAM).context("finding the XDP program")?.try_into()?;
         program.load().context("loading the XDP program")?;
@@ -66,9 +62,7 @@ impl Datapath {
 
     /// What follows its packets for as long as it is held, with its pins in an empty bpffs.
     pub(crate) fn followed(&self, pins: &Path, filter: &Filter) -> Result<Tracer> {
-        for name in
-            [map::ESTABLISHED, map::HALF_OPEN, map::ESTABLISHED6, map::HALF_OPEN6, map::COUNTERS]
-        {
+        for name in [map::FLOWS, map::FLOWS6, map::COUNTERS] {
             let map = self.ebpf.map(name).with_context(|| format!("finding {name}"))?;
             map.pin(pins.join(name)).with_context(|| format!("pinning {name}"))?;
         }

@@ -19,12 +19,12 @@ const PATHS: [Path; 11] = [
     path("known flow, with a reason to look after it", 4, 1, 0),
     path("known flow, FIN or RST", 3, 0, 0),
     path("half-open flow, SYN-ACK", 3, 0, 0),
-    path("half-open flow, ACK of the handshake", 4, 0, 2),
-    path("half-open flow, unanswered data", 4, 0, 0),
-    path("new flow, nat", 5, 1, 2),
-    path("new flow, dnat", 6, 1, 2),
-    path("new flow, dsr", 4, 0, 1),
-    path("of a dnat backend's host, not for a VIP", 5, 0, 0),
+    path("half-open flow, ACK of the handshake", 3, 0, 0),
+    path("half-open flow, unanswered data", 3, 0, 0),
+    path("new flow, nat", 3, 1, 2),
+    path("new flow, dnat", 4, 1, 2),
+    path("new flow, dsr", 3, 0, 1),
+    path("of a dnat backend's host, not for a VIP", 4, 0, 0),
 ];
 
 const fn path(name: &'static str, hashes: u8, tries: u8, stores: u8) -> Path {

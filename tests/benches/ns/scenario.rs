@@ -40,12 +40,12 @@ impl Scenario {
         self.backends == Self::new(self.family, self.mode).backends
     }
 
-    /// Flows that the established map has room for.
+    /// Established flows that there is room for.
     pub(crate) fn room(&self) -> u32 {
         Limits::default().flows.max(self.flows)
     }
 
-    /// Flows that the half-open map has room for: all of them, were none answered.
+    /// Half-open flows that there is room for: all of them, were none answered.
     pub(crate) fn half_open_room(&self) -> u32 {
         Limits::default().half_open.max(self.flows / 10 * 11)
     }

@@ -151,13 +151,13 @@ impl Connection {
         self.request(harness, &self.of_client(ACK));
     }
 
-    /// The original half in the established map: in `dsr` there is no other.
+    /// The original half of an established flow: in `dsr` there is no other.
     #[track_caller]
     pub(crate) fn original(&self, harness: &Harness) -> Half {
         harness.established(&self.original_key()).unwrap()
     }
 
-    /// Both halves in the established map.
+    /// Both halves of an established flow.
     #[track_caller]
     pub(crate) fn halves(&self, harness: &Harness) -> (Half, Half) {
         let halves =
@@ -165,7 +165,7 @@ impl Connection {
         (halves.0.unwrap(), halves.1.unwrap())
     }
 
-    /// Both halves in the half-open map.
+    /// Both halves of a half-open flow.
     #[track_caller]
     pub(crate) fn half_open(&self, harness: &Harness) -> (Half, Half) {
         let halves =

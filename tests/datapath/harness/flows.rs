@@ -1,9 +1,8 @@
-//! The flow maps of a family, read and written by names.
+//! The flows of a family, read and written by names.
 
 use std::net::SocketAddrV4;
 
-use aya::Pod;
-use aya::maps::HashMap;
+use fairlead::datapath::table::FlowTable;
 use lb_common::addr::{Address, IpBe, Ipv4Be, Ipv6Be, PortBe, Ports};
 use lb_common::conntrack::FlowHalf;
 use lb_common::flow::FlowKey;
@@ -29,23 +28,6 @@ pub(crate) struct FlowId {
 
 pub(crate) const fn key(src: SocketAddrV4, dst: SocketAddrV4) -> FlowId {
     FlowId { src, dst }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum FlowMap {
-    Established,
-    HalfOpen,
-}
-
-impl FlowMap {
-    const ALL: [Self; 2] = [Self::Established, Self::HalfOpen];
-
-    pub(super) fn name(self, family: Family) -> &'static str {
-        match self {
-            Self::Established => family.pick(map::ESTABLISHED, map::ESTABLISHED6),
-            Self::HalfOpen => family.pick(map::HALF_OPEN, map::HALF_OPEN6),
-        }
-    }
 }
 
 /// Key of the half of the other direction.
@@ -113,36 +95,30 @@ fn convert<A, B>(half: FlowHalf<A>, address: impl Fn(A) -> B) -> FlowHalf<B> {
 }
 
 impl Harness {
+    /// A half of a flow that is established.
     pub(crate) fn established(&self, id: &FlowId) -> Option<Half> {
-        self.half(FlowMap::Established, id)
+        self.half(id).filter(Half::is_confirmed)
     }
 
+    /// One of a flow that is not yet.
     pub(crate) fn half_open(&self, id: &FlowId) -> Option<Half> {
-        self.half(FlowMap::HalfOpen, id)
+        self.half(id).filter(|half| !half.is_confirmed())
     }
 
-    fn half(&self, map: FlowMap, id: &FlowId) -> Option<Half> {
-        self.all(map).into_iter().find(|(key, _)| key == id).map(|(_, half)| half)
+    pub(crate) fn half(&self, id: &FlowId) -> Option<Half> {
+        self.snapshot().into_iter().find(|(key, _)| key == id).map(|(_, half)| half)
     }
 
-    pub(crate) fn store(&mut self, map: FlowMap, id: &FlowId, half: Half) {
+    pub(crate) fn store(&mut self, id: &FlowId, half: Half) {
         match self.family {
-            Family::V4 => self.store_as::<Ipv4Be>(map, id, half),
-            Family::V6 => self.store_as::<Ipv6Be>(map, id, half),
+            Family::V4 => self.store_as::<Ipv4Be>(id, half),
+            Family::V6 => self.store_as::<Ipv6Be>(id, half),
         }
     }
 
-    fn store_as<A: Address>(&mut self, map: FlowMap, id: &FlowId, half: Half)
-    where
-        FlowKey<A>: Pod,
-        FlowHalf<A>: Pod,
-    {
-        let (key, name) = (id.key::<A>(self.family), map.name(self.family));
+    fn store_as<A: Address>(&mut self, id: &FlowId, half: Half) {
         let half = convert(half, A::from_ip);
-        match map {
-            FlowMap::Established => table(self.map(name)).store(&key, &half, true).unwrap(),
-            FlowMap::HalfOpen => self.insert(name, &key, half),
-        }
+        self.table().store(&id.key::<A>(self.family), &half, true).unwrap();
     }
 
     /// Stores copies of an established half until there is no more room for any.
@@ -154,7 +130,7 @@ impl Harness {
     }
 
     fn crowd_as<A: Address>(&self, id: &FlowId) {
-        let table = table(self.map(FlowMap::Established.name(self.family)));
+        let table = self.table();
         let half = table.find(&id.key::<A>(self.family)).unwrap();
         for port in 1..=u16::MAX {
             let filler = FlowId { src: SocketAddrV4::new(*id.src.ip(), port), dst: id.dst };
@@ -163,45 +139,25 @@ impl Harness {
         }
     }
 
-    pub(crate) fn forget(&mut self, map: FlowMap, id: &FlowId) {
-        match self.family {
-            Family::V4 => self.forget_as::<Ipv4Be>(map, id),
-            Family::V6 => self.forget_as::<Ipv6Be>(map, id),
+    pub(crate) fn forget(&mut self, id: &FlowId) {
+        let removed = match self.family {
+            Family::V4 => self.table().remove(&id.key::<Ipv4Be>(self.family)),
+            Family::V6 => self.table().remove(&id.key::<Ipv6Be>(self.family)),
+        };
+        assert!(removed, "no half of {id:?}");
+    }
+
+    pub(crate) fn forget_all(&mut self) {
+        for (id, _) in self.snapshot() {
+            self.forget(&id);
         }
     }
 
-    pub(crate) fn forget_all(&mut self, map: FlowMap) {
-        for (id, _) in self.all(map) {
-            self.forget(map, &id);
-        }
-    }
-
-    fn forget_as<A: Address>(&mut self, map: FlowMap, id: &FlowId)
-    where
-        FlowKey<A>: Pod,
-        FlowHalf<A>: Pod,
-    {
-        let (name, key) = (map.name(self.family), id.key::<A>(self.family));
-        if map == FlowMap::Established {
-            assert!(table(self.map(name)).remove(&key));
-            return;
-        }
-        let mut halves: HashMap<_, FlowKey<A>, FlowHalf<A>> =
-            self.map_mut(name).try_into().unwrap();
-        halves.remove(&key).unwrap();
-    }
-
-    /// Changes a half in whichever map has it; in both, if both have.
+    /// Changes a half.
     pub(crate) fn patch(&mut self, id: &FlowId, change: impl Fn(&mut Half)) {
-        let mut found = false;
-        for map in FlowMap::ALL {
-            if let Some(mut half) = self.half(map, id) {
-                change(&mut half);
-                self.store(map, id, half);
-                found = true;
-            }
-        }
-        assert!(found, "no half of {id:?}");
+        let mut half = self.half(id).unwrap_or_else(|| panic!("no half of {id:?}"));
+        change(&mut half);
+        self.store(id, half);
     }
 
     /// As if so many nanoseconds had passed for a half.
@@ -213,38 +169,31 @@ impl Harness {
         });
     }
 
-    /// Flow halves in the two maps, established and half-open.
+    /// Halves of flows that are established, and of those that are not yet.
     pub(crate) fn flows(&self) -> (usize, usize) {
-        (self.all(FlowMap::Established).len(), self.all(FlowMap::HalfOpen).len())
+        let all = self.snapshot();
+        let established = all.iter().filter(|(_, half)| half.is_confirmed()).count();
+        (established, all.len() - established)
     }
 
     /// All halves, in a fixed order.
     pub(crate) fn snapshot(&self) -> Vec<(FlowId, Half)> {
-        FlowMap::ALL.into_iter().flat_map(|map| self.all(map)).collect()
-    }
-
-    fn all(&self, map: FlowMap) -> Vec<(FlowId, Half)> {
         match self.family {
-            Family::V4 => self.all_as::<Ipv4Be>(map),
-            Family::V6 => self.all_as::<Ipv6Be>(map),
+            Family::V4 => self.all_as::<Ipv4Be>(),
+            Family::V6 => self.all_as::<Ipv6Be>(),
         }
     }
 
-    fn all_as<A: Address>(&self, map: FlowMap) -> Vec<(FlowId, Half)>
-    where
-        FlowKey<A>: Pod,
-        FlowHalf<A>: Pod,
-    {
-        let map_of_it = self.map(map.name(self.family));
+    fn all_as<A: Address>(&self) -> Vec<(FlowId, Half)> {
         let mut all = Vec::new();
-        let mut put = |key: &FlowKey<A>, half| all.push((FlowId::of(key), convert(half, A::ip)));
-        if map == FlowMap::Established {
-            table(map_of_it).all(|key, half| put(key, *half));
-        } else {
-            let halves: HashMap<_, FlowKey<A>, FlowHalf<A>> = map_of_it.try_into().unwrap();
-            halves.iter().map(Result::unwrap).for_each(|(key, half)| put(&key, half));
-        }
+        self.table()
+            .all(|key: &FlowKey<A>, half| all.push((FlowId::of(key), convert(*half, A::ip))));
         all.sort_by_key(|(id, _)| *id);
         all
+    }
+
+    /// The flows of the harness's family.
+    pub(super) fn table(&self) -> FlowTable {
+        table(self.map(self.family.pick(map::FLOWS, map::FLOWS6)))
     }
 }

@@ -52,6 +52,12 @@ impl Harness {
         sum
     }
 
+    /// Half-open flows that others took the place of.
+    pub(crate) fn evicted(&self) -> u64 {
+        let evicted: PerCpuArray<_, u64> = self.map(map::HALF_OPEN_EVICTED).try_into().unwrap();
+        evicted.get(&0, 0).unwrap().iter().sum()
+    }
+
     pub(crate) fn connect_times(&self, id: u32) -> ConnectTimes {
         let times: PerCpuArray<_, ConnectTimes> = self.map(map::CONNECT_TIMES).try_into().unwrap();
         let mut sum = ConnectTimes::default();

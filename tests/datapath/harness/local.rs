@@ -148,7 +148,7 @@ impl LocalConnection {
         key(self.backend, self.client)
     }
 
-    /// Both halves in the established map.
+    /// Both halves of an established flow.
     #[track_caller]
     pub(crate) fn halves(&self, harness: &Harness) -> (Half, Half) {
         let half = |id| harness.established(&id).unwrap();

@@ -33,9 +33,7 @@ impl Harness {
     pub(crate) fn follow(&mut self, filter: Filter) -> Followed {
         let directory = tempfile::tempdir().unwrap();
         let pins = Bpffs::mount(&directory.path().join("bpf")).unwrap();
-        for name in
-            [map::ESTABLISHED, map::HALF_OPEN, map::ESTABLISHED6, map::HALF_OPEN6, map::COUNTERS]
-        {
+        for name in [map::FLOWS, map::FLOWS6, map::COUNTERS] {
             self.map(name).pin(pins.path().join(name)).unwrap();
         }
         let program: &Xdp = self.ebpf().program(lb_common::PROGRAM).unwrap().try_into().unwrap();

@@ -8,14 +8,12 @@ use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::datapath::clock::Clock;
-use fairlead::datapath::table::{Design, FlowTable};
+use fairlead::datapath::table::{Design, FlowTable, homes};
 use lb_common::addr::{Address, Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters};
 use lb_common::connect::ConnectTimes;
-use lb_common::conntrack::FlowHalf;
 use lb_common::event::FlowReport;
 use lb_common::filter::{Filters, PortSet};
-use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
 use lb_common::link::{Link, NextHop, Route, WaysChanged};
 use lb_common::map;
@@ -55,15 +53,11 @@ pub(super) fn give_back(sizes: Sizes, mut ebpf: Ebpf) {
 
 fn load(sizes: Sizes) -> Ebpf {
     let clock = Clock::measure();
-    let tables = Design::new([sizes.established; 2]);
+    let tables = Design::new([homes(sizes.established, sizes.half_open); 2]);
     let mut loader = EbpfLoader::new();
     clock.apply(&mut loader);
     tables.apply(&mut loader);
-    let mut ebpf = loader
-        .map_max_entries(map::HALF_OPEN, sizes.half_open)
-        .map_max_entries(map::HALF_OPEN6, sizes.half_open)
-        .load(fairlead::datapath::OBJECT)
-        .unwrap();
+    let mut ebpf = loader.load(fairlead::datapath::OBJECT).unwrap();
     tables.begin(&ebpf).unwrap();
     let program: &mut Xdp = ebpf.program_mut(lb_common::PROGRAM).unwrap().try_into().unwrap();
     program.load().unwrap();
@@ -74,10 +68,8 @@ fn load(sizes: Sizes) -> Ebpf {
 }
 
 fn empty(ebpf: &mut Ebpf) {
-    clear_table::<Ipv4Be>(ebpf, map::ESTABLISHED);
-    clear_table::<Ipv6Be>(ebpf, map::ESTABLISHED6);
-    clear::<FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>>(ebpf, map::HALF_OPEN);
-    clear::<FlowKey<Ipv6Be>, FlowHalf<Ipv6Be>>(ebpf, map::HALF_OPEN6);
+    clear_table::<Ipv4Be>(ebpf, map::FLOWS);
+    clear_table::<Ipv6Be>(ebpf, map::FLOWS6);
     clear::<ServiceKey, Service>(ebpf, map::SERVICES);
     clear::<Endpoint, EndpointUse>(ebpf, map::ENDPOINTS);
     clear::<IpBe, u32>(ebpf, map::VIPS);
@@ -101,13 +93,13 @@ fn empty(ebpf: &mut Ebpf) {
         ebpf.map_mut(map::WAYS_CHANGED).unwrap().try_into().unwrap();
     changed.set(0, WaysChanged::default(), 0).unwrap();
     zero_each(ebpf, TIME_EXCEEDED, 0, 0u64);
-    zero_each(ebpf, map::HALF_OPEN_REMOVED, 0, 0u64);
+    zero_each(ebpf, map::HALF_OPEN_EVICTED, 0, 0u64);
     zero_each(ebpf, map::FLOW_REPORT, 0, FlowReport::default());
     let mut events: RingBuf<_> = ebpf.map_mut(map::FLOW_EVENTS).unwrap().try_into().unwrap();
     while events.next().is_some() {}
 }
 
-/// The established flows in a map.
+/// The flows in a map.
 pub(super) fn table(map: &Map) -> FlowTable {
     let Map::Array(map) = map else { panic!("no table") };
     FlowTable::open(map).unwrap()

@@ -19,7 +19,7 @@ use fairlead::sync::record::{Change, FlowId, FlowRecord};
 use lb_common::map;
 
 use super::pool::table;
-use super::{Connection, FlowMap, Harness, SERVICE, local};
+use super::{Connection, Harness, SERVICE, local};
 
 /// The reader of flow events, of which a program has one at a time.
 pub(crate) struct Told(FlowEvents);
@@ -68,16 +68,14 @@ impl Harness {
         let backends = self.fd(map::BACKENDS);
         let mut reader = RecordReader::of(self.tables(), backends);
         let mut records = vec![];
-        while !reader.slice(detail, |_| true, &mut records).unwrap() {}
+        while !reader.slice(detail, |_| true, &mut records) {}
         records.into_iter().map(|record| (record.id, record)).collect()
     }
 
     /// This node becomes one that knows its flows only by what a peer told of them.
     pub(crate) fn take_over(&mut self) {
         let records = self.records(Detail::Whole);
-        for map in [FlowMap::Established, FlowMap::HalfOpen] {
-            self.forget_all(map);
-        }
+        self.forget_all();
         let mut replica = self.replica();
         for record in records.values() {
             replica.put(record).unwrap();
@@ -86,7 +84,7 @@ impl Harness {
     }
 
     fn tables(&self) -> [Arc<FlowTable>; 2] {
-        [map::ESTABLISHED, map::ESTABLISHED6].map(|name| Arc::new(table(self.map(name))))
+        [map::FLOWS, map::FLOWS6].map(|name| Arc::new(table(self.map(name))))
     }
 
     fn fd(&self, name: &str) -> OwnedFd {

@@ -6,7 +6,7 @@ use std::net::SocketAddrV4;
 use aya::Pod;
 use aya::maps::lpm_trie::{Key, LpmTrie};
 use aya::maps::{Array, ArrayOfMaps, HashMap, MapData};
-use fairlead::control::trace::{FlowMap as TracedMap, Moment, Outcome, World, trace};
+use fairlead::control::trace::{Moment, Outcome, World, trace};
 use fairlead::datapath::now::monotonic;
 use lb_common::addr::{Address, Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendId};
@@ -19,8 +19,7 @@ use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::vip::Vip;
 use lb_tests::family::Family;
 
-use super::pool::table;
-use super::{FlowMap, Harness, SERVICE, key};
+use super::{Harness, SERVICE, key};
 
 struct Maps<'a>(&'a Harness);
 
@@ -47,14 +46,8 @@ where
 {
     type Error = Infallible;
 
-    fn half(&self, map: TracedMap, key: &FlowKey<A>) -> Result<Option<FlowHalf<A>>, Infallible> {
-        let family = self.0.family;
-        Ok(match map {
-            TracedMap::Established => {
-                table(self.0.map(FlowMap::Established.name(family))).find(key)
-            }
-            TracedMap::HalfOpen => self.0.element(FlowMap::HalfOpen.name(family), key),
-        })
+    fn half(&self, key: &FlowKey<A>) -> Result<Option<FlowHalf<A>>, Infallible> {
+        Ok(self.0.table().find(key))
     }
 
     fn service(&self, key: &ServiceKey) -> Result<Option<Service>, Infallible> {

@@ -81,7 +81,7 @@ fn seen() -> Seen {
         ifindex: 3,
         cpu: 0,
         counter: Counter::ForwardRequest as u32,
-        found: found::FLOW | found::HALF_OPEN,
+        found: found::FLOW,
         length_in: 60,
         length_out: 60,
         captured_in: 60,

@@ -27,9 +27,8 @@ impl Controller {
     pub fn ask_unheard(&mut self, now: Instant, now_ns: u64) -> anyhow::Result<()> {
         for id in self.unheard.take(now) {
             let maps = &self.datapath.maps;
-            let flow = flows::confirmed(maps, &id).context("looking for a flow")?;
             // It may have spoken meanwhile, or its VIP have left.
-            let Some(flow) = flow else { continue };
+            let Some(flow) = flows::confirmed(maps, &id) else { continue };
             if !maps.may_forward(flow.vip(), now_ns)? {
                 continue;
             }

@@ -3,8 +3,6 @@
 
 use std::time::Instant;
 
-use anyhow::Context as _;
-
 use super::Controller;
 use crate::datapath::flows;
 use crate::flow_log::Why;
@@ -21,9 +19,7 @@ impl Controller {
     pub fn end_disowned(&mut self, now: Instant, now_ns: u64) -> anyhow::Result<()> {
         for id in self.disowned.take(now) {
             let maps = &self.datapath.maps;
-            let Some(flow) = flows::confirmed(maps, &id).context("looking for a flow")? else {
-                continue;
-            };
+            let Some(flow) = flows::confirmed(maps, &id) else { continue };
             // The VIP may have come here meanwhile.
             if maps.may_forward(flow.vip(), now_ns)? {
                 continue;
@@ -31,7 +27,7 @@ impl Controller {
             if flow.is_own() && self.tell_end(&flow)? {
                 self.status.idle_resets += 1;
             }
-            flow.forget(maps, Why::Disowned).context("forgetting a flow")?;
+            flow.forget(maps, Why::Disowned);
         }
         Ok(())
     }

@@ -74,12 +74,13 @@ impl Controller {
         Ok(Some(id))
     }
 
-    /// Sweeps one slice of the flow maps; `true`: a pass is complete.
+    /// Sweeps one slice of the tables of flows; `true`: a pass is complete.
     pub fn sweep(&mut self, now: Ticks, instant: Instant) -> anyhow::Result<bool> {
         self.note_standings(now)?;
         let (timeouts, elsewhere) = (&self.timeouts(), &self.elsewhere);
-        let facts = Facts { timeouts, backends: &self.installed.backends, elsewhere, now };
-        let Some(mut census) = self.sweep.slice(&self.datapath.maps, &facts)? else {
+        let (backends, capacity) = (&self.installed.backends, self.datapath.sizes().limits.flows);
+        let facts = Facts { timeouts, backends, elsewhere, capacity, now };
+        let Some(mut census) = self.sweep.slice(&self.datapath.maps, &facts) else {
             return Ok(false);
         };
         self.find_idle(std::mem::take(&mut census.stale), instant);

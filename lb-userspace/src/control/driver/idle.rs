@@ -36,23 +36,20 @@ impl Controller {
     /// Searches a slice, or tells those whose turn it is.
     pub fn tell_idle(&mut self, now: Instant, now_ns: u64) -> anyhow::Result<()> {
         match self.idle.handle(Event::Deadline, now) {
-            None => Ok(()),
+            None => {}
             Some(Action::Search) => self.search_idle(now),
-            Some(Action::Tell(flows)) => self.tell(&flows, now_ns),
+            Some(Action::Tell(flows)) => self.tell(&flows, now_ns)?,
         }
+        Ok(())
     }
 
-    fn search_idle(&mut self, now: Instant) -> anyhow::Result<()> {
+    fn search_idle(&mut self, now: Instant) {
         let (targets, backends) = (self.idle.targets(), &self.installed.backends);
         let is_stale = |id, epoch| {
             targets.contains(&id) && backends.get(&id).is_some_and(|it| it.epoch != epoch)
         };
-        let searched = self.search.slice(&self.datapath.maps, is_stale);
-        // After a failure this round is over; the sweep asks for the next.
-        let (flows, complete) = searched.as_ref().map_or((&[][..], true), |(f, c)| (&f[..], *c));
-        let found = Event::Found { flows: flows.to_vec(), complete };
-        self.idle.handle(found, now);
-        searched.map(drop).context("searching for idle clients")
+        let (flows, complete) = self.search.slice(&self.datapath.maps, is_stale);
+        self.idle.handle(Event::Found { flows, complete }, now);
     }
 
     fn tell(&mut self, flows: &[Flow], now_ns: u64) -> anyhow::Result<()> {
@@ -76,7 +73,7 @@ impl Controller {
         if !maps.may_forward(flow.vip(), now_ns)? || !self.tell_end(flow)? {
             return Ok(false);
         }
-        flow.forget(maps, why).context("forgetting a flow")?;
+        flow.forget(maps, why);
         Ok(true)
     }
 

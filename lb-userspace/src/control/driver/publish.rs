@@ -61,7 +61,7 @@ impl Controller {
         self.status.flows = model::Flows {
             established: self.census.established,
             half_open: self.census.half_open,
-            half_open_evicted: self.census.evicted,
+            half_open_evicted: self.datapath.maps.half_open_evicted()?,
             capacity: model::FlowCapacity {
                 established: self.config.limits.flows.into(),
                 half_open: self.config.limits.half_open.into(),

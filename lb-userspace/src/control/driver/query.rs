@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Context as _;
 use lb_common::backend::BackendId;
 use lb_common::trace::Filter;
 
@@ -23,7 +22,7 @@ impl Controller {
     /// Answers a question; who asked may have gone.
     pub fn answer(&mut self, query: Query) {
         match query {
-            Query::Flows { reply } => drop(reply.send(said(self.flow_view()))),
+            Query::Flows { reply } => drop(reply.send(Ok(self.flow_view()))),
             Query::ResetFlows { flows, unused, reply } => {
                 drop(reply.send(said(self.reset_flows(&flows, unused))));
             }
@@ -43,9 +42,9 @@ impl Controller {
         Ok(EffectiveConfig { path, loaded, yaml, config, hidden })
     }
 
-    fn flow_view(&self) -> anyhow::Result<FlowView> {
-        let source = FlowReader::new(&self.datapath.maps).context("opening the flow maps")?;
-        Ok(FlowView { directory: self.directory(), source: Box::new(source) })
+    fn flow_view(&self) -> FlowView {
+        let source = Box::new(FlowReader::new(&self.datapath.maps));
+        FlowView { directory: self.directory(), source }
     }
 
     fn follow(&mut self, wish: &Wish, snap: u32) -> anyhow::Result<PacketView> {
@@ -90,12 +89,10 @@ impl Controller {
         let maps = &self.datapath.maps;
         let mut purged = Purged::default();
         for flow in found {
-            let Some(flow) = flows::refreshed(maps, flow, unused).context("reading a flow")? else {
-                continue;
-            };
+            let Some(flow) = flows::refreshed(maps, flow, unused) else { continue };
             let reset = self.reset(&flow, monotonic(), Why::Purged)?;
             // A segment that came after the RST kept the flow.
-            let removed = flows::remove(maps, &flow).context("removing a flow")?;
+            let removed = flows::remove(maps, &flow);
             purged.reset += u64::from(reset);
             purged.removed += u64::from(reset || removed);
         }

@@ -2,8 +2,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use anyhow::{Context as _, bail, ensure};
-use aya::Pod;
+use anyhow::{bail, ensure};
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe, Ports};
 use lb_common::backend::{Backend, BackendId};
 use lb_common::conntrack::FlowHalf;
@@ -20,9 +19,9 @@ use crate::admin::model::flows::Flow;
 use crate::admin::model::trace::{Question, Share, Trace, Traces, Verdict};
 use crate::config::{self, Family};
 use crate::control::flows::{self, BackendNames, Directory, Facts, InstalledBackend, Named};
-use crate::control::trace::{Fate, FlowMap, Moment, Outcome, World, trace};
+use crate::control::trace::{Fate, Moment, Outcome, World, trace};
 use crate::datapath::now::monotonic;
-use crate::datapath::{flows as halves, sweep};
+use crate::datapath::sweep;
 
 /// Services of one answer.
 const MOST: usize = 64;
@@ -71,11 +70,7 @@ impl Controller {
         vip: SocketAddr,
         src: A,
         dst: A,
-    ) -> anyhow::Result<Trace>
-    where
-        FlowKey<A>: Pod,
-        FlowHalf<A>: Pod,
-    {
+    ) -> anyhow::Result<Trace> {
         let port = PortBe::new(question.client_port.unwrap_or(0));
         let key = FlowKey::new(src, dst, Ports::new(port, PortBe::new(vip.port())));
         let moment = Moment { ns: monotonic() };
@@ -171,15 +166,11 @@ impl MapsNow<'_> {
     }
 }
 
-impl<A: sweep::Family> World<A> for MapsNow<'_>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
+impl<A: sweep::Family> World<A> for MapsNow<'_> {
     type Error = anyhow::Error;
 
-    fn half(&self, map: FlowMap, key: &FlowKey<A>) -> anyhow::Result<Option<FlowHalf<A>>> {
-        halves::half(&self.0.datapath.maps, map, key).context("reading a flow")
+    fn half(&self, key: &FlowKey<A>) -> anyhow::Result<Option<FlowHalf<A>>> {
+        Ok(self.0.datapath.maps.flows[A::INDEX].find(key))
     }
 
     fn service(&self, key: &ServiceKey) -> anyhow::Result<Option<Service>> {

@@ -57,7 +57,7 @@ fn halves(kind: Kind) -> (FlowKey<Ipv4Be>, FlowHalf<Ipv4Be>, FlowHalf<Ipv4Be>) {
 fn facts(kind: Kind) -> Facts {
     let (key, original, reply) = halves(kind);
     let reply = (kind != Kind::Dsr).then_some(&reply);
-    Facts::of(&key, &original, reply, false, NOW)
+    Facts::of(&key, &original, reply, NOW)
 }
 
 fn directory() -> Directory {
@@ -99,24 +99,32 @@ fn both_halves_are_one_flow() {
 }
 
 #[test]
+fn a_flow_that_nobody_has_confirmed_is_half_open() {
+    let (key, mut original, reply) = halves(Kind::Nat);
+    assert!(!Facts::of(&key, &original, Some(&reply), NOW).half_open);
+    original.clear(flag::CONFIRMED);
+    assert!(Facts::of(&key, &original, Some(&reply), NOW).half_open);
+}
+
+#[test]
 fn who_closed_first_is_told() {
     let (key, mut original, mut reply) = halves(Kind::Nat);
     reply.flags |= flag::FIN | flag::FIN_FIRST;
     original.flags |= flag::FIN;
-    let flow = directory().describe(&Facts::of(&key, &original, Some(&reply), false, NOW));
+    let flow = directory().describe(&Facts::of(&key, &original, Some(&reply), NOW));
     assert_eq!(flow.closed_first, Closed::Backend);
     original.flags |= flag::RST;
-    let flow = directory().describe(&Facts::of(&key, &original, Some(&reply), false, NOW));
+    let flow = directory().describe(&Facts::of(&key, &original, Some(&reply), NOW));
     assert_eq!((flow.state, flow.reset_by), (FlowState::Closed, Closed::Client));
 }
 
 #[test]
 fn a_flow_of_dsr_is_one_half() {
     let (key, mut original, _) = halves(Kind::Dsr);
-    let flow = directory().describe(&Facts::of(&key, &original, None, false, NOW));
+    let flow = directory().describe(&Facts::of(&key, &original, None, NOW));
     assert_eq!((flow.mode.as_str(), flow.state), ("dsr", FlowState::Established));
     original.flags |= flag::FIN;
-    let flow = directory().describe(&Facts::of(&key, &original, None, false, NOW));
+    let flow = directory().describe(&Facts::of(&key, &original, None, NOW));
     assert_eq!((flow.state, flow.closed_first), (FlowState::Closing, Closed::Client));
 }
 

@@ -1,14 +1,14 @@
 //! What a SYN meets of a flow that is there already. Pure.
 
 use lb_common::addr::Address;
-use lb_common::conntrack::{FlowHalf, TcpState, flag};
+use lb_common::conntrack::{TcpState, flag};
 use lb_common::counters::Counter;
 use lb_common::nat::Kind;
 use lb_common::time::Ticks;
 
 use crate::control::flows::InstalledBackend;
 
-use super::{Attempt, Chosen, End, Facts, Fate, FlowMap, Trace, World, socket};
+use super::{Attempt, Chosen, End, Facts, Fate, Trace, World, socket};
 use crate::admin::model::flows::FlowState;
 
 /// As in the program: who has had no SYN-ACK for so long is sending its SYN again.
@@ -18,10 +18,9 @@ const SYN_RETRY: u32 = Ticks::in_ns(900_000_000);
 const ANEW: Attempt = Attempt { number: 0, avoid: 0 };
 
 impl<A: Address, W: World<A>> Trace<'_, A, W> {
-    /// Looks the flow up as `FamilyMaps::flow` of the program does, and judges it as
-    /// `conntrack::on_syn`. `Ok`: a new flow is made.
+    /// Looks the flow up, and judges it as `conntrack::on_syn` of the program. `Ok`: a new flow is made.
     pub(super) fn known_flow(&mut self) -> Result<Attempt, End<W::Error>> {
-        let Some((map, half)) = self.found()? else {
+        let Some(half) = self.world.half(self.key)? else {
             self.passed("flow", "there is none yet");
             return Ok(ANEW);
         };
@@ -30,10 +29,9 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             return Err(self.end("flow", Fate::Pass(Counter::ForwardReply), detail));
         }
         let peer_key = half.translation.peer_key();
-        let reply = if half.is_alone() { None } else { self.world.half(map, &peer_key)? };
+        let reply = if half.is_alone() { None } else { self.world.half(&peer_key)? };
         let reply = reply.filter(|reply| reply.translation.answers(self.key));
-        let half_open = map == FlowMap::HalfOpen;
-        let facts = Facts::of(self.key, &half, reply.as_ref(), half_open, self.now.ticks());
+        let facts = Facts::of(self.key, &half, reply.as_ref(), self.now.ticks());
         self.flow = Some(facts);
         let name = self.world.backend_name(half.backend);
         let shown = format!("{}, to {name}", FlowState::from(facts.state).as_str());
@@ -70,17 +68,5 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
             source: socket(to.src, to.ports.src()),
         };
         Err(self.end("flow", Fate::Forward(chosen), format!("{shown}: it stays there")))
-    }
-
-    fn found(&self) -> Result<Option<(FlowMap, FlowHalf<A>)>, W::Error> {
-        let half = |map| Ok(self.world.half(map, self.key)?.map(|half| (map, half)));
-        if let Some(found) = half(FlowMap::Established)? {
-            return Ok(Some(found));
-        }
-        match half(FlowMap::HalfOpen)? {
-            // It moved on since it was looked for.
-            Some((_, half_open)) if half_open.has(flag::PROMOTED) => half(FlowMap::Established),
-            found => Ok(found),
-        }
     }
 }

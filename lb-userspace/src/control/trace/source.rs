@@ -11,7 +11,7 @@ use lb_common::service::{MAX_SNAT_ADDRESSES, Service};
 
 use crate::control::flows::InstalledBackend;
 
-use super::{Chosen, End, Fate, FlowMap, Trace, World, socket};
+use super::{Chosen, End, Fate, Trace, World, socket};
 
 /// A candidate has no flow.
 const EMPTY: u64 = 0;
@@ -100,22 +100,19 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
     ) -> Result<u64, W::Error> {
         let key = self.candidate(service, backend, kind, attempt);
         let now = self.now.ticks();
-        if let Some(occupant) = self.world.half(FlowMap::Established, &key)? {
-            if occupant.translation.answers(self.key) {
-                return Ok(FREE);
-            }
-            return Ok(match occupant.port_hold(&service.timeouts, now) {
-                PortHold::Free => FREE,
-                PortHold::TimeWait => (1 << 32) - u64::from(now.since(occupant.last_seen)),
-                PortHold::Live => LIVE,
-            });
+        let Some(occupant) = self.world.half(&key)? else { return Ok(EMPTY) };
+        if occupant.translation.answers(self.key) {
+            return Ok(FREE);
         }
-        let Some(occupant) = self.world.half(FlowMap::HalfOpen, &key)? else {
-            return Ok(EMPTY);
-        };
-        let is_free = now.since(occupant.last_seen) >= service.timeouts.half_open
-            || occupant.has(flag::PROMOTED | flag::RST)
-            || occupant.translation.answers(self.key);
-        Ok(if is_free { FREE } else { UNCONFIRMED })
+        let idle = now.since(occupant.last_seen);
+        if !occupant.is_confirmed() {
+            let is_free = idle >= service.timeouts.half_open || occupant.has(flag::RST);
+            return Ok(if is_free { FREE } else { UNCONFIRMED });
+        }
+        Ok(match occupant.port_hold(&service.timeouts, now) {
+            PortHold::Free => FREE,
+            PortHold::TimeWait => (1 << 32) - u64::from(idle),
+            PortHold::Live => LIVE,
+        })
     }
 }

@@ -1,33 +1,24 @@
-//! The flows of a family, a slice at a time.
+//! The flows of both families, a slice at a time.
 
-use std::io;
-use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 
-use aya::Pod;
-use lb_common::addr::Address;
-use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::addr::{Address, Ipv4Be, Ipv6Be};
+use lb_common::conntrack::FlowHalf;
 use lb_common::flow::FlowKey;
 use lb_common::time::Ticks;
 
-use super::Halves;
 use crate::control::flows::Facts;
-use crate::datapath::halves::{HalfMap, Walk};
-use crate::datapath::maps::Maps;
 use crate::datapath::now;
-use crate::datapath::removals::Removals;
 use crate::datapath::stale::Found;
 use crate::datapath::sweep::Family;
 use crate::datapath::sys::Progress;
-use crate::datapath::table::{self, FlowTable};
+use crate::datapath::table::{FlowTable, Walk};
 
-/// The flow maps of a family, read in slices.
-pub(in crate::datapath) struct Reader<A> {
-    established: Arc<FlowTable>,
-    /// `None`: only the others are read.
-    half_open: Option<OwnedFd>,
-    walk: Walk<A>,
-    in_half_open: bool,
+/// The tables of both families, read in slices.
+pub(in crate::datapath) struct Reader {
+    pub(super) tables: [Arc<FlowTable>; 2],
+    walk: Walk,
+    second: bool,
 }
 
 /// A flow that a slice has.
@@ -35,14 +26,13 @@ pub(in crate::datapath) struct Seen<A> {
     pub(in crate::datapath) found: Found<A>,
     /// `None` in `dsr`, or if it is missing.
     pub(in crate::datapath) reply: Option<FlowHalf<A>>,
-    half_open: bool,
     now: Ticks,
 }
 
 impl<A: Address> Seen<A> {
     pub(super) fn facts(&self) -> Facts {
-        let Self { found: Found { key, half }, reply, half_open, now } = self;
-        Facts::of(key, half, reply.as_ref(), *half_open, *now)
+        let Self { found: Found { key, half }, reply, now } = self;
+        Facts::of(key, half, reply.as_ref(), *now)
     }
 }
 
@@ -54,76 +44,53 @@ pub(in crate::datapath) trait Visit<A> {
     fn see(&mut self, seen: Seen<A>);
 }
 
-impl<A: Family> Reader<A>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
+impl Reader {
+    pub(in crate::datapath) fn new(tables: [Arc<FlowTable>; 2]) -> Self {
+        Self { tables, walk: Walk::default(), second: false }
+    }
+
     /// The next slice is the first one.
     pub(in crate::datapath) fn restart(&mut self) {
         self.walk.restart();
-        self.in_half_open = false;
-    }
-
-    pub(super) fn new(maps: &Maps) -> io::Result<Self> {
-        let established = Arc::clone(maps.flows[A::INDEX].table());
-        Ok(Self::of(established, Some(maps.half_open(A::INDEX)?)))
-    }
-
-    /// Of confirmed flows.
-    pub(in crate::datapath) fn of_established(table: Arc<FlowTable>) -> Self {
-        Self::of(table, None)
-    }
-
-    fn of(established: Arc<FlowTable>, half_open: Option<OwnedFd>) -> Self {
-        let walk = Walk::new(table::Walk::default());
-        Self { established, half_open, walk, in_half_open: false }
-    }
-
-    pub(super) fn maps<'a>(&'a self, removals: &'a Removals) -> Halves<'a> {
-        let established = HalfMap::Table(&self.established);
-        let half_open =
-            self.half_open.as_ref().map_or(established, |map| HalfMap::Hash(map.as_fd()));
-        Halves { established, half_open, removals }
+        self.second = false;
     }
 
     /// Visits the flows of the next slice. `true`: it was the last one.
-    pub(in crate::datapath) fn slice(&mut self, visitor: &mut impl Visit<A>) -> io::Result<bool> {
-        let now = now::ticks();
-        let second = self.half_open.as_ref().filter(|_| self.in_half_open);
-        let half_open = second.is_some();
-        let map = match second {
-            Some(map) => HalfMap::Hash(map.as_fd()),
-            None => HalfMap::Table(&self.established),
+    pub(in crate::datapath) fn slice(
+        &mut self,
+        visitor: &mut (impl Visit<Ipv4Be> + Visit<Ipv6Be>),
+    ) -> bool {
+        let progress = if self.second {
+            self.slice_of::<Ipv6Be>(visitor)
+        } else {
+            self.slice_of::<Ipv4Be>(visitor)
         };
-        let progress = self.walk.slice(map, |key, half| {
-            if half.is_original() && !half.has(flag::PROMOTED) && visitor.wants(key, half) {
-                let reply = reply_of(map, key, half)?;
-                let found = Found { key: *key, half: *half };
-                visitor.see(Seen { found, reply, half_open, now });
-            }
-            Ok(())
-        })?;
-        let complete = progress == Progress::Complete;
-        if complete && self.half_open.is_some() {
-            self.in_half_open = !half_open;
+        if progress == Progress::More {
+            return false;
         }
-        Ok(complete && (half_open || self.half_open.is_none()))
+        self.second = !self.second;
+        !self.second
+    }
+
+    fn slice_of<A: Family>(&mut self, visitor: &mut impl Visit<A>) -> Progress {
+        let (table, now) = (&self.tables[A::INDEX], now::ticks());
+        self.walk.slice(table, |key, half| {
+            if half.is_original() && visitor.wants(key, half) {
+                let reply = reply_of(table, key, half);
+                visitor.see(Seen { found: Found { key: *key, half: *half }, reply, now });
+            }
+        })
     }
 }
 
 fn reply_of<A: Family>(
-    map: HalfMap<'_>,
+    table: &FlowTable,
     key: &FlowKey<A>,
     half: &FlowHalf<A>,
-) -> io::Result<Option<FlowHalf<A>>>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
+) -> Option<FlowHalf<A>> {
     if half.is_alone() {
-        return Ok(None);
+        return None;
     }
-    let reply = map.find(&half.translation.peer_key())?;
-    Ok(reply.filter(|reply| reply.translation.answers(key)))
+    let reply = table.find(&half.translation.peer_key())?;
+    reply.translation.answers(key).then_some(reply)
 }

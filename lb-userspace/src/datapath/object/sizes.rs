@@ -1,21 +1,19 @@
 //! How large the maps are, which the configuration decides. Pure.
 //!
 //! Each has room for twice what is configured, so that a reload may add or replace; beyond that it is
-//! refused. A family that no service has gets flow maps that are as good as none.
+//! refused. A family that no service has gets a table of flows that is as good as none.
 
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
 use lb_common::backend::{Backend, BackendCounters, SIGNAL_RING};
 use lb_common::connect::{ConnectTimes, MAX_MEASURED};
-use lb_common::conntrack::FlowHalf;
 use lb_common::counters::COUNTERS;
 use lb_common::filter::Filters;
-use lb_common::flow::FlowKey;
 use lb_common::lease::Lease;
 use lb_common::link::{Link, MAX_LINKS, NextHop, Route, WaysChanged};
 use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::socket::Redirect;
-use lb_common::table::Slot;
+use lb_common::table::{Slot, elements};
 use lb_common::vip::Vip;
 use lb_common::{MAX_BACKENDS, MAX_SERVICES, MAX_VIPS, map};
 
@@ -45,7 +43,7 @@ pub struct Sizes {
 
 /// Fewest elements: room to grow by reloads where there is little yet.
 const FEWEST: u32 = 256;
-/// Flow halves of a family without a service, and clients where no rate is limited.
+/// Homes of flows of a family without a service, and clients where no rate is limited.
 const UNUSED: u32 = 64;
 
 impl Sizes {
@@ -82,17 +80,11 @@ impl Sizes {
         }
     }
 
-    /// Halves of each family's established flows.
-    pub(super) const fn halves(&self) -> [u32; 2] {
-        [self.established(self.v4), self.established(self.v6)]
-    }
-
-    const fn established(&self, is_used: bool) -> u32 {
-        if is_used { self.limits.flows * 2 } else { UNUSED }
-    }
-
-    const fn half_open(&self, is_used: bool) -> u32 {
-        if is_used { self.limits.half_open * 2 } else { UNUSED }
+    /// Of each family's table.
+    pub(super) fn homes(&self) -> [u32; 2] {
+        let Limits { flows, half_open } = self.limits;
+        let used = table::homes(flows * 2, half_open * 2);
+        [self.v4, self.v6].map(|is_used| if is_used { used } else { UNUSED })
     }
 
     /// Backends whose time to connect is measured.
@@ -102,8 +94,7 @@ impl Sizes {
 
     /// Key size, value size and capacity of a map, by its name.
     pub fn layout(&self, name: &str) -> (usize, usize, u32) {
-        const V4: (usize, usize) = (size_of::<FlowKey<Ipv4Be>>(), size_of::<FlowHalf<Ipv4Be>>());
-        const V6: (usize, usize) = (size_of::<FlowKey<Ipv6Be>>(), size_of::<FlowHalf<Ipv6Be>>());
+        let [v4, v6] = self.homes().map(elements);
         match name {
             map::ALLOWED => (4 + size_of::<AllowKey>(), 1, self.allowed),
             map::BACKENDS => (4, size_of::<Backend>(), self.backends),
@@ -112,11 +103,9 @@ impl Sizes {
             map::COUNTERS => (4, 8, COUNTERS),
             // Endpoints, and their hosts.
             map::ENDPOINTS => (size_of::<Endpoint>(), size_of::<EndpointUse>(), self.backends * 2),
-            map::ESTABLISHED => (4, size_of::<Slot<Ipv4Be>>(), slots(self.established(self.v4))),
-            map::ESTABLISHED6 => (4, size_of::<Slot<Ipv6Be>>(), slots(self.established(self.v6))),
             map::FILTERS => (4, size_of::<Filters>(), 1),
-            map::HALF_OPEN => (V4.0, V4.1, self.half_open(self.v4)),
-            map::HALF_OPEN6 => (V6.0, V6.1, self.half_open(self.v6)),
+            map::FLOWS => (4, size_of::<Slot<Ipv4Be>>(), v4),
+            map::FLOWS6 => (4, size_of::<Slot<Ipv6Be>>(), v6),
             map::LEASES => (4, size_of::<Lease>(), self.vips),
             map::LINKS => (4, size_of::<Link>(), MAX_LINKS),
             map::LOCAL_CONNECTIONS => (4, 8, self.backends),
@@ -133,11 +122,6 @@ impl Sizes {
             _ => (4, 4, MAX_LINKS),
         }
     }
-}
-
-/// Elements of a table for so many halves.
-const fn slots(halves: u32) -> u32 {
-    lb_common::table::elements(table::homes(halves))
 }
 
 /// A power of two with room for `wanted` more than there are.
@@ -168,18 +152,25 @@ mod tests {
     fn only_families_that_are_in_use_have_flows() {
         let config = file::parse(EXAMPLE, Path::new("f")).unwrap();
         let sizes = Sizes::new(&config);
-        assert_eq!(
-            sizes.layout(map::ESTABLISHED),
-            (4, size_of::<Slot<Ipv4Be>>(), 2 * 262_144 + 41)
-        );
-        assert_eq!(
-            sizes.layout(map::ESTABLISHED6),
-            (4, size_of::<Slot<Ipv6Be>>(), 2 * UNUSED + 41)
-        );
-        assert_eq!(sizes.layout(map::HALF_OPEN6).2, UNUSED);
+        assert_eq!(sizes.layout(map::FLOWS), (4, size_of::<Slot<Ipv4Be>>(), 4 * 131_072 + 41));
+        assert_eq!(sizes.layout(map::FLOWS6), (4, size_of::<Slot<Ipv6Be>>(), UNUSED + 41));
         assert_eq!(sizes.lacks(&sizes), None);
         assert_eq!(sizes.lacks(&Sizes { v6: true, ..sizes }), Some("IPv6 flows"));
         assert_eq!(Sizes { v6: true, ..sizes }.lacks(&sizes), None);
         assert_eq!(sizes.lacks(&Sizes { sources: MAX_SOURCES, ..sizes }), Some("clients' rates"));
+    }
+
+    #[test]
+    fn half_open_flows_get_room_of_their_own_if_they_are_to_be_more() {
+        let config = file::parse(EXAMPLE, Path::new("f")).unwrap();
+        let sizes = Sizes::new(&config);
+        for (flows, half_open, homes) in
+            [(1024, 1024, 4096), (1024, 16, 4096), (1024, 16_384, 2048 + 32_768)]
+        {
+            let limits = Limits { flows, half_open };
+            assert_eq!(Sizes { limits, ..sizes }.homes(), [homes, UNUSED], "{limits:?}");
+        }
+        let limits = Limits { flows: 1 << 24, half_open: 1 << 24 };
+        assert_eq!(Sizes { limits, ..sizes }.layout(map::FLOWS).2, (1 << 26) + 41);
     }
 }

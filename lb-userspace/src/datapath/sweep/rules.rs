@@ -1,16 +1,12 @@
 //! Which halves are over, and their removal.
 
-use std::io;
-use std::marker::PhantomData;
-
-use aya::Pod;
 use lb_common::conntrack::{FlowHalf, Timeouts, flag};
 use lb_common::flow::FlowKey;
 use lb_common::time::Ticks;
 
 use super::{Census, Facts, Family, SILENCE};
-use crate::datapath::halves::HalfMap;
 use crate::datapath::removals::Removals;
+use crate::datapath::table::FlowTable;
 use crate::flow_log::Why;
 use crate::sync::placement;
 
@@ -18,21 +14,16 @@ use crate::sync::placement;
 const ORPHAN: u32 = Ticks::in_ns(5_000_000_000);
 /// An idle reply half is looked at closely no sooner.
 const REPLY_IDLE: u32 = Ticks::in_ns(60_000_000_000);
+
 /// What a slice of a family's halves is judged by.
-pub(super) struct Rules<'a, A> {
-    pub(super) established: HalfMap<'a>,
-    pub(super) half_open: HalfMap<'a>,
+pub(super) struct Rules<'a> {
+    pub(super) table: &'a FlowTable,
     pub(super) facts: Facts<'a>,
     pub(super) removals: &'a Removals,
     pub(super) squeeze: u32,
-    pub(super) family: PhantomData<A>,
 }
 
-impl<A: Family> Rules<'_, A>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
+impl Rules<'_> {
     fn timeouts(&self, service: u32) -> Timeouts {
         let mut timeouts = self.facts.timeouts.get(&service).copied().unwrap_or_default();
         timeouts.closing = timeouts.closing.min(self.squeeze);
@@ -41,7 +32,7 @@ where
     }
 
     /// Its backend was given up since. What another node serves is that one's to give up.
-    fn is_stale(&self, half: &FlowHalf<A>) -> bool {
+    fn is_stale<A>(&self, half: &FlowHalf<A>) -> bool {
         let Facts { backends, elsewhere, .. } = self.facts;
         !elsewhere.is_elsewhere(half.vip)
             && backends.get(&half.backend).is_some_and(|backend| backend.epoch != half.epoch)
@@ -49,7 +40,7 @@ where
 
     /// A peer told of it, or it was here before its VIP left, and since its VIP came here its client has sent nothing:
     /// for so long that an end which had closed by then has forgotten it, and says so when it is asked.
-    fn is_unheard(&self, half: &FlowHalf<A>) -> bool {
+    fn is_unheard<A: Family>(&self, half: &FlowHalf<A>) -> bool {
         let Facts { elsewhere, now, .. } = self.facts;
         (half.has(flag::REPLICA) || elsewhere.is_silent_since(half, now))
             && !half.has(flag::CLOSING)
@@ -57,26 +48,34 @@ where
             && self.idle(&elsewhere.seen(half, now)) >= self.timeouts(half.service.into()).closing
     }
 
-    fn idle(&self, half: &FlowHalf<A>) -> u32 {
+    fn idle<A>(&self, half: &FlowHalf<A>) -> u32 {
         self.facts.now.since(half.last_seen)
     }
 
-    pub(super) fn established(
+    pub(super) fn judge<A: Family>(
         &self,
         census: &mut Census,
         key: &FlowKey<A>,
         half: &FlowHalf<A>,
-    ) -> io::Result<()> {
-        if self.is_over(key, half)? && self.is_still(key, half)? {
+    ) {
+        if half.is_confirmed() {
+            self.established(census, key, half);
+        } else {
+            self.half_open(census, key, half);
+        }
+    }
+
+    fn established<A: Family>(&self, census: &mut Census, key: &FlowKey<A>, half: &FlowHalf<A>) {
+        if self.is_over(key, half) && self.is_still(key, half) {
             census.removed += u64::from(half.is_original());
-            remove(self.established, self.half_open, key, half, |reply| {
+            remove(self.table, key, half, |reply| {
                 reply.has(flag::CLOSING) || self.idle(reply) >= SILENCE
-            })?;
+            });
             if half.is_original() && !self.facts.elsewhere.is_elsewhere(half.vip) {
                 let why = if self.is_stale(half) { Why::GivenUp } else { Why::Idle };
                 self.removals.push(why, || placement::id(key));
             }
-            return Ok(());
+            return;
         }
         census.note(half);
         if half.is_original() {
@@ -95,97 +94,65 @@ where
             census.established += 1;
             *census.connections.entry(half.backend).or_default() += 1;
         }
-        Ok(())
     }
 
-    fn find(&self, key: &FlowKey<A>) -> io::Result<Option<FlowHalf<A>>> {
-        self.established.find(key)
-    }
-
-    fn is_still(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> io::Result<bool> {
-        Ok(self.find(key)?.is_some_and(|found| is_same(&found, half)))
+    fn is_still<A: Family>(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> bool {
+        self.table.find(key).is_some_and(|found| is_same(&found, half))
     }
 
     /// By this half, and where that is not enough by the other one.
-    fn is_over(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> io::Result<bool> {
+    fn is_over<A: Family>(&self, key: &FlowKey<A>, half: &FlowHalf<A>) -> bool {
         let Facts { elsewhere, now, .. } = self.facts;
         let half = &elsewhere.seen(half, now);
         let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
         let closing = half.has(flag::CLOSING);
         let peer_key = half.translation.peer_key();
         if half.is_alone() {
-            return Ok(half.is_expired_alone(&timeouts, now));
+            return half.is_expired_alone(&timeouts, now);
         }
         if half.is_original() {
-            return Ok((closing || idle >= timeouts.established)
-                && match self.find(&peer_key)? {
+            return (closing || idle >= timeouts.established)
+                && match self.table.find(&peer_key) {
                     Some(reply) => half.is_expired(&reply, &timeouts, now),
                     None => idle >= ORPHAN,
-                });
+                };
         }
-        Ok((closing || idle >= REPLY_IDLE)
+        let is_others = |original: FlowHalf<A>| original.translation.peer_key() != *key;
+        (closing || idle >= REPLY_IDLE)
             && idle >= ORPHAN
-            && self.find(&peer_key)?.is_none_or(|original| original.translation.peer_key() != *key))
+            && self.table.find(&peer_key).is_none_or(is_others)
     }
 
-    pub(super) fn half_open(
-        &self,
-        census: &mut Census,
-        key: &FlowKey<A>,
-        half: &FlowHalf<A>,
-    ) -> io::Result<()> {
-        let (timeouts, idle) = (self.timeouts(half.service.into()), self.idle(half));
-        let is_silent = idle >= SILENCE && half.has(flag::PROMOTED | flag::CLOSING);
-        if is_silent || idle >= timeouts.half_open {
-            let removed = self.half_open.remove_if(key, |found| is_same(found, half))?;
-            if removed && counts_as_half_open(half) {
-                self.removals.note_half_open();
-            }
-            return Ok(());
+    fn half_open<A: Family>(&self, census: &mut Census, key: &FlowKey<A>, half: &FlowHalf<A>) {
+        let idle = self.idle(half);
+        if idle >= SILENCE && half.has(flag::CLOSING)
+            || idle >= self.timeouts(half.service.into()).half_open
+        {
+            self.table.remove_if(key, |found| is_same(found, half));
+            return;
         }
-        if !half.has(flag::PROMOTED) {
-            census.note(half);
-            census.half_open += u64::from(half.is_original());
-            census.unconfirmed += u64::from(counts_as_half_open(half));
-        }
-        Ok(())
+        census.note(half);
+        census.half_open += u64::from(half.is_original());
     }
 }
 
-/// The one half of a flow by which it is counted, as long as nobody has confirmed it. Where there was no room for a
-/// flow of `dsr` it stays among them, confirmed.
-pub(in crate::datapath) fn counts_as_half_open<A>(half: &FlowHalf<A>) -> bool {
-    half.is_original() && !half.has(flag::PROMOTED | flag::CONFIRMED)
-}
-
-/// Removes a half of an established flow and its copy; after an original half the reply half too, if
-/// it is still its own and `is_reply_over`.
+/// Removes a half of an established flow; after an original half the reply half too, if it is still its
+/// own and `is_reply_over`.
 pub(in crate::datapath) fn remove<A: Family>(
-    established: HalfMap<'_>,
-    half_open: HalfMap<'_>,
+    table: &FlowTable,
     key: &FlowKey<A>,
     half: &FlowHalf<A>,
     is_reply_over: impl Fn(&FlowHalf<A>) -> bool,
-) -> io::Result<()>
-where
-    FlowKey<A>: Pod,
-    FlowHalf<A>: Pod,
-{
-    let is_copy = |found: &FlowHalf<A>| found.has(flag::PROMOTED);
-    half_open.remove_if(key, is_copy)?;
-    established.remove_if(key, |found| is_same(found, half))?;
+) {
+    table.remove_if(key, |found| is_same(found, half));
     if half.is_original() && !half.is_alone() {
-        let peer_key = half.translation.peer_key();
-        half_open.remove_if(&peer_key, is_copy)?;
-        established.remove_if(&peer_key, |reply: &FlowHalf<A>| {
+        table.remove_if(&half.translation.peer_key(), |reply| {
             reply.translation.peer_key() == *key && is_reply_over(reply)
-        })?;
+        });
     }
-    Ok(())
 }
 
-/// A slice is some milliseconds old when its last element is looked at, and what is over is soon used
-/// again: only what is as it was may be removed.
+/// What is over is soon used again: only what is as it was when it was found may be removed.
 pub(in crate::datapath) fn is_same<A: Family>(found: &FlowHalf<A>, half: &FlowHalf<A>) -> bool {
     found.last_seen == half.last_seen
         && found.flags == half.flags

@@ -1,7 +1,6 @@
 //! A whole table, a slice at a time.
 
 use std::collections::BTreeMap;
-use std::io;
 
 use lb_common::addr::Address;
 use lb_common::conntrack::FlowHalf;
@@ -11,6 +10,8 @@ use lb_common::table::{Control, Place, REACH, Slots};
 use super::FlowTable;
 use crate::datapath::sys::Progress;
 
+/// Halves of a slice, or a few more.
+const HALVES: u32 = 4096;
 /// Slots of a slice at most: a millisecond's work if they are empty.
 const SLOTS: u32 = 65_536;
 /// Slots that seem to be nobody's, of which is remembered at most.
@@ -40,21 +41,20 @@ impl Walk {
         *self = Self { reclaims: self.reclaims, ..Self::default() };
     }
 
-    /// Hands the next halves to `each`, some `most`, or those of a good many slots. Those that come or go meanwhile may be
-    /// missed.
+    /// Hands the next halves to `each`, some thousands, or those of a good many slots. Those that come or go meanwhile may
+    /// be missed.
     pub fn slice<A: Address>(
         &mut self,
         table: &FlowTable,
-        most: u32,
-        mut each: impl FnMut(&FlowKey<A>, &FlowHalf<A>) -> io::Result<()>,
-    ) -> io::Result<Progress> {
+        mut each: impl FnMut(&FlowKey<A>, &FlowHalf<A>),
+    ) -> Progress {
         let end = table.header.homes + REACH;
         let (mut slots, mut halves) = (0, 0);
-        while slots < SLOTS && halves < most {
+        while slots < SLOTS && halves < HALVES {
             slots += 1;
             if self.next >= end {
                 self.complete::<A>(table);
-                return Ok(Progress::Complete);
+                return Progress::Complete;
             }
             let home = self.next;
             self.next += 1;
@@ -66,11 +66,11 @@ impl Walk {
                 let displacement = published.trailing_zeros();
                 published &= published - 1;
                 if let Some(place) = table.slot(home + displacement) {
-                    each(&place.key(), &place.copied())?;
+                    each(&place.key(), &place.copied());
                 }
             }
         }
-        Ok(Progress::More)
+        Progress::More
     }
 
     fn note(&mut self, home: u32, control: Control) {
