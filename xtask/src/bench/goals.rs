@@ -8,17 +8,21 @@ use super::samples::Samples;
 use super::stats::{Goal, Ratio, Verdict};
 
 /// Of Fairlead in `nat`, which needs nothing of backends, as HAProxy and masquerading do not.
-const OURS: Peer = Peer::FairleadNat;
+const NAT: Peer = Peer::FairleadNat;
+/// With the VIP at the backends, whose answers pass nobody on their way.
+const DSR: Peer = Peer::FairleadDsr;
 
-const GOALS: [(Metric, Peer, Goal); 8] = [
-    (Metric::Requests, Peer::Haproxy, Goal::AtLeast(1.8)),
-    (Metric::Requests, Peer::Nftables, Goal::AtLeast(1.2)),
-    (Metric::Connections, Peer::Haproxy, Goal::AtLeast(1.1)),
-    (Metric::Connections, Peer::Nftables, Goal::AtLeast(1.0)),
-    (Metric::Download, Peer::Haproxy, Goal::AtLeast(1.1)),
-    (Metric::LoadedP50, Peer::Haproxy, Goal::AtMost(0.4)),
-    (Metric::LoadedP99, Peer::Haproxy, Goal::AtMost(1.0)),
-    (Metric::BalancerPerGb, Peer::Haproxy, Goal::AtMost(0.5)),
+const GOALS: [(Metric, Peer, Peer, Goal); 10] = [
+    (Metric::Requests, NAT, Peer::Haproxy, Goal::AtLeast(1.8)),
+    (Metric::Requests, NAT, Peer::Nftables, Goal::AtLeast(1.2)),
+    (Metric::Requests, DSR, Peer::Haproxy, Goal::AtLeast(1.8)),
+    (Metric::Requests, DSR, Peer::Nftables, Goal::AtLeast(1.2)),
+    (Metric::Connections, NAT, Peer::Haproxy, Goal::AtLeast(1.1)),
+    (Metric::Connections, NAT, Peer::Nftables, Goal::AtLeast(1.0)),
+    (Metric::Download, NAT, Peer::Haproxy, Goal::AtLeast(1.1)),
+    (Metric::LoadedP50, NAT, Peer::Haproxy, Goal::AtMost(0.4)),
+    (Metric::LoadedP99, NAT, Peer::Haproxy, Goal::AtMost(1.0)),
+    (Metric::BalancerPerGb, NAT, Peer::Haproxy, Goal::AtMost(0.5)),
 ];
 
 /// A goal, and what the rounds say about it.
@@ -34,11 +38,11 @@ pub(crate) struct Comparison {
 
 /// All whose peers were measured.
 pub(crate) fn judge(samples: &Samples) -> Vec<Comparison> {
-    let judge = |(metric, theirs, goal): &(Metric, Peer, Goal)| {
-        let ratio = samples.ratio(*metric, OURS, *theirs)?;
+    let judge = |(metric, ours, theirs, goal): &(Metric, Peer, Peer, Goal)| {
+        let ratio = samples.ratio(*metric, *ours, *theirs)?;
         Some(Comparison {
             what: metric.label(),
-            ours: OURS.label(),
+            ours: ours.label(),
             theirs: theirs.label(),
             goal: *goal,
             ratio,
