@@ -28,6 +28,7 @@ mod packages;
 mod packets;
 mod page;
 mod pairs;
+mod passed;
 mod pmtu;
 mod probes;
 mod provoked;

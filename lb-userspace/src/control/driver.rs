@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{BuildHasher as _, Hasher as _, RandomState};
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use lb_common::backend::{Backend, BackendId, State};
 use lb_common::time::Ticks;
 use tokio::runtime::Handle;
@@ -25,8 +24,7 @@ use super::idle_reset::IdleReset;
 use super::links::Links;
 use super::paced::Paced;
 use super::plan::{self, Installed};
-use super::reload;
-use super::standing::{self, Standing};
+use super::standing::Standing;
 use super::unheard::Unheard;
 use crate::admin::model::{self, Status};
 use crate::config::Config;
@@ -38,7 +36,7 @@ use crate::datapath::sweep::elsewhere::Elsewhere;
 use crate::datapath::sweep::{Census, Sweep};
 use crate::events::Events;
 use crate::flow_log::FlowLog;
-use crate::health::{BackendKey, HealthMonitor, HealthTable, Target};
+use crate::health::{HealthMonitor, HealthTable};
 use crate::netlink::Netlink;
 use crate::netlink::garp::FrameSocket;
 use crate::netlink::snapshot::{Resolution, Snapshot};
@@ -58,8 +56,10 @@ mod idle;
 mod local_clients;
 mod network;
 mod past;
+mod probe;
 mod publish;
 mod query;
+mod reload;
 mod sync;
 mod tell;
 mod trace;
@@ -225,62 +225,9 @@ impl Controller {
         self.hold_vips().await
     }
 
-    /// What a running controller cannot change.
-    pub async fn check_reload(&self, new: &Config) -> anyhow::Result<()> {
-        let frozen = reload::frozen(&self.config, new, self.datapath.sizes());
-        if !frozen.is_empty() {
-            bail!("{}", frozen.join("\n"));
-        }
-        let snapshot = self.netlink.snapshot().await.context("asking the kernel")?;
-        for name in new.interfaces.iter().filter(|name| !self.config.interfaces.contains(name)) {
-            let Some(link) = snapshot.link_by_name(name) else {
-                bail!("there is no interface {name}");
-            };
-            if let Some(master) = snapshot.aggregate_of(link) {
-                bail!("{name} is a port of {0}; name {0} instead", master.name);
-            }
-        }
-        Ok(())
-    }
-
-    /// Detaches from those of `old` that the configuration no longer has.
-    pub fn drop_interfaces(&mut self, old: &[String]) -> anyhow::Result<()> {
-        for name in old.iter().filter(|name| !self.config.interfaces.contains(name)) {
-            self.datapath.detach(name)?;
-            log::info!("{name}: detached");
-            self.tell_detached(name);
-        }
-        Ok(())
-    }
-
     fn backend_addresses(&self) -> BTreeSet<IpAddr> {
         let backends = self.config.services.iter().flat_map(|service| &service.backends);
         backends.map(|backend| backend.address).collect()
-    }
-
-    /// Probes what is configured; a backend that was there before keeps its state.
-    pub fn probe(&mut self) {
-        let (vips, ids) = (self.config.vips(), self.backend_ids());
-        let mut targets = Vec::new();
-        for service in &self.config.services {
-            let check = Arc::new(service.health.clone());
-            for backend in &service.backends {
-                let endpoint = backend.endpoint();
-                let key = BackendKey {
-                    service: service.name.clone(),
-                    backend: backend.name.clone(),
-                    endpoint,
-                };
-                targets.push(Target {
-                    check: Arc::clone(&check),
-                    source: self.snapshot.source_for(backend.address, &vips),
-                    initial: self.adopted_health(ids.get(&service.name, endpoint)),
-                    past: self.adopted_past(&key),
-                    key,
-                });
-            }
-        }
-        self.health.reconcile(targets);
     }
 
     /// Makes the maps what they should be.
@@ -328,12 +275,6 @@ impl Controller {
     pub async fn resync(&mut self) -> anyhow::Result<()> {
         self.installed = self.datapath.maps.installed()?;
         self.refresh().await
-    }
-
-    /// What the probes say together.
-    fn stand(&self) -> Standing {
-        let table = self.health_table.borrow();
-        standing::standing(&self.config, &table, self.overrides.effective())
     }
 
     fn view(&self) -> View {

@@ -17,7 +17,7 @@ use super::progress::Progress;
 use super::turn;
 
 /// Of what HAProxy answers at most, under which loaded latency is measured.
-const LOAD: f64 = 0.6;
+const LOAD: f64 = 0.7;
 /// Requests each second where there is no HAProxy to ask.
 const DEFAULT_RATE: u32 = 10_000;
 
