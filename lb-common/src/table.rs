@@ -205,7 +205,7 @@ pub fn make_room<A: Address, S: Slots<A>>(
     evict(slots, home + longest_silent(slots, home, key.ports, now)?)
 }
 
-/// Stores a half as [`store`] does, and makes room for it if there is none.
+/// Stores a half as [`store`] does, and makes room for it if there is none, of what is silent at `now`.
 ///
 /// # Errors
 /// It is not stored.
@@ -214,12 +214,13 @@ pub fn store_making_room<A: Address, S: Slots<A>>(
     key: &FlowKey<A>,
     half: &FlowHalf<A>,
     replace: bool,
+    now: Ticks,
 ) -> Result<Option<Evicted>, Refusal> {
     match store(slots, key, half, replace) {
         Ok(()) => Ok(None),
         Err(Refusal::Exists) => Err(Refusal::Exists),
         Err(Refusal::Full) => {
-            let evicted = make_room(slots, key, half.last_seen).ok_or(Refusal::Full)?;
+            let evicted = make_room(slots, key, now).ok_or(Refusal::Full)?;
             store(slots, key, half, replace).map(|()| Some(evicted))
         }
     }
@@ -253,7 +254,7 @@ pub fn put_back<A: Address, S: Slots<A>>(slots: S, place: Place<A>) {
     let (key, half) = (place.key(), place.copied());
     place.release();
     // Whoever stored the key meanwhile knows better, and without room it is lost, as if it had gone a moment ago.
-    let _ = store(slots, &key, &half, false);
+    let _ = store_making_room(slots, &key, &half, false, half.last_seen);
 }
 
 #[inline(always)]
@@ -262,6 +263,7 @@ fn take_free<A: Address, S: Slots<A>>(slots: S, home: u32) -> Option<(u32, Place
         let place = slots.slot(home + displacement)?;
         let control = place.control();
         if !control.is_taken() && place.exchange(control, control.taken()) {
+            place.hold();
             return Some((word::opaque(displacement, control.word()), place));
         }
     }
@@ -290,7 +292,9 @@ fn evict<A: Address, S: Slots<A>>(slots: S, index: u32) -> Option<Evicted> {
     if flags & flag::CONFIRMED != 0 {
         // In this very moment. If something else happens there, too, it is lost: its client repeats itself.
         let now = first.control();
-        if first.exchange(now, now.with_published(displacement)) {
+        if now.is_like(seen.withdrawn(displacement))
+            && first.exchange(now, now.with_published(displacement))
+        {
             return None;
         }
     }

@@ -21,8 +21,11 @@ const EMPTY: u64 = 0;
 const FREE: u64 = 1;
 /// A candidate has a live flow. Smaller values are of flows in TIME_WAIT, more for younger ones.
 const LIVE: u64 = u64::MAX;
-/// A candidate has a flow that no reply has confirmed.
+/// A candidate has a flow that no reply has confirmed; less the longer it has been silent. A flood may have taken all
+/// ports: whoever has just come is answered sooner than the oldest.
 const UNCONFIRMED: u64 = LIVE - 1;
+/// The longest TIME_WAIT can be, and more than any other that is confirmed.
+const TIME_WAIT: u64 = 1 << 32;
 
 /// Claims a place for the replies of a new flow: the first choice of its client, then a bounded number
 /// of others, then the one that has been in TIME_WAIT longest, then one that no reply has confirmed.
@@ -59,6 +62,10 @@ pub(crate) fn claim<A: Family>(
         && let Some(occupant) = A::half(reply_key)
         && occupant.is_confirmed()
     {
+        if evict > TIME_WAIT {
+            // It has been confirmed since it was looked at.
+            return Err(Verdict::Drop(DropReason::SnatExhausted).into());
+        }
         conntrack::remove_by_reply(reply_key, occupant);
     }
     let kind = fill(new, packet, reply, reply_key, attempt, vip)?;
@@ -95,7 +102,7 @@ fn store<A: Family>(
     reply: &FlowHalf<A>,
     evict: u64,
 ) -> Result<(), Refusal> {
-    if evict != EMPTY && A::half(reply_key).is_some() {
+    if evict != EMPTY && A::half(reply_key).is_some_and(|found| !found.is_confirmed()) {
         A::replace(reply_key, reply)
     } else {
         A::insert_new(reply_key, reply)
@@ -159,7 +166,7 @@ fn snat_address<'a, A>(new: &NewFlow<'a, A>, hash: u64, attempt: u32) -> &'a Sna
     &new.service.snat[index as usize & (MAX_SNAT_ADDRESSES - 1)]
 }
 
-/// What is behind the client's `attempt`th choice: [`EMPTY`], [`FREE`], [`LIVE`] or how recent TIME_WAIT is.
+/// What is behind the client's `attempt`th choice: [`EMPTY`], [`FREE`], [`LIVE`], or how recent what is there.
 #[inline(never)]
 fn occupancy<A: Family>(
     new: &NewFlow<'_, A>,
@@ -178,7 +185,7 @@ fn occupancy<A: Family>(
     }
     match occupant.port_hold(&new.service.timeouts, new.now) {
         PortHold::Free => FREE,
-        PortHold::TimeWait => (1 << 32) - u64::from(new.now.since(occupant.last_seen)),
+        PortHold::TimeWait => TIME_WAIT - u64::from(new.now.since(occupant.last_seen)),
         PortHold::Live => LIVE,
     }
 }
@@ -193,6 +200,6 @@ fn half_open_occupancy<A: Family>(new: &NewFlow<'_, A>, occupant: &FlowHalf<A>) 
     {
         FREE
     } else {
-        UNCONFIRMED
+        UNCONFIRMED - u64::from(idle)
     }
 }

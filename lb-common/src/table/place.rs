@@ -4,7 +4,7 @@ use core::ptr::NonNull;
 
 use super::{Control, Slot, word};
 use crate::addr::{Address, Ports};
-use crate::conntrack::FlowHalf;
+use crate::conntrack::{FlowHalf, flag};
 use crate::flow::FlowKey;
 use crate::time::Ticks;
 
@@ -58,6 +58,13 @@ impl<A> Place<A> {
         let ports = unsafe { &raw const (*self.half()).translation.ports };
         // SAFETY: likewise.
         unsafe { core::ptr::read_volatile(ports) }.swapped()
+    }
+
+    /// It was taken: until it is filled nobody takes it for the half of a flow that gives way.
+    #[inline(always)]
+    pub(super) fn hold(self) {
+        // SAFETY: `new`'s caller vouches for it, and nobody else writes to what has been taken.
+        unsafe { core::ptr::write_volatile(&raw mut (*self.half()).flags, flag::CONFIRMED) }
     }
 
     /// Its control as it is now.

@@ -165,7 +165,7 @@ fn a_full_reach_refuses_and_loses_nothing() {
 impl Memory {
     fn put_seen(&self, n: u32, flags: u32, last_seen: u32) -> Result<Option<Evicted>, Refusal> {
         let half = FlowHalf { flags, last_seen: Ticks(last_seen), ..half(n) };
-        store_making_room(self, &key(n), &half, false)
+        store_making_room(self, &key(n), &half, false, half.last_seen)
     }
 }
 
@@ -189,7 +189,7 @@ fn of_the_unconfirmed_the_one_that_is_silent_longest_gives_way() {
     // What has just come has not been silent, but nothing else is left.
     let translation = Translation::new(&key(99), &key(98).reversed());
     let reply = FlowHalf { translation, last_seen: Ticks(200), ..half(99) };
-    assert_eq!(store_making_room(&memory, &key(99), &reply, false), REPLY);
+    assert_eq!(store_making_room(&memory, &key(99), &reply, false, Ticks(200)), REPLY);
     // All others are confirmed, and this one is the other half of the same flow.
     assert_eq!(memory.put_seen(98, 0, 201), Err(Refusal::Full));
     assert_eq!(memory.put_seen(97, flag::CONFIRMED, 201), REPLY);
@@ -223,16 +223,17 @@ fn what_is_at_home_elsewhere_gives_way_too() {
 #[test]
 fn a_slot_that_somebody_holds_is_nobody_s_to_take() {
     let memory = Memory::new(1, 3);
-    let (_, held) = take_free(&memory, 0).unwrap();
-    held.fill(&key(500), &FlowHalf { last_seen: Ticks(1), ..half(500) });
-    for n in 1..REACH {
+    for n in 0..REACH {
         assert_eq!(memory.put_seen(n, 0, 10 + n), Ok(None));
     }
-    assert_eq!(memory.put_seen(100, 0, 100), Err(Refusal::Full));
+    // The one that has been silent longest, whose contents stay where they were.
+    assert!(remove(&memory, &key(0)));
+    let (_, held) = take_free(&memory, 0).unwrap();
+    assert_eq!(memory.put_seen(100, 0, 100), REPLY);
     held.release();
-    assert_eq!(memory.put_seen(100, 0, 100), Ok(None));
-    assert_eq!(memory.put_seen(101, 0, 100), REPLY);
-    assert_eq!((memory.get(1), memory.get(100), memory.get(101)), (None, Some(100), Some(101)));
+    assert_eq!(memory.put_seen(101, 0, 100), Ok(None));
+    let found = [0, 1, 2, 100, 101].map(|n| memory.get(n));
+    assert_eq!(found, [None, None, Some(2), Some(100), Some(101)]);
 }
 
 /// As many as it is for: two homes a half.

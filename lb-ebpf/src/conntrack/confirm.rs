@@ -19,6 +19,8 @@ pub(super) fn handshake<A: Family>(
 ) -> Result<(), ResetReason> {
     let peer_key = half.translation.peer_key();
     let Some(peer) = A::half(&peer_key) else {
+        // It gave way to another: what the client sends next is taken up in mid-stream.
+        A::remove_half(key);
         return Ok(());
     };
     if !peer.translation.answers(key) {

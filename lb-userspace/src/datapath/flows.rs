@@ -96,7 +96,9 @@ fn purge([v4, v6]: &[Arc<FlowTable>; 2], removals: &Removals, flow: &Flow, unuse
 /// Original half, then reply half, so that nobody adopts a half that is about to go.
 fn remove_halves<A: Family>(table: &FlowTable, flow: &Found<A>, unused: bool) -> bool {
     let Found { key, half } = flow;
-    let removed = table.remove_if(key, |found| is_it(found, half, unused));
+    let removed = table.remove_if(key, |found| {
+        is_it(found, half, unused) && found.is_confirmed() == half.is_confirmed()
+    });
     if removed && !half.is_alone() {
         table.remove_if(&half.translation.peer_key(), |reply| {
             reply.translation.answers(key)

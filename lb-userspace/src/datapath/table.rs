@@ -16,6 +16,7 @@ use lb_common::flow::FlowKey;
 use lb_common::map;
 use lb_common::table::{self, Control, FACTORS, Header, Place, Refusal, Secret, Slot, Slots};
 
+use super::now;
 use super::sys::{Progress, Shared};
 
 mod walk;
@@ -171,7 +172,7 @@ impl FlowTable {
         half: &FlowHalf<A>,
         replace: bool,
     ) -> Result<(), Refusal> {
-        let evicted = table::store_making_room(self, key, half, replace)?;
+        let evicted = table::store_making_room(self, key, half, replace, now::ticks())?;
         if evicted.is_some_and(|evicted| evicted.original) {
             self.evicted.fetch_add(1, Ordering::Relaxed);
         }

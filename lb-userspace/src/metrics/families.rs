@@ -85,7 +85,7 @@ families! {
     PACKETS: Counter "packets" Number ["verdict" "reason"],
     /// Flows in the maps: `established` or `half_open`, as of the last complete pass.
     FLOWS: Gauge "flows" Number ["state"],
-    /// Room for flows, by the configuration; beyond it connections are refused, and half-open flows evict each other.
+    /// Room for flows, by the configuration. There may be more; without room half-open flows give way, then connections are refused.
     FLOWS_LIMIT: Gauge "flows_limit" Number ["state"],
     /// Half-open flows that gave way to others for want of room, since the controller started.
     HALF_OPEN_EVICTED: Counter "half_open_evicted_flows" Number [],

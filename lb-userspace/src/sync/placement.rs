@@ -62,7 +62,7 @@ pub enum Refusal {
     UnknownSource,
     /// Its addresses are of both families, or it has too many halves or too few.
     Malformed,
-    /// The map is full.
+    /// The table has no room.
     NoRoom,
     /// Another flow, which this node serves, has its SNAT port.
     PortTaken,

@@ -23,9 +23,9 @@ use super::stats::Summary;
 const FIRST_PORT: u16 = 40_000;
 const FLOWS: u16 = 1024;
 const PATIENCE: Duration = Duration::from_secs(3);
-/// At least this part of the frames must have come through. What the node is too slow for is lost and not counted;
-/// more than half is no matter of speed.
-const ARRIVED_LEAST: f64 = 0.5;
+/// At least this part of the frames must have come through. What the node is too slow for is lost and not counted:
+/// nftables takes a third of what is sent. Less than that by half is no matter of speed.
+const ARRIVED_LEAST: f64 = 0.15;
 
 /// What the LB node's program does, in the order of a round.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

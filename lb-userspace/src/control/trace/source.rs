@@ -19,8 +19,10 @@ const EMPTY: u64 = 0;
 const FREE: u64 = 1;
 /// A candidate has a live flow. Smaller values are of flows in TIME_WAIT, more for younger ones.
 const LIVE: u64 = u64::MAX;
-/// A candidate has a flow that no reply has confirmed.
+/// A candidate has a flow that no reply has confirmed; less the longer it has been silent.
 const UNCONFIRMED: u64 = LIVE - 1;
+/// The longest TIME_WAIT can be, and more than any other that is confirmed.
+const TIME_WAIT: u64 = 1 << 32;
 
 impl<A: Address, W: World<A>> Trace<'_, A, W> {
     pub(super) fn claim(
@@ -55,8 +57,8 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
         let how = match occupied {
             EMPTY => "free",
             FREE => "free again",
-            UNCONFIRMED => "taken from a flow that no reply has confirmed",
-            _ => "taken from the flow that was longest in TIME-WAIT",
+            2..=TIME_WAIT => "taken from the flow that was longest in TIME-WAIT",
+            _ => "taken from the flow that has waited longest for a reply to confirm it",
         };
         let detail = if best == 0 {
             format!("{source}, the client's first choice, is {how}")
@@ -107,11 +109,11 @@ impl<A: Address, W: World<A>> Trace<'_, A, W> {
         let idle = now.since(occupant.last_seen);
         if !occupant.is_confirmed() {
             let is_free = idle >= service.timeouts.half_open || occupant.has(flag::RST);
-            return Ok(if is_free { FREE } else { UNCONFIRMED });
+            return Ok(if is_free { FREE } else { UNCONFIRMED - u64::from(idle) });
         }
         Ok(match occupant.port_hold(&service.timeouts, now) {
             PortHold::Free => FREE,
-            PortHold::TimeWait => (1 << 32) - u64::from(idle),
+            PortHold::TimeWait => TIME_WAIT - u64::from(idle),
             PortHold::Live => LIVE,
         })
     }

@@ -36,11 +36,6 @@ impl Walk {
         }
     }
 
-    /// The next slice starts from the beginning.
-    pub const fn restart(&mut self) {
-        self.cursor = None;
-    }
-
     /// Hands the next elements to `each`. Elements that come or go meanwhile may be missed.
     pub fn slice(
         &mut self,
