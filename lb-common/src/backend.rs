@@ -75,14 +75,42 @@ impl State {
     }
 }
 
-/// Traffic of one backend, on one CPU.
+/// How a segment of a flow leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Way {
+    /// By the interface that it came in by.
+    Back = 0,
+    /// By another one.
+    Across = 1,
+    /// By way of this node's kernel.
+    Local = 2,
+}
+
+/// What was forwarded in one direction.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct BackendCounters {
-    pub request_packets: u64,
-    pub request_bytes: u64,
-    pub reply_packets: u64,
-    pub reply_bytes: u64,
+pub struct Forwarded {
+    pub bytes: u64,
+    /// By [`Way`].
+    pub packets: [u64; 3],
+}
+
+/// Traffic of one backend, on one CPU: a cache line, and all that a segment in mid-flow is counted in. So the counters of
+/// these verdicts are kept by backend, and their sums are what is shown.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendTraffic {
+    pub requests: Forwarded,
+    pub replies: Forwarded,
+}
+
+const _: () = assert!(size_of::<BackendTraffic>() == 64, "a cache line");
+
+/// What else happens with one backend, on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendEvents {
     /// Flows made.
     pub flows: u64,
     /// Flows confirmed by a reply, or by the client alone in `dsr`.
@@ -91,16 +119,33 @@ pub struct BackendCounters {
     pub unanswered: u64,
     /// SYNs answered with RST.
     pub refused: u64,
-    /// When the controller was last told, nanoseconds of CLOCK_MONOTONIC; no counter.
-    pub signalled: u64,
 }
 
-impl core::ops::AddAssign<&Self> for BackendCounters {
+/// Where a CPU's counters of a backend are in the maps, which have those of `backends` for each CPU. `None`: there is no
+/// such backend.
+#[inline(always)]
+pub const fn place(cpu: u32, id: BackendId, backends: u32) -> Option<u32> {
+    if id < backends { Some(cpu * backends + id) } else { None }
+}
+
+impl core::ops::AddAssign<&Self> for Forwarded {
     fn add_assign(&mut self, other: &Self) {
-        self.request_packets += other.request_packets;
-        self.request_bytes += other.request_bytes;
-        self.reply_packets += other.reply_packets;
-        self.reply_bytes += other.reply_bytes;
+        self.bytes += other.bytes;
+        for (sum, more) in self.packets.iter_mut().zip(other.packets) {
+            *sum += more;
+        }
+    }
+}
+
+impl core::ops::AddAssign<&Self> for BackendTraffic {
+    fn add_assign(&mut self, other: &Self) {
+        self.requests += &other.requests;
+        self.replies += &other.replies;
+    }
+}
+
+impl core::ops::AddAssign<&Self> for BackendEvents {
+    fn add_assign(&mut self, other: &Self) {
         self.flows += other.flows;
         self.connections += other.connections;
         self.unanswered += other.unanswered;
@@ -142,12 +187,14 @@ pub const SIGNAL_RING: u32 = 4096;
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Backend, BackendCounters, Signal};
+    use super::{Backend, BackendEvents, BackendTraffic, Signal};
 
     // SAFETY: integers only; the size assertion rules padding out.
     unsafe impl aya::Pod for Backend {}
-    // SAFETY: nine u64.
-    unsafe impl aya::Pod for BackendCounters {}
+    // SAFETY: eight u64.
+    unsafe impl aya::Pod for BackendTraffic {}
+    // SAFETY: four u64.
+    unsafe impl aya::Pod for BackendEvents {}
     // SAFETY: two u32.
     unsafe impl aya::Pod for Signal {}
 }

@@ -1,8 +1,11 @@
 //! Every verdict on a packet, and the counter it has. Pure.
 
+use crate::backend::Way;
+use crate::flow::Direction;
+
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident = $label:literal,)+) => {
-        /// Index into the per-CPU counters. A packet is counted once.
+        /// One of a CPU's counters. A packet is counted once.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
         #[repr(u32)]
         pub enum Counter {
@@ -99,9 +102,36 @@ counters! {
     ForwardLocalIcmpError = "forward_local_icmp_error",
 }
 
-/// Size of the counter map.
 #[expect(clippy::cast_possible_truncation, reason = "there are few")]
 pub const COUNTERS: u32 = Counter::ALL.len() as u32;
+
+impl Counter {
+    /// Those of segments that are forwarded, which are kept by backend: see [`BackendTraffic`].
+    ///
+    /// [`BackendTraffic`]: crate::backend::BackendTraffic
+    #[inline(always)]
+    pub const fn of_forwarded(direction: Direction, way: Way) -> Self {
+        match (direction, way) {
+            (Direction::Original, Way::Back) => Self::ForwardRequest,
+            (Direction::Original, Way::Across) => Self::RedirectRequest,
+            (Direction::Original, Way::Local) => Self::ForwardLocalRequest,
+            (Direction::Reply, Way::Back) => Self::ForwardReply,
+            (Direction::Reply, Way::Across) => Self::RedirectReply,
+            (Direction::Reply, Way::Local) => Self::ForwardLocalReply,
+        }
+    }
+}
+
+/// Elements of the counter map that a CPU has: whole cache lines of its own.
+pub const OF_CPU: u32 = COUNTERS.next_multiple_of(8);
+
+/// Where a CPU's counter is in the counter map. That is an array of all CPUs' counters and no per-CPU map: what the
+/// program reads to find an element of the latter is a cache line more for each packet. Behind the last CPU's are the
+/// controller's, which hold what was counted of backends that are gone.
+#[inline(always)]
+pub const fn place(cpu: u32, counter: u32) -> u32 {
+    cpu * OF_CPU + counter
+}
 
 #[cfg(test)]
 mod tests {

@@ -32,7 +32,8 @@ pub mod vip;
 pub mod map {
     pub const ALLOWED: &str = "ALLOWED";
     pub const BACKENDS: &str = "BACKENDS";
-    pub const BACKEND_COUNTERS: &str = "BACKEND_COUNTERS";
+    pub const BACKEND_EVENTS: &str = "BACKEND_EVENTS";
+    pub const BACKEND_TRAFFIC: &str = "BACKEND_TRAFFIC";
     pub const COUNTERS: &str = "COUNTERS";
     pub const DEVICES: &str = "DEVICES";
     pub const ENDPOINTS: &str = "ENDPOINTS";
@@ -71,10 +72,11 @@ pub mod map {
     pub const TRACE_TALLY: &str = "TRACE_TALLY";
 
     /// All others. The controller pins each under its name.
-    pub const ALL: [&str; 20] = [
+    pub const ALL: [&str; 21] = [
         ALLOWED,
         BACKENDS,
-        BACKEND_COUNTERS,
+        BACKEND_EVENTS,
+        BACKEND_TRAFFIC,
         COUNTERS,
         DEVICES,
         ENDPOINTS,
@@ -100,9 +102,9 @@ pub mod map {
 /// A layout grows at its end only and zero means "unknown" in what was added, so that flows can be
 /// copied from one version to another, in both directions.
 #[cfg(not(feature = "second-layout"))]
-pub const LAYOUT_VERSION: u32 = 5;
-#[cfg(feature = "second-layout")]
 pub const LAYOUT_VERSION: u32 = 6;
+#[cfg(feature = "second-layout")]
+pub const LAYOUT_VERSION: u32 = 7;
 
 /// Name of the XDP program in the object.
 pub const PROGRAM: &str = "fairlead";

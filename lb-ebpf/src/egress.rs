@@ -9,8 +9,8 @@ use aya_ebpf::bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC};
 use aya_ebpf::cty::c_long;
 use aya_ebpf::programs::TcContext;
 use lb_common::addr::{Ipv4Be, Ipv6Be, Ports};
+use lb_common::backend::Way;
 use lb_common::conntrack::{FlowHalf, Segment, flag, tcp};
-use lb_common::counters::Counter;
 use lb_common::flow::{Direction, FlowKey};
 use lb_common::nat::Kind;
 use network_types::tcp::TcpHdr;
@@ -29,7 +29,7 @@ const CHECK_AT: usize = 16;
 pub(crate) enum Fate {
     /// It is no reply of a flow. Not counted: it is none of ours.
     Untouched,
-    /// Translated back.
+    /// Translated back, and counted with its backend's traffic.
     Reply,
     Drop(DropReason),
 }
@@ -39,11 +39,7 @@ impl Fate {
     #[inline(always)]
     pub(crate) fn action(self) -> i32 {
         match self {
-            Self::Untouched => TC_ACT_UNSPEC,
-            Self::Reply => {
-                maps::count(Counter::ForwardLocalReply);
-                TC_ACT_UNSPEC
-            }
+            Self::Untouched | Self::Reply => TC_ACT_UNSPEC,
             Self::Drop(reason) => {
                 maps::count(reason.counter());
                 TC_ACT_SHOT
@@ -162,7 +158,7 @@ impl<A: Family> Reply<A> {
             ctx.l4_csum_replace(check, u64::from(from), u64::from(port), PORT_LEN)?;
             ctx.store(self.tcp_offset, &port, 0)?;
         }
-        maps::count_traffic(half.backend, Direction::Reply, u64::from(self.bytes));
+        maps::count_forwarded(half.backend, Direction::Reply, Way::Local, self.bytes.into());
         Ok(())
     }
 }

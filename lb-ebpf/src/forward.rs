@@ -1,9 +1,10 @@
 //! Translate, resolve the next hop, send.
 
+use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_TX};
 use aya_ebpf::bindings::{BPF_FIB_LKUP_RET_SUCCESS, bpf_fib_lookup};
 use aya_ebpf::helpers::generated::bpf_fib_lookup as fib_lookup;
 use lb_common::addr::{IpBe, Ports};
-use lb_common::backend::Backend;
+use lb_common::backend::{Backend, Way};
 use lb_common::conntrack::FlowHalf;
 use lb_common::flow::{Direction, FlowKey};
 use lb_common::link::{Mac, NextHop, Tags};
@@ -15,7 +16,7 @@ use crate::clock::Now;
 use crate::family::Family;
 use crate::maps::{self, Scratch};
 use crate::packet::Packet;
-use crate::verdict::{DropReason, Egress, PassReason, Verdict};
+use crate::verdict::{DropReason, PassReason, Verdict};
 
 const NO_NEXT_HOP: Verdict = Verdict::Drop(DropReason::NoNextHop);
 
@@ -42,8 +43,8 @@ pub(crate) fn request<A: Family>(
 #[inline(never)]
 fn deliver<A: Family>(packet: &Packet<A>, half: &FlowHalf<A>) -> Verdict {
     packet.translate(half);
-    maps::count_traffic(half.backend, Direction::Original, u64::from(packet.bytes()));
-    Verdict::Local
+    maps::count_forwarded(half.backend, Direction::Original, Way::Local, packet.bytes().into());
+    Verdict::Forward { action: XDP_PASS }
 }
 
 /// Translates a backend's segment and sends it to the flow's client.
@@ -60,7 +61,6 @@ fn send<A: Family>(
     direction: Direction,
 ) -> Result<Verdict, Verdict> {
     let link = maps::link(next_hop.link).ok_or(NO_NEXT_HOP)?;
-    let egress = Egress { link: next_hop.link, same: link.ifindex == packet.ingress };
     if half.is_alone() && packet.is_to(next_hop.mac) {
         // What `dsr` sends is to the VIP still: flooded back to us it would go round for ever.
         return Err(Verdict::Pass(PassReason::OtherHost));
@@ -68,9 +68,14 @@ fn send<A: Family>(
     if !half.is_alone() {
         packet.translate(half);
     }
-    maps::count_traffic(half.backend, direction, u64::from(packet.bytes()));
     packet.address(link.mac, next_hop)?;
-    Ok(Verdict::Forward { direction, egress })
+    let (way, action) = if link.ifindex == packet.ingress {
+        (Way::Back, XDP_TX)
+    } else {
+        (Way::Across, maps::redirect(next_hop.link).map_err(|()| NO_NEXT_HOP)?)
+    };
+    maps::count_forwarded(half.backend, direction, way, packet.bytes().into());
+    Ok(Verdict::Forward { action })
 }
 
 /// A reply of no flow, which can only be one to the VIP that its endpoint has to itself, or to this

@@ -11,9 +11,8 @@ use aya_ebpf::btf_maps::{
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::maps::lpm_trie::Key;
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
-use lb_common::backend::{Backend, BackendCounters, BackendId, SIGNAL_RING, Signal};
+use lb_common::backend::{Backend, BackendEvents, BackendId, BackendTraffic, SIGNAL_RING, Signal};
 use lb_common::connect::{ConnectTimes, MAX_MEASURED};
-use lb_common::counters::COUNTERS as COUNTER_COUNT;
 use lb_common::event::{FLOW_RING, FlowEvent, FlowReport};
 use lb_common::filter::{Filters, PortSet};
 use lb_common::lease::Lease;
@@ -22,9 +21,9 @@ use lb_common::rate::{MAX_SOURCES, SourceKey};
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::socket::Redirect;
 use lb_common::vip::Vip;
-use lb_common::{MAX_SERVICES, MAX_VIPS, selection};
+use lb_common::{MAX_SERVICES, MAX_VIPS, counters, selection};
 
-use crate::table::Flows;
+use crate::table::{Flows, MAPPED};
 
 mod count;
 mod flows;
@@ -34,7 +33,7 @@ mod table;
 
 pub(crate) use count::{
     connect_stamp, count, count_connect, count_connection, count_evicted, count_flow,
-    count_traffic, signal, time_exceeded_is_due,
+    count_forwarded, signal, time_exceeded_is_due,
 };
 pub(crate) use flows::{Choice, FlowMaps, Scratch};
 pub(crate) use report::tell;
@@ -56,15 +55,18 @@ static ENDPOINTS: HashMap<Endpoint, EndpointUse, 2048> = HashMap::new();
 /// 1,024 × 48.
 #[btf_map]
 static BACKENDS: Array<Backend, 1024> = Array::new();
-/// 1,024 × 72 on each CPU.
+/// Of each CPU, one CPU's behind another's: see `lb_common::backend::place`. 1,024 × 64 for each.
 #[btf_map]
-static BACKEND_COUNTERS: PerCpuArray<BackendCounters, 1024> = PerCpuArray::new();
+static BACKEND_TRAFFIC: Array<BackendTraffic, 1024, MAPPED> = Array::new();
+/// Likewise. 1,024 × 32.
+#[btf_map]
+static BACKEND_EVENTS: Array<BackendEvents, 1024, MAPPED> = Array::new();
 /// 1,024 × 168 on each CPU.
 #[btf_map]
 static CONNECT_TIMES: PerCpuArray<ConnectTimes, { MAX_MEASURED as usize }> = PerCpuArray::new();
-/// 8 bytes a counter on each CPU.
+/// Of each CPU, and behind them the controller's: see `lb_common::counters::place`. 40 × 8 for each.
 #[btf_map]
-static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT as usize }> = PerCpuArray::new();
+static COUNTERS: Array<u64, { counters::OF_CPU as usize }, MAPPED> = Array::new();
 /// VIPs, and what is known of each. 1,024 × (16 + 4).
 #[btf_map]
 static VIPS: HashMap<IpBe, Vip, { MAX_VIPS as usize }> = HashMap::new();
@@ -141,6 +143,12 @@ static FORGOTTEN: PerCpuArray<u64, 1> = PerCpuArray::new();
 /// When this CPU may send the next ICMP error.
 #[btf_map]
 static TIME_EXCEEDED: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// When it may next look at the clock for how long a connection takes.
+#[btf_map]
+static TIMED: PerCpuArray<u64, 1> = PerCpuArray::new();
+/// When it last told the controller of a backend. 1,024 × 8.
+#[btf_map]
+static SIGNALLED: PerCpuArray<u64, 1024> = PerCpuArray::new();
 
 #[inline(always)]
 pub(crate) fn service(key: &ServiceKey) -> Option<&'static Service> {

@@ -19,8 +19,10 @@ static TABLE_HOMES6: u32 = 0;
 
 const SLOTS: usize = table::elements(2 * 262_144) as usize;
 
-/// The controller maps it into its memory.
-pub(crate) type Flows<A> = Array<Slot<A>, SLOTS, { BPF_F_MMAPABLE as usize }>;
+/// Of arrays that the controller maps into its memory, and that begin with a page therefore.
+pub(crate) const MAPPED: usize = BPF_F_MMAPABLE as usize;
+
+pub(crate) type Flows<A> = Array<Slot<A>, SLOTS, MAPPED>;
 
 /// A family that has a table.
 pub(crate) trait Tables: Address + 'static {

@@ -2,7 +2,6 @@
 
 use aya_ebpf::bindings::xdp_action::{XDP_DROP, XDP_PASS, XDP_TX};
 use lb_common::counters::Counter;
-use lb_common::flow::Direction;
 use lb_common::link::LinkId;
 
 use crate::maps;
@@ -13,13 +12,10 @@ use crate::maps;
 #[derive(Clone, Copy)]
 pub(crate) enum Verdict {
     Pass(PassReason),
-    /// Translated and addressed.
+    /// Translated, addressed, and counted with its backend's traffic; for a backend on this node the kernel takes it on.
     Forward {
-        direction: Direction,
-        egress: Egress,
+        action: u32,
     },
-    /// Translated, for a backend on this node: its kernel takes it on.
-    Local,
     /// An ICMP error, translated and addressed.
     IcmpError(Egress),
     /// Likewise, for a backend on this node.
@@ -117,22 +113,17 @@ pub(crate) enum DropReason {
 }
 
 impl Verdict {
+    /// `None`: it is counted already.
     #[inline(always)]
-    fn counter(self) -> Counter {
-        match self {
+    fn counter(self) -> Option<Counter> {
+        Some(match self {
+            Self::Forward { .. } => return None,
             Self::Pass(PassReason::NotIp) => Counter::PassNotIp,
             Self::Pass(PassReason::NotVip) => Counter::PassNotVip,
             Self::Pass(PassReason::NotTcp) => Counter::PassNotTcp,
             Self::Pass(PassReason::NotService) => Counter::PassNotService,
             Self::Pass(PassReason::Foreign) => Counter::PassForeign,
             Self::Pass(PassReason::OtherHost) => Counter::PassOtherHost,
-            Self::Forward { direction, egress } => match (direction, egress.same) {
-                (Direction::Original, true) => Counter::ForwardRequest,
-                (Direction::Original, false) => Counter::RedirectRequest,
-                (Direction::Reply, true) => Counter::ForwardReply,
-                (Direction::Reply, false) => Counter::RedirectReply,
-            },
-            Self::Local => Counter::ForwardLocalRequest,
             Self::LocalIcmpError => Counter::ForwardLocalIcmpError,
             Self::IcmpError(Egress { same: true, .. }) => Counter::ForwardIcmpError,
             Self::IcmpError(Egress { same: false, .. }) => Counter::RedirectIcmpError,
@@ -145,7 +136,7 @@ impl Verdict {
             },
             Self::TimeExceeded => Counter::AnswerTimeExceeded,
             Self::Drop(reason) => reason.counter(),
-        }
+        })
     }
 
     /// Counts the verdict and returns its action.
@@ -154,9 +145,9 @@ impl Verdict {
     #[inline(always)]
     pub(crate) fn action(self) -> u32 {
         match self {
-            Self::Forward { egress, .. } => self.leave(egress),
+            Self::Forward { action } => action,
             Self::IcmpError(egress) | Self::Reset { egress, .. } => self.leave(egress),
-            Self::Pass(_) | Self::Local | Self::LocalIcmpError => self.end(XDP_PASS),
+            Self::Pass(_) | Self::LocalIcmpError => self.end(XDP_PASS),
             Self::Drop(_) => self.end(XDP_DROP),
             Self::TimeExceeded => self.end(XDP_TX),
         }
@@ -175,7 +166,9 @@ impl Verdict {
 
     #[inline(always)]
     fn end(self, action: u32) -> u32 {
-        maps::count(self.counter());
+        if let Some(counter) = self.counter() {
+            maps::count(counter);
+        }
         action
     }
 }

@@ -23,7 +23,7 @@ use crate::admin::{self, Command, StatusReader};
 use crate::config::{self, Config};
 use crate::control::driver::Controller;
 use crate::control::elections::{Elections, leases_in};
-use crate::datapath::{self, Datapath, Pins, Sizes, report};
+use crate::datapath::{self, Datapath, Pins, Sizes, counts, report};
 use crate::events::Events;
 use crate::health;
 use crate::metrics::{Live, Metrics};
@@ -244,7 +244,8 @@ async fn start(
 ) -> anyhow::Result<Controller> {
     let Ground { options, pins, probes } = *ground;
     let successor = pins.exists();
-    let datapath = Datapath::load(pins.clone(), &Sizes::new(&config))?;
+    let cpus = counts::cpus().context("asking the kernel how many CPUs there can be")?;
+    let datapath = Datapath::load(pins.clone(), &Sizes::new(&config, cpus))?;
     lease_in_both(elections, pins, &datapath)?;
     let (version, pid) = (env!("CARGO_PKG_VERSION").to_owned(), std::process::id());
     events.push(What::Start { version, pid, successor });

@@ -1,5 +1,6 @@
 //! How long backends take to answer a SYN.
 
+use std::net::SocketAddrV4;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -70,6 +71,24 @@ fn what_begins_in_mid_stream_is_not_measured(#[values(V4, V6)] family: Family) {
     assert_eq!(connection.half_open(&harness).1.fin_end, 0);
     harness.send(&connection.syn_ack());
     assert_eq!(count(&harness.connect_times(connection.id)), 0);
+}
+
+/// The clock costs something each time: of very many connections a sample is timed.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn beyond_the_rate_nobody_is_measured(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    harness.time_from(u64::MAX / 2);
+    let first = Connection::syn(&mut harness, CLIENT);
+    assert_eq!(first.half_open(&harness).1.fin_end, 0);
+    first.reply(&mut harness, &first.syn_ack());
+    assert_eq!(count(&harness.connect_times(first.id)), 0);
+
+    harness.time_from(0);
+    let other = SocketAddrV4::new(*CLIENT.ip(), CLIENT.port() + 1);
+    let second = Connection::syn(&mut harness, other);
+    second.reply(&mut harness, &second.syn_ack());
+    assert_eq!(count(&harness.connect_times(second.id)), 1);
 }
 
 fn count(times: &ConnectTimes) -> u64 {

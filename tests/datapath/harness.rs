@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddrV4};
 
 use aya::maps::{Array, HashMap, Map};
 use aya::{Ebpf, Pod};
+use fairlead::datapath::counts::Counts;
 use lb_common::backend::Backend;
 use lb_common::lease::Lease;
 use lb_common::link::{LinkId, Mac, NextHop};
@@ -86,6 +87,7 @@ impl Setup<'_> {
 pub(crate) struct Harness {
     /// Until it is given back.
     ebpf: Option<Ebpf>,
+    counts: Counts,
     sizes: Sizes,
     pub(crate) family: Family,
     pub(crate) service: Service,
@@ -123,8 +125,12 @@ impl Harness {
             snat_port_max: *SNAT_PORTS.end(),
             ..Service::default()
         };
-        let ebpf = Some(pool::take(sizes));
-        let mut harness = Self { ebpf, sizes, family, service, before: vec![], traced: None };
+        let ebpf = pool::take(sizes);
+        let (counts, ebpf) = (pool::counts(&ebpf), Some(ebpf));
+        // As the controller does with each that it gives a meaning.
+        (0..pool::MOST_BACKENDS).for_each(|id| counts.clear(id));
+        let mut harness =
+            Self { ebpf, counts, sizes, family, service, before: vec![], traced: None };
         harness.forget_counts();
         harness.fill(backends);
         harness

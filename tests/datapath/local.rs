@@ -48,9 +48,9 @@ fn a_connection_goes_by_way_of_the_kernel_and_keeps_the_client(
     assert_eq!(state(&harness, &connection), TcpState::Established);
     connection.exchange(&mut harness, b"question", b"answer!");
     connection.exchange(&mut harness, b"", b"");
-    let counters = harness.backend_counters(1);
-    assert_eq!((counters.flows, counters.connections), (1, 1));
-    assert_eq!((counters.request_packets, counters.reply_packets), (6, 3));
+    let (traffic, events) = (harness.traffic(1), harness.events(1));
+    assert_eq!((events.flows, events.connections), (1, 1));
+    assert_eq!((traffic.requests.packets, traffic.replies.packets), ([0, 0, 6], [0, 0, 3]));
     assert_eq!(harness.flows(), (2, 0));
 }
 

@@ -11,6 +11,7 @@ mod clock;
 mod close;
 mod connects;
 mod corners;
+mod counted;
 mod extension;
 mod forward;
 mod handshake;

@@ -8,12 +8,14 @@ use lb_common::nat::Kind;
 use lb_common::rate::RateLimit;
 use lb_common::trace::{BackendAt, Filter, MAX_SNAP, Record, found, side};
 use lb_tests::family::Family::{self, V4, V6};
-use lb_tests::packet::{ACK, FIN, Frame, QINQ, RST, Report, VLAN};
+use lb_tests::packet::{
+    ACK, DESTINATION, Extension, FIN, FRAGMENT, Frame, QINQ, RST, Report, VLAN,
+};
 use rstest::rstest;
 
 use crate::harness::{
     BACKENDS, CLIENT, Connection, Followed, Harness, INGRESS, IRS, ISS, LB_MAC, OTHER_CLIENT,
-    SERVICE, backend_mac, from_client, local, local_ip, syn,
+    OTHER_LINK, SERVICE, backend_mac, from_client, local, local_frame, local_ip, syn,
 };
 
 const NONE: &[(u16, u16)] = &[];
@@ -110,6 +112,50 @@ fn a_connection_is_told_in_both_directions(
     assert_eq!(flow(&told(&mut harness, &mut followed, &answer)), (client, id));
     let record = told(&mut harness, &mut followed, &connection.of_backend(FIN | ACK));
     assert_eq!(flow(&record), (client, id));
+}
+
+/// What is forwarded moves no counter of its own: its way out and its direction say which verdict it was.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn the_way_out_is_told_of_each_direction(
+    #[values(V4, V6)] family: Family,
+    #[values(Kind::Nat, Kind::Dnat, Kind::Dsr)] mode: Kind,
+) {
+    let mut harness = Harness::of(family, mode);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    harness.add_device(OTHER_LINK);
+    harness.change_backend(connection.id, |backend| backend.next_hop.link = OTHER_LINK);
+    let mut followed = harness.follow(whole());
+    let counter = |record: &Record| Counter::ALL[record.counter as usize];
+    let record = told(&mut harness, &mut followed, &connection.of_client(ACK));
+    assert_eq!(counter(&record), Counter::RedirectRequest);
+    if mode != Kind::Dsr {
+        let record = told(&mut harness, &mut followed, &connection.of_backend(ACK));
+        assert_eq!(counter(&record), Counter::ForwardReply);
+    }
+}
+
+/// As many headers as the datapath walks through, one of them of a packet that is no fragment (RFC 6946).
+#[rstest]
+#[case::destination(DESTINATION)]
+#[case::atomic_fragment(FRAGMENT)]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_flow_is_told_behind_extension_headers(#[case] last: u8) {
+    let mut harness = Harness::new(V6);
+    let connection = Connection::establish(&mut harness, CLIENT);
+    let mut followed = harness.follow(whole());
+    let chain =
+        [DESTINATION, DESTINATION, DESTINATION, DESTINATION, DESTINATION, DESTINATION, last];
+    let frame = local_frame(V6, &connection.of_client(ACK));
+    let frame = chain.into_iter().fold(frame, |frame, header| match header {
+        FRAGMENT => frame.extension(Extension::fragment(0, false, 7)),
+        other => frame.extension(Extension::padding(other, 1)),
+    });
+    let outcome = harness.send_bytes(&frame.bytes());
+    let record = followed.one().record;
+    assert_eq!(Counter::ALL[record.counter as usize].name(), outcome.counter);
+    assert_eq!(outcome.counter, "forward_request");
+    assert!(record.has(found::FLOW) && record.has(found::BEFORE));
 }
 
 #[rstest]

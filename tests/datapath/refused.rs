@@ -19,7 +19,7 @@ fn refusal(connection: &Connection) -> Frame {
 }
 
 fn refused(harness: &Harness, id: u32) -> u64 {
-    harness.backend_counters(id).refused
+    harness.events(id).refused
 }
 
 #[rstest]
@@ -41,7 +41,7 @@ fn the_first_refusal_is_held_back_and_the_next_syn_goes_to_another(
         harness.age(&first.original_key(), waited);
         let mut second = Connection::establish(&mut harness, client);
         assert_ne!(second.id, first.id);
-        assert_eq!(harness.backend_counters(first.id).unanswered, 0);
+        assert_eq!(harness.events(first.id).unanswered, 0);
         second.exchange(&mut harness, b"question", b"answer");
         harness.expect(&refusal(&first), late(mode));
     }

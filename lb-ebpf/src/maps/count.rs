@@ -1,12 +1,16 @@
 //! Counters, and what the controller is told at once.
 
-use lb_common::backend::{BackendCounters, BackendId, Signal, SignalKind};
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
+use lb_common::backend::{self, BackendEvents, BackendId, BackendTraffic, Signal, SignalKind, Way};
 use lb_common::connect;
-use lb_common::counters::Counter;
+use lb_common::counters::{self, Counter};
 use lb_common::flow::Direction;
 use lb_common::rate::RateLimit;
 
-use super::{BACKEND_COUNTERS, CONNECT_TIMES, COUNTERS, HALF_OPEN_EVICTED, SIGNALS, TIME_EXCEEDED};
+use super::{
+    BACKEND_EVENTS, BACKEND_TRAFFIC, CONNECT_TIMES, COUNTERS, HALF_OPEN_EVICTED, SIGNALLED,
+    SIGNALS, TIME_EXCEEDED, TIMED,
+};
 use crate::clock;
 
 /// Between two signals of one backend, on one CPU. Nanoseconds.
@@ -18,52 +22,77 @@ const TIME_EXCEEDED_LIMIT: RateLimit = RateLimit::new(1000, 50);
 /// All that is there for metrics alone: verdicts, traffic and connections of backends, connect times.
 const COUNTS: bool = !cfg!(feature = "uncounted");
 
+/// Backends that each CPU has counters of. Set by the controller before loading.
+#[unsafe(no_mangle)]
+static COUNTED_BACKENDS: u32 = 1024;
+
+/// The clock is looked at twice for a connection, each time for some 20 ns: on one CPU, at so many a second, and of more
+/// at so many of them.
+const TIMED_LIMIT: RateLimit = RateLimit::new(5000, 1000);
+
+/// Which one this is: a load from its own memory since Linux 6.10, a call before.
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: a helper without arguments, in every kernel.
+    unsafe { bpf_get_smp_processor_id() }
+}
+
 #[inline(always)]
 pub(crate) fn count(counter: Counter) {
-    if COUNTS && let Some(value) = COUNTERS.get_ptr_mut(counter as u32) {
+    if COUNTS && let Some(value) = COUNTERS.get_ptr_mut(counters::place(cpu(), counter as u32)) {
         // SAFETY: an element of this CPU; programs on one CPU do not interrupt each other here.
         unsafe { *value += 1 };
     }
 }
 
-/// This CPU's counters of a backend.
+/// Where this CPU's counters of a backend are.
 #[inline(always)]
-fn backend_counters(id: BackendId) -> Option<&'static mut BackendCounters> {
-    // SAFETY: as in `count`.
-    BACKEND_COUNTERS.get_ptr_mut(id).map(|counters| unsafe { &mut *counters })
+fn place(id: BackendId) -> Option<u32> {
+    // SAFETY: a static of this program, which nobody writes after loading.
+    let backends = unsafe { core::ptr::read_volatile(&raw const COUNTED_BACKENDS) };
+    backend::place(cpu(), id, backends)
 }
 
 #[inline(always)]
-pub(crate) fn count_traffic(id: BackendId, direction: Direction, bytes: u64) {
-    if !COUNTS {
-        return;
-    }
-    let Some(counters) = backend_counters(id) else {
-        return;
-    };
-    match direction {
-        Direction::Original => {
-            counters.request_packets += 1;
-            counters.request_bytes += bytes;
-        }
-        Direction::Reply => {
-            counters.reply_packets += 1;
-            counters.reply_bytes += bytes;
+fn traffic(id: BackendId) -> Option<&'static mut BackendTraffic> {
+    // SAFETY: as in `count`.
+    BACKEND_TRAFFIC.get_ptr_mut(place(id)?).map(|traffic| unsafe { &mut *traffic })
+}
+
+#[inline(always)]
+fn events(id: BackendId) -> Option<&'static mut BackendEvents> {
+    // SAFETY: as in `count`.
+    BACKEND_EVENTS.get_ptr_mut(place(id)?).map(|events| unsafe { &mut *events })
+}
+
+/// Counts a segment that leaves: the verdict on it, and its backend's traffic.
+#[inline(always)]
+pub(crate) fn count_forwarded(id: BackendId, direction: Direction, way: Way, bytes: u64) {
+    if COUNTS && let Some(traffic) = traffic(id) {
+        let forwarded = match direction {
+            Direction::Original => &mut traffic.requests,
+            Direction::Reply => &mut traffic.replies,
+        };
+        forwarded.bytes += bytes;
+        match way {
+            Way::Back => forwarded.packets[Way::Back as usize] += 1,
+            Way::Across => forwarded.packets[Way::Across as usize] += 1,
+            Way::Local => forwarded.packets[Way::Local as usize] += 1,
         }
     }
 }
 
 #[inline(always)]
 pub(crate) fn count_flow(id: BackendId) {
-    if COUNTS && let Some(counters) = backend_counters(id) {
-        counters.flows += 1;
+    if COUNTS && let Some(events) = events(id) {
+        events.flows += 1;
     }
 }
 
 #[inline(always)]
 pub(crate) fn count_connection(id: BackendId) {
-    if COUNTS && let Some(counters) = backend_counters(id) {
-        counters.connections += 1;
+    if COUNTS && let Some(events) = events(id) {
+        events.connections += 1;
     }
 }
 
@@ -76,10 +105,14 @@ pub(crate) fn count_evicted() {
     }
 }
 
-/// The moment of a SYN, for [`count_connect`].
-#[inline(always)]
+/// The moment of a SYN, for [`count_connect`]; 0: this one is not timed.
+#[inline(never)]
 pub(crate) fn connect_stamp() -> u32 {
-    if COUNTS { connect::stamp(clock::exact_ns()) } else { 0 }
+    let is_timed = || {
+        let now = clock::now().ns;
+        TIMED.get_ptr_mut(0).is_some_and(|due| is_due(due, TIMED_LIMIT, now))
+    };
+    if COUNTS && is_timed() { connect::stamp(clock::exact_ns()) } else { 0 }
 }
 
 /// Counts how long a backend took to answer a SYN that was sent at `stamp`; 0: nobody knows.
@@ -103,17 +136,22 @@ pub(crate) fn count_connect(id: BackendId, stamp: u32) {
 /// Counts what speaks against a backend, and tells the controller, not too often.
 #[inline(never)]
 pub(crate) fn signal(backend: BackendId, kind: SignalKind, now: u64) {
-    let Some(counters) = backend_counters(backend) else {
+    let Some(events) = events(backend) else {
         return;
     };
     match kind {
-        SignalKind::Unanswered => counters.unanswered += 1,
-        SignalKind::Refused => counters.refused += 1,
+        SignalKind::Unanswered => events.unanswered += 1,
+        SignalKind::Refused => events.refused += 1,
     }
-    if now.saturating_sub(counters.signalled) < SIGNAL_INTERVAL {
+    let Some(signalled) = SIGNALLED.get_ptr_mut(backend) else {
+        return;
+    };
+    // SAFETY: as in `count`.
+    let signalled = unsafe { &mut *signalled };
+    if now.saturating_sub(*signalled) < SIGNAL_INTERVAL {
         return;
     }
-    counters.signalled = now;
+    *signalled = now;
     // A full ring has more for the controller to read than it needs.
     let _ = SIGNALS.output(Signal { backend, kind: kind as u32 }, 0);
 }
@@ -121,12 +159,15 @@ pub(crate) fn signal(backend: BackendId, kind: SignalKind, now: u64) {
 /// Whether this CPU may send an ICMP error now, which is then taken as sent.
 #[inline(always)]
 pub(crate) fn time_exceeded_is_due(now: u64) -> bool {
-    let Some(due) = TIME_EXCEEDED.get_ptr_mut(0) else {
-        return false;
-    };
-    // SAFETY: as in `count`.
+    TIME_EXCEEDED.get_ptr_mut(0).is_some_and(|due| is_due(due, TIME_EXCEEDED_LIMIT, now))
+}
+
+/// Whether it is time for another one of what this CPU does no more often than `limit`.
+#[inline(always)]
+fn is_due(due: *mut u64, limit: RateLimit, now: u64) -> bool {
+    // SAFETY: an element of this CPU, as in `count`.
     let due = unsafe { &mut *due };
-    let next = TIME_EXCEEDED_LIMIT.next(*due, now);
+    let next = limit.next(*due, now);
     if let Some(next) = next {
         *due = next;
     }

@@ -139,33 +139,49 @@ impl Ipv6Header {
     }
 }
 
-/// What extension headers begin with.
+/// What extension headers begin with; in a fragment header the last two bytes say where the fragment begins.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Extension {
     next_header: u8,
     length: u8,
+    fragment: [u8; 2],
+}
+
+impl Extension {
+    /// The fragment begins with what this header is followed by.
+    #[inline(always)]
+    fn is_first_fragment(&self) -> bool {
+        u16::from_be_bytes(self.fragment) & 0xfff8 == 0
+    }
 }
 
 const HOP_BY_HOP: u8 = 0;
 const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
 const DESTINATION: u8 = 60;
 const IPPROTO_ICMPV6: u8 = 58;
 const IPV6_HEADER: u64 = size_of::<Ipv6Header>() as u64;
-/// Extension headers that are followed.
-const EXTENSIONS: usize = 4;
+/// Extension headers that are followed: as many as the XDP program does.
+const EXTENSIONS: usize = 8;
 
 /// Protocol and where its header starts, behind extension headers.
 #[inline(always)]
 fn behind_extensions(frame: &Frame, first: u8, offset: u64) -> Option<(u8, u64)> {
     let (mut protocol, mut offset) = (first, offset);
     for _ in 0..EXTENSIONS {
-        if protocol != HOP_BY_HOP && protocol != ROUTING && protocol != DESTINATION {
+        if !matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION) {
             break;
         }
         let extension: Extension = frame.at(offset)?;
+        if protocol != FRAGMENT {
+            offset += (u64::from(extension.length) + 1) * 8;
+        } else if extension.is_first_fragment() {
+            offset += 8;
+        } else {
+            break;
+        }
         protocol = extension.next_header;
-        offset += (u64::from(extension.length) + 1) * 8;
     }
     Some((protocol, offset))
 }

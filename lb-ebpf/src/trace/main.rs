@@ -2,8 +2,9 @@
 //! looks at packets: it calls the other one, which knows nothing of it, and so costs nothing else.
 //!
 //! Before: filter by what the packet and its flow say, keep the frame and this CPU's counters. Behind:
-//! the verdict is the counter that moved; what became of frame and flow is read, and all is told. The call
-//! is a tail call out of a function, which comes back to that function's caller.
+//! the verdict is the counter that moved, or where none did what the action says; what became of frame and
+//! flow is read, and all is told. The call is a tail call out of a function, which comes back to that
+//! function's caller.
 
 #![no_std]
 #![no_main]
@@ -20,13 +21,15 @@ mod maps;
 #[path = "../table.rs"]
 mod table;
 
-use aya_ebpf::bindings::xdp_action::XDP_PASS;
+use aya_ebpf::bindings::xdp_action::{XDP_PASS, XDP_REDIRECT, XDP_TX};
 use aya_ebpf::helpers::generated::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
 use aya_ebpf::macros::xdp;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
+use lb_common::backend::Way;
 use lb_common::conntrack::FlowHalf;
-use lb_common::flow::FlowKey;
+use lb_common::counters::Counter;
+use lb_common::flow::{Direction, FlowKey};
 use lb_common::trace::{Record, found};
 
 use crate::family::Family;
@@ -37,25 +40,31 @@ use crate::maps::Pending;
 fn fairlead_trace(ctx: XdpContext) -> u32 {
     let asked = enters(&ctx);
     let action = datapath(&ctx);
+    if action == NOTHING {
+        return XDP_PASS;
+    }
     if asked != 0 {
-        leaves(&ctx);
+        leaves(&ctx, action);
     }
     action
 }
 
 /// Runs the XDP program.
 ///
-/// If there is none, what it would answer is not known: the frame passes. The number is one that the
+/// If there is none, what it would answer is not known, and the frame passes. The number is one that the
 /// compiler does not know, or it would take it for the answer of every call.
 #[inline(never)]
 fn datapath(ctx: &XdpContext) -> u32 {
-    let none = maps::opaque(&PASS);
+    let none = maps::opaque(&NO_ACTION);
     maps::call(ctx);
     none
 }
 
+/// No action.
+const NOTHING: u32 = u32::MAX;
+
 #[unsafe(no_mangle)]
-static PASS: u32 = XDP_PASS;
+static NO_ACTION: u32 = NOTHING;
 
 /// 1: the packet is asked for.
 #[inline(never)]
@@ -73,9 +82,9 @@ fn begin(ctx: &XdpContext, pending: &mut Pending) -> Option<()> {
     let frame = Frame::of(ctx, &mut pending.start)?;
     let (ether_type, offset) = frame.network()?;
     if ether_type == ETHERTYPE_IPV4 {
-        before::<Ipv4Be>(&frame, offset, &mut pending.record)?;
+        pending.original = before::<Ipv4Be>(&frame, offset, &mut pending.record)?;
     } else if ether_type == ETHERTYPE_IPV6 {
-        before::<Ipv6Be>(&frame, offset, &mut pending.record)?;
+        pending.original = before::<Ipv6Be>(&frame, offset, &mut pending.record)?;
     } else {
         return None;
     }
@@ -87,9 +96,9 @@ fn begin(ctx: &XdpContext, pending: &mut Pending) -> Option<()> {
     Some(())
 }
 
-/// Whose the packet is, and whether it is asked for.
+/// Whose the packet is, and whether it is asked for. 1: it is a client's, of a flow that is known.
 #[inline(always)]
-fn before<A: Family>(frame: &Frame, offset: u64, record: &mut Record) -> Option<()> {
+fn before<A: Family>(frame: &Frame, offset: u64, record: &mut Record) -> Option<u64> {
     let packet = A::parse(frame, offset)?;
     let known = if packet.is_of_flows { maps::half(&packet.key) } else { None };
     match &known {
@@ -106,7 +115,7 @@ fn before<A: Family>(frame: &Frame, offset: u64, record: &mut Record) -> Option<
         record.found |= found::BEFORE;
     }
     maps::copy(&mut A::halves(record).key, &packet.key);
-    Some(())
+    Some(u64::from(known.is_some_and(|half| half.is_original())))
 }
 
 /// The key of a flow's original half, of the key and contents of either.
@@ -116,15 +125,19 @@ fn original_key<A: Family>(key: &FlowKey<A>, half: &FlowHalf<A>) -> FlowKey<A> {
 }
 
 #[inline(never)]
-fn leaves(ctx: &XdpContext) -> u32 {
+fn leaves(ctx: &XdpContext, action: u32) -> u32 {
     let Some(pending) = maps::pending() else { return 0 };
-    u32::from(finish(ctx, pending).is_some())
+    u32::from(finish(ctx, pending, action).is_some())
 }
 
 /// `None`: nothing is told.
 #[inline(always)]
-fn finish(ctx: &XdpContext, pending: &mut Pending) -> Option<()> {
-    pending.record.counter = maps::counter_that_moved(&pending.counters)?;
+fn finish(ctx: &XdpContext, pending: &mut Pending, action: u32) -> Option<()> {
+    pending.record.counter = match maps::counter_that_moved(&pending.counters) {
+        Some(counter) => counter,
+        None if pending.record.has(found::IPV6) => forwarded::<Ipv6Be>(pending, action)?,
+        None => forwarded::<Ipv4Be>(pending, action)?,
+    };
     // Or the verifier would follow all that comes once for each counter.
     let counter = maps::opaque(&pending.record.counter);
     filter::admits_verdict(counter).then_some(())?;
@@ -154,6 +167,27 @@ fn finish(ctx: &XdpContext, pending: &mut Pending) -> Option<()> {
         maps::lost();
     }
     Some(())
+}
+
+/// The counter of a packet that moved none of those: forwarded segments are counted with their backend's traffic.
+#[inline(always)]
+fn forwarded<A: Family>(pending: &mut Pending, action: u32) -> Option<u32> {
+    let is_request = if pending.record.has(found::BEFORE) {
+        pending.original != 0
+    } else {
+        let key = A::halves(&mut pending.record).key;
+        let half = if pending.record.has(found::FLOW) { maps::half(&key) } else { None };
+        // A reply without a flow is one to a VIP that its endpoint has to itself.
+        half.is_some_and(|half| half.is_original())
+    };
+    let way = match action {
+        XDP_TX => Way::Back,
+        XDP_REDIRECT => Way::Across,
+        XDP_PASS => Way::Local,
+        _ => return None,
+    };
+    let direction = if is_request { Direction::Original } else { Direction::Reply };
+    Some(Counter::of_forwarded(direction, way) as u32)
 }
 
 /// What the packet's flow is now.

@@ -6,23 +6,24 @@ use core::ptr::{read_volatile, write_volatile};
 use core::arch::asm;
 
 use aya_ebpf::btf_maps::{Array, PerCpuArray, ProgramArray, RingBuf};
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use aya_ebpf::macros::btf_map;
 use aya_ebpf::programs::XdpContext;
 use lb_common::addr::{Ipv4Be, Ipv6Be};
 use lb_common::conntrack::FlowHalf;
-use lb_common::counters::COUNTERS as COUNTER_COUNT;
+use lb_common::counters::{self, COUNTERS as COUNTER_COUNT};
 use lb_common::flow::FlowKey;
 use lb_common::trace::{MAX_SNAP, RING, Record, Tally};
 
 use crate::filter;
-use crate::table::{Flows, Tables};
+use crate::table::{Flows, MAPPED, Tables};
 
 #[btf_map]
 pub(crate) static FLOWS: Flows<Ipv4Be> = Array::new();
 #[btf_map]
 pub(crate) static FLOWS6: Flows<Ipv6Be> = Array::new();
 #[btf_map]
-static COUNTERS: PerCpuArray<u64, { COUNTER_COUNT as usize }> = PerCpuArray::new();
+static COUNTERS: Array<u64, { counters::OF_CPU as usize }, MAPPED> = Array::new();
 
 /// The XDP program. Pinned, or the kernel would empty it when the controller ends.
 #[btf_map]
@@ -44,6 +45,8 @@ pub(crate) type Bytes = [u8; 2 * MAX_SNAP];
 pub(crate) struct Pending {
     /// A number on its way through memory.
     pub(crate) start: u64,
+    /// The half of the flow that was known is a client's: 1, or 0.
+    pub(crate) original: u64,
     /// As they were before the packet.
     pub(crate) counters: [u64; COUNTER_COUNT as usize],
     pub(crate) record: Record,
@@ -117,25 +120,35 @@ pub(crate) fn pending() -> Option<&'static mut Pending> {
 }
 
 #[inline(always)]
-fn counter(index: u32) -> u64 {
+fn counter(cpu: u32, index: u32) -> u64 {
+    let value = COUNTERS.get_ptr(counters::place(cpu, index));
     // SAFETY: one aligned word of this CPU.
-    COUNTERS.get_ptr(index).map_or(0, |value| unsafe { read_volatile(value) })
+    value.map_or(0, |value| unsafe { read_volatile(value) })
+}
+
+/// Which one this is, and stays: the XDP program is called from this one.
+#[inline(always)]
+fn cpu() -> u32 {
+    // SAFETY: a helper without arguments, in every kernel.
+    unsafe { bpf_get_smp_processor_id() }
 }
 
 #[inline(always)]
 pub(crate) fn remember_counters(counters: &mut [u64; COUNTER_COUNT as usize]) {
+    let cpu = cpu();
     for (index, known) in (0..).zip(counters) {
         // SAFETY: a reference is valid.
-        unsafe { write_volatile(known, counter(index)) };
+        unsafe { write_volatile(known, counter(cpu, index)) };
     }
 }
 
-/// Each packet moves one.
+/// Each packet moves one, but for those that are forwarded.
 #[inline(always)]
 pub(crate) fn counter_that_moved(counters: &[u64; COUNTER_COUNT as usize]) -> Option<u32> {
+    let cpu = cpu();
     for (index, known) in (0..).zip(counters) {
         // SAFETY: a reference is valid.
-        if unsafe { read_volatile(known) } != counter(index) {
+        if unsafe { read_volatile(known) } != counter(cpu, index) {
             return Some(index);
         }
     }

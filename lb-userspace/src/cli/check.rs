@@ -96,7 +96,7 @@ fn report(config: &Config) -> String {
     }
     text += &admin::describe(&config.admin);
     text += "\nmemory of the maps (elements x (key + value + the kernel's) bytes)\n";
-    for line in report::memory(&Sizes::new(config)) {
+    for line in report::memory(&Sizes::new(config, 1)) {
         text += &format!("  {line}\n");
     }
     text += "\nXDP forwards before the host's firewall: nftables and iptables do not see this traffic.\n";

@@ -10,7 +10,7 @@ pub fn frozen(old: &Config, new: &Config, sizes: &Sizes) -> Vec<String> {
     let mut lines = Vec::new();
     if new.limits != old.limits {
         lines.push(format!("`limits` changed, which {RESTART}"));
-    } else if let Some(what) = sizes.lacks(&Sizes::new(new)) {
+    } else if let Some(what) = sizes.lacks(&Sizes::new(new, sizes.cpus)) {
         lines.push(format!(
             "the maps have no room for {what}: fairlead stop --handover, then start"
         ));
@@ -50,7 +50,7 @@ mod tests {
     #[test]
     fn each_key_that_needs_a_start_is_named_and_others_are_not() {
         let old = parse(EXAMPLE, Path::new("f")).unwrap();
-        let sizes = Sizes::new(&old);
+        let sizes = Sizes::new(&old, 2);
         let mut new = old.clone();
         new.services[0].port = 7;
         new.admin.watch_config = true;

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, SystemTime};
 
-use lb_common::backend::{BackendCounters, BackendId, State as InstalledState};
+use lb_common::backend::{
+    BackendEvents, BackendId, BackendTraffic, Forwarded, State as InstalledState,
+};
 
 use super::desired::{Admin, Desired, DesiredBackend, DesiredService, Override, Way};
 use super::standing::Standing;
@@ -17,7 +19,8 @@ use crate::vrrp::Nanos;
 pub struct Measured {
     pub id: BackendId,
     pub connections: u64,
-    pub counters: BackendCounters,
+    pub traffic: BackendTraffic,
+    pub events: BackendEvents,
     pub next_hop: Option<model::NextHop>,
     pub local_connections: u64,
 }
@@ -78,7 +81,7 @@ impl Sources<'_> {
         };
         let report = self.health.get(&key);
         let measured = self.measured.get(&name).cloned().unwrap_or_default();
-        let counters = measured.counters;
+        let events = measured.events;
         let since = self.since.get(&name).map(|(_, since)| *since);
         model::Backend {
             id: measured.id,
@@ -100,18 +103,12 @@ impl Sources<'_> {
             weight: backend.weight,
             effective_weight: backend.effective_weight,
             connections: measured.connections,
-            requests: model::Traffic {
-                packets: counters.request_packets,
-                bytes: counters.request_bytes,
-            },
-            replies: model::Traffic {
-                packets: counters.reply_packets,
-                bytes: counters.reply_bytes,
-            },
-            opened: counters.flows,
-            confirmed: counters.connections,
-            unanswered: counters.unanswered,
-            refused: counters.refused,
+            requests: traffic(&measured.traffic.requests),
+            replies: traffic(&measured.traffic.replies),
+            opened: events.flows,
+            confirmed: events.connections,
+            unanswered: events.unanswered,
+            refused: events.refused,
             local_connections: measured.local_connections,
             local: backend.way == Way::Local,
             next_hop: measured.next_hop,
@@ -125,6 +122,10 @@ fn reason(report: Option<&Report>, health: Health) -> String {
         Some(report) if report.health == health => report.reason.to_string(),
         Some(report) => format!("{} (as of every backend; used unverified)", report.reason),
     }
+}
+
+fn traffic(forwarded: &Forwarded) -> model::Traffic {
+    model::Traffic { packets: forwarded.packets.iter().sum(), bytes: forwarded.bytes }
 }
 
 /// The VIPs, of which this node owns those in `owned`, and of those that VRRP elects an owner for, those

@@ -14,7 +14,7 @@ use aya::maps::{
     PerCpuValues,
 };
 use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv6Be};
-use lb_common::backend::{Backend, BackendCounters, BackendId, State};
+use lb_common::backend::{Backend, BackendEvents, BackendId, BackendTraffic, State};
 use lb_common::counters::Counter;
 use lb_common::filter::Filters;
 use lb_common::lease::Lease;
@@ -24,6 +24,7 @@ use lb_common::rate::SourceKey;
 use lb_common::service::{AllowKey, EndpointUse, Service, ServiceKey};
 use lb_common::vip::Vip;
 
+use super::counts::Counts;
 use super::pins::MapDir;
 use super::removals::Removals;
 use super::sys;
@@ -53,10 +54,9 @@ pub struct Maps {
     backends: Array<MapData, Backend>,
     allowed: LpmTrie<MapData, AllowKey, u8>,
     endpoints: HashMap<MapData, Endpoint, EndpointUse>,
-    backend_counters: PerCpuArray<MapData, BackendCounters>,
     local_connections: PerCpuArray<MapData, u64>,
     connects: Connects,
-    counters: PerCpuArray<MapData, u64>,
+    counts: Counts,
     half_open_evicted: PerCpuArray<MapData, u64>,
     vips: HashMap<MapData, IpBe, Vip>,
     leases: Array<MapData, Lease>,
@@ -96,10 +96,9 @@ impl Maps {
             backends: take(map::BACKENDS)?.try_into()?,
             allowed: take(map::ALLOWED)?.try_into()?,
             endpoints: take(map::ENDPOINTS)?.try_into()?,
-            backend_counters: take(map::BACKEND_COUNTERS)?.try_into()?,
             local_connections: take(map::LOCAL_CONNECTIONS)?.try_into()?,
             connects: Connects::new(take(map::CONNECT_TIMES)?.try_into()?),
-            counters: take(map::COUNTERS)?.try_into()?,
+            counts: Counts::open(pinned)?,
             half_open_evicted: take(map::HALF_OPEN_EVICTED)?.try_into()?,
             vips: take(map::VIPS)?.try_into()?,
             leases: take(map::LEASES)?.try_into()?,
@@ -271,9 +270,8 @@ impl Maps {
     }
 
     fn clear_counters(&mut self, id: BackendId) -> anyhow::Result<()> {
-        let cpus = self.backend_counters.get(&id, 0)?.len();
-        let zeros = PerCpuValues::try_from(vec![BackendCounters::default(); cpus])?;
-        self.backend_counters.set(id, zeros, 0)?;
+        self.counts.clear(id);
+        let cpus = self.local_connections.get(&id, 0)?.len();
         let zeros = PerCpuValues::try_from(vec![0; cpus])?;
         self.local_connections.set(id, zeros, 0)?;
         self.connects.clear(id)
@@ -290,14 +288,8 @@ impl Maps {
     }
 
     /// Sum over all CPUs of every counter.
-    pub fn counters(&self) -> anyhow::Result<BTreeMap<&'static str, u64>> {
-        Counter::ALL
-            .iter()
-            .map(|counter| {
-                let values = self.counters.get(&(*counter as u32), 0)?;
-                Ok((counter.name(), values.iter().sum()))
-            })
-            .collect()
+    pub fn counters(&self) -> BTreeMap<&'static str, u64> {
+        Counter::ALL.iter().map(|counter| counter.name()).zip(self.counts.all()).collect()
     }
 
     /// Half-open flows that gave way to others for want of room, since the program was loaded.
@@ -307,13 +299,9 @@ impl Maps {
         Ok(program.iter().copied().chain(here).sum())
     }
 
-    /// Sum over all CPUs of a backend's counters.
-    pub fn backend_counters(&self, id: BackendId) -> anyhow::Result<BackendCounters> {
-        let mut sum = BackendCounters::default();
-        for value in self.backend_counters.get(&id, 0)?.iter() {
-            sum += value;
-        }
-        Ok(sum)
+    /// Sums over all CPUs of a backend's counters.
+    pub fn counted(&self, id: BackendId) -> (BackendTraffic, BackendEvents) {
+        (self.counts.traffic(id), self.counts.events(id))
     }
 }
 

@@ -30,6 +30,21 @@ const SLICE: usize = 4096;
 const STATE: [&str; 6] =
     [map::LINKS, map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::ALLOWED];
 
+/// All that is copied from.
+pub(super) const READ: [&str; 11] = [
+    map::LINKS,
+    map::LEASES,
+    map::VIPS,
+    map::ENDPOINTS,
+    map::BACKENDS,
+    map::ALLOWED,
+    map::TABLES,
+    map::SERVICES,
+    map::FILTERS,
+    map::FLOWS,
+    map::FLOWS6,
+];
+
 /// Copies services, backends, tables and flows. The old program still runs.
 pub(super) fn copy_all(old: &MapDir, new: &MapDir) -> anyhow::Result<usize> {
     let (from, to) = (&*old.path, &*new.path);

@@ -17,6 +17,7 @@ use crate::config::XdpMode;
 
 pub mod attach;
 pub mod clock;
+pub mod counts;
 pub mod egress;
 pub mod events;
 pub mod flows;

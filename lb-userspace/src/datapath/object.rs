@@ -11,6 +11,7 @@ use lb_common::event::{FLOW_RING, FLOW_RING_UNUSED};
 use lb_common::{EGRESS_PROGRAM, PROGRAM, map};
 
 use super::clock::Clock;
+use super::counts::Layout;
 use super::pins::MapDir;
 use super::table::Design;
 
@@ -59,7 +60,8 @@ impl Sizes {
 /// or new ones pinned there.
 pub fn load(dir: &Path, sockets: &Path, sizes: &Sizes) -> anyhow::Result<Ebpf> {
     let clock = Clock::measure();
-    let place = Place { dir, sockets, sizes, tables: Design::adopting(dir, sizes.homes()) };
+    let tables = Design::adopting(dir, sizes.homes());
+    let place = Place { dir, sockets, sizes, tables, counts: sizes.counts() };
     match load_object(OBJECT, true, &clock, &place) {
         Ok(ebpf) => {
             log::info!("loaded the XDP program, for frames of several buffers too");
@@ -80,6 +82,7 @@ struct Place<'a> {
     sockets: &'a Path,
     sizes: &'a Sizes,
     tables: Design,
+    counts: Layout,
 }
 
 fn load_object(
@@ -88,7 +91,7 @@ fn load_object(
     clock: &Clock,
     place: &Place<'_>,
 ) -> anyhow::Result<Ebpf> {
-    let Place { dir, sockets, sizes, tables } = place;
+    let Place { dir, sockets, sizes, tables, counts } = place;
     let mut loader = EbpfLoader::new();
     loader.verifier_log_level(VerifierLogLevel::DISABLE);
     let frags = u8::from(frags);
@@ -101,7 +104,9 @@ fn load_object(
         loader.map_pin_path(name, dir.join(name));
     }
     tables.apply(&mut loader);
+    counts.apply(&mut loader);
     loader.map_max_entries(map::LOCAL_CONNECTIONS, sizes.backends);
+    loader.map_max_entries(SIGNALLED, sizes.backends);
     for name in super::sockets::MAPS {
         loader.map_pin_path(name, sockets.join(name));
     }
@@ -118,6 +123,9 @@ fn load_object(
 
 /// The program's constant that says whether it may ask for more than a frame's first buffer.
 const FRAGS: &str = "FRAGS";
+
+/// The program's own map of when it last told of a backend.
+const SIGNALLED: &str = "SIGNALLED";
 
 /// The constant of the programs for local clients that says whether they may say why a call fails.
 const SET_RETVAL: &str = "SET_RETVAL";

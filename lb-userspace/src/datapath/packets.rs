@@ -17,7 +17,7 @@ use lb_common::map;
 use lb_common::trace::{self, Filter, Record, Tally};
 use tokio::io::unix::AsyncFd;
 
-use super::object::frags;
+use super::object::{frags, pinned};
 use super::sys;
 use super::table::Design;
 
@@ -162,8 +162,10 @@ fn load_object(
     loader.verifier_log_level(level);
     let frags = u8::from(frags);
     loader.override_global(FRAGS, &frags, true).override_global(trace::FILTER, filter, true);
+    let counters = pinned(dir, map::COUNTERS)?.info()?.max_entries();
     let tables = Design::pinned(dir).context("reading the tables of flows")?;
     tables.apply(&mut loader);
+    loader.map_max_entries(map::COUNTERS, counters);
     for name in SHARED {
         loader.map_pin_path(name, dir.join(name));
     }

@@ -24,10 +24,10 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context as _, bail};
 use aya::maps::MapData;
 use aya::programs::Xdp;
-use lb_common::{LAYOUT_VERSION, map};
+use lb_common::LAYOUT_VERSION;
 use nix::sys::statvfs::FsFlags;
 
-use super::sys;
+use super::{migrate, sys};
 
 /// Where a bpffs is expected.
 pub const BPFFS: &str = "/sys/fs/bpf";
@@ -236,9 +236,9 @@ impl MapDir {
         self.path.join(format!("table-{service}"))
     }
 
-    /// It has every map that there is.
+    /// It has every map that a successor copies from; others may be of one version alone.
     pub fn is_complete(&self) -> bool {
-        map::ALL.iter().all(|name| self.path.join(name).exists())
+        migrate::READ.iter().all(|name| self.path.join(name).exists())
     }
 
     pub fn remove(&self) {

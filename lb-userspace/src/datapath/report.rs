@@ -18,18 +18,20 @@ const LRU_ELEMENT: u64 = 56;
 const SMALL: u64 = 100_000;
 
 /// The maps, what they hold, and what the kernel adds to an element.
-const LARGE: [(&str, &str, u64); 7] = [
+const LARGE: [(&str, &str, u64); 8] = [
     ("IPv4 flows, slots for 2 x limits.flows and 2 x the larger limit", map::FLOWS, 0),
     ("IPv6 flows, slots for 2 x limits.flows and 2 x the larger limit", map::FLOWS6, 0),
     ("clients' rates", map::SOURCES, LRU_ELEMENT),
     ("backends", map::BACKENDS, 0),
-    ("backends' counters, on each CPU", map::BACKEND_COUNTERS, 0),
+    ("backends' traffic, on each CPU", map::BACKEND_TRAFFIC, 0),
+    ("what else is counted of backends, on each CPU", map::BACKEND_EVENTS, 0),
     ("backends' times to connect, on each CPU", map::CONNECT_TIMES, 0),
     ("endpoints", map::ENDPOINTS, HASH_ELEMENT),
 ];
 
 /// What the large maps take: elements × (key + value + the kernel's) bytes, of arrays elements × value.
 pub fn memory(sizes: &Sizes) -> Vec<String> {
+    let sizes = Sizes { cpus: 1, ..*sizes };
     LARGE
         .iter()
         .filter_map(|(what, name, kernel)| {

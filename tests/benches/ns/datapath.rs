@@ -10,6 +10,7 @@ use aya::programs::{ProgramFd, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::control::maglev;
 use fairlead::datapath::clock::Clock;
+use fairlead::datapath::counts::{Layout, cpus};
 use fairlead::datapath::packets::Tracer;
 use fairlead::datapath::table::{Design, homes};
 use lb_common::addr::{Address as _, Endpoint, IpBe, Ipv4Be, Ipv6Be, PortBe};
@@ -25,6 +26,8 @@ use lb_tests::family::Family;
 
 use crate::scenario::{LB_MAC, Scenario, backend_mac};
 
+/// The identifiers that the program has room for.
+const MOST_BACKENDS: u32 = 1024;
 /// The interface that test runs come in by.
 const INGRESS: u32 = 1;
 
@@ -46,6 +49,8 @@ impl Datapath {
         let mut loader = EbpfLoader::new();
         clock.apply(&mut loader);
         tables.apply(&mut loader);
+        let counts = Layout { cpus: cpus()?, backends: MOST_BACKENDS };
+        counts.apply(&mut loader);
         let mut ebpf = loader.load(object).context("creating the BPF maps")?;
         tables.begin(&ebpf).context("preparing the tables of flows")?;
         let program: &mut Xdp =

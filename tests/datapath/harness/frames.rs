@@ -4,14 +4,14 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use aya::maps::PerCpuArray;
 use aya::programs::{TestRun as _, TestRunOptions, Xdp};
-use lb_common::backend::BackendCounters;
+use lb_common::backend::{BackendEvents, BackendTraffic};
 use lb_common::connect::ConnectTimes;
 use lb_common::counters::Counter;
 use lb_common::map;
 use lb_tests::packet::Frame;
 
-use super::Harness;
 use super::names::local_frame;
+use super::{Harness, pool};
 
 impl Harness {
     /// Runs a frame through the program: XDP action and frame. Counters are not looked at.
@@ -38,18 +38,24 @@ impl Harness {
     }
 
     pub(crate) fn counters(&self) -> Vec<u64> {
-        let counters: PerCpuArray<_, u64> = self.map(map::COUNTERS).try_into().unwrap();
-        (0..u32::try_from(Counter::ALL.len()).unwrap())
-            .map(|index| counters.get(&index, 0).unwrap().iter().sum())
-            .collect()
+        self.counts.all()
     }
 
-    pub(crate) fn backend_counters(&self, id: u32) -> BackendCounters {
-        let counters: PerCpuArray<_, BackendCounters> =
-            self.map(map::BACKEND_COUNTERS).try_into().unwrap();
-        let mut sum = BackendCounters::default();
-        counters.get(&id, 0).unwrap().iter().for_each(|cpu| sum += cpu);
-        sum
+    pub(crate) fn counters_of_a_successor(&self) -> Vec<u64> {
+        pool::counts(self.ebpf()).all()
+    }
+
+    pub(crate) fn traffic(&self, id: u32) -> BackendTraffic {
+        self.counts.traffic(id)
+    }
+
+    pub(crate) fn events(&self, id: u32) -> BackendEvents {
+        self.counts.events(id)
+    }
+
+    /// The controller gives this identifier to another backend.
+    pub(crate) fn forget_backend(&self, id: u32) {
+        self.counts.clear(id);
     }
 
     /// Half-open flows that others took the place of.
@@ -63,6 +69,11 @@ impl Harness {
         let mut sum = ConnectTimes::default();
         times.get(&id, 0).unwrap().iter().for_each(|cpu| sum += cpu);
         sum
+    }
+
+    /// From which moment of CLOCK_MONOTONIC on connections are timed again. Nanoseconds.
+    pub(crate) fn time_from(&mut self, due: u64) {
+        pool::set_each(self.ebpf.as_mut().unwrap(), pool::TIMED, 0, due);
     }
 
     /// What was counted so far is no matter of the next frame.

@@ -8,9 +8,10 @@ use aya::maps::{Array, HashMap, Map, PerCpuArray, PerCpuValues, RingBuf};
 use aya::programs::{SchedClassifier, Xdp};
 use aya::{Ebpf, EbpfLoader, Pod};
 use fairlead::datapath::clock::Clock;
+use fairlead::datapath::counts::{Counts, Layout, cpus};
 use fairlead::datapath::table::{Design, FlowTable, homes};
 use lb_common::addr::{Address, Endpoint, IpBe, Ipv4Be, Ipv6Be};
-use lb_common::backend::{Backend, BackendCounters};
+use lb_common::backend::Backend;
 use lb_common::connect::ConnectTimes;
 use lb_common::event::FlowReport;
 use lb_common::filter::{Filters, PortSet};
@@ -24,8 +25,12 @@ use super::Sizes;
 
 /// Elements that tests write of arrays.
 const USED: u32 = 8;
-/// Of the program's own, which the controller has no use for.
-const TIME_EXCEEDED: &str = "TIME_EXCEEDED";
+/// Identifiers of backends that are counted.
+pub(super) const MOST_BACKENDS: u32 = 64;
+/// Of the program's own, which the controller has no use for: when something is due again.
+const PACED: [&str; 2] = ["TIME_EXCEEDED", TIMED];
+pub(super) const TIMED: &str = "TIMED";
+const SIGNALLED: &str = "SIGNALLED";
 
 static POOL: Mutex<Vec<(Sizes, Ebpf)>> = Mutex::new(Vec::new());
 
@@ -57,6 +62,8 @@ fn load(sizes: Sizes) -> Ebpf {
     let mut loader = EbpfLoader::new();
     clock.apply(&mut loader);
     tables.apply(&mut loader);
+    let counts = Layout { cpus: cpus().unwrap(), backends: MOST_BACKENDS };
+    counts.apply(&mut loader);
     let mut ebpf = loader.load(fairlead::datapath::OBJECT).unwrap();
     tables.begin(&ebpf).unwrap();
     let program: &mut Xdp = ebpf.program_mut(lb_common::PROGRAM).unwrap().try_into().unwrap();
@@ -85,18 +92,31 @@ fn empty(ebpf: &mut Ebpf) {
     filters.set(0, Filters::EMPTY, 0).unwrap();
     let mut ports: Array<_, PortSet> = ebpf.map_mut(map::LOCAL_PORTS).unwrap().try_into().unwrap();
     ports.set(0, PortSet::EMPTY, 0).unwrap();
+    let counts = counts(ebpf);
     for index in 0..USED {
-        zero_each(ebpf, map::BACKEND_COUNTERS, index, BackendCounters::default());
-        zero_each(ebpf, map::CONNECT_TIMES, index, ConnectTimes::default());
+        counts.clear(index);
+        set_each(ebpf, map::CONNECT_TIMES, index, ConnectTimes::default());
+        set_each(ebpf, SIGNALLED, index, 0u64);
     }
     let mut changed: Array<_, WaysChanged> =
         ebpf.map_mut(map::WAYS_CHANGED).unwrap().try_into().unwrap();
     changed.set(0, WaysChanged::default(), 0).unwrap();
-    zero_each(ebpf, TIME_EXCEEDED, 0, 0u64);
-    zero_each(ebpf, map::HALF_OPEN_EVICTED, 0, 0u64);
-    zero_each(ebpf, map::FLOW_REPORT, 0, FlowReport::default());
+    for name in PACED {
+        set_each(ebpf, name, 0, 0u64);
+    }
+    set_each(ebpf, map::HALF_OPEN_EVICTED, 0, 0u64);
+    set_each(ebpf, map::FLOW_REPORT, 0, FlowReport::default());
     let mut events: RingBuf<_> = ebpf.map_mut(map::FLOW_EVENTS).unwrap().try_into().unwrap();
     while events.next().is_some() {}
+}
+
+/// What is counted.
+pub(super) fn counts(ebpf: &Ebpf) -> Counts {
+    let map = |name: &str| {
+        let Map::Array(map) = ebpf.map(name).unwrap() else { panic!("{name} is no array") };
+        Ok(map)
+    };
+    Counts::open(map).unwrap()
 }
 
 /// The flows in a map.
@@ -129,7 +149,7 @@ fn zero<V: Pod>(ebpf: &mut Ebpf, name: &str, value: V) {
     (0..USED).for_each(|index| array.set(index, value, 0).unwrap());
 }
 
-fn zero_each<V: Pod>(ebpf: &mut Ebpf, name: &str, index: u32, value: V) {
+pub(super) fn set_each<V: Pod>(ebpf: &mut Ebpf, name: &str, index: u32, value: V) {
     let mut array: PerCpuArray<_, V> = ebpf.map_mut(name).unwrap().try_into().unwrap();
     let cpus = array.get(&index, 0).unwrap().len();
     array.set(index, PerCpuValues::try_from(vec![value; cpus]).unwrap(), 0).unwrap();

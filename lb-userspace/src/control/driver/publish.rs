@@ -55,7 +55,7 @@ impl Controller {
             self.datapath.maps.local_connections(lb_common::socket::REFUSED)?;
         self.status.local_clients.ended = self.ender.as_ref().map_or(0, Ender::ended);
         self.status.local_clients.pods.ended = self.ender.as_ref().map_or(0, Ender::ended_in_pods);
-        let counters = self.datapath.maps.counters()?;
+        let counters = self.datapath.maps.counters();
         self.status.counters =
             counters.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
         self.status.flows = model::Flows {
@@ -100,12 +100,14 @@ impl Controller {
             for backend in &service.backends {
                 let Some(id) = ids.get(&service.name, backend.endpoint()) else { continue };
                 let name = (service.name.clone(), backend.name.clone());
+                let (traffic, events) = self.datapath.maps.counted(id);
                 measured.insert(
                     name,
                     Measured {
                         id,
                         connections: self.census.connections.get(&id).copied().unwrap_or(0),
-                        counters: self.datapath.maps.backend_counters(id)?,
+                        traffic,
+                        events,
                         next_hop: self.next_hop(backend.address),
                         local_connections: self.datapath.maps.local_connections(id)?,
                     },

@@ -4,9 +4,8 @@
 //! refused. A family that no service has gets a table of flows that is as good as none.
 
 use lb_common::addr::{Endpoint, IpBe, Ipv4Be, Ipv6Be};
-use lb_common::backend::{Backend, BackendCounters, SIGNAL_RING};
+use lb_common::backend::{Backend, BackendEvents, BackendTraffic, SIGNAL_RING};
 use lb_common::connect::{ConnectTimes, MAX_MEASURED};
-use lb_common::counters::COUNTERS;
 use lb_common::filter::Filters;
 use lb_common::lease::Lease;
 use lb_common::link::{Link, MAX_LINKS, NextHop, Route, WaysChanged};
@@ -18,6 +17,7 @@ use lb_common::vip::Vip;
 use lb_common::{MAX_BACKENDS, MAX_SERVICES, MAX_VIPS, map};
 
 use crate::config::{Config, Family, Limits};
+use crate::datapath::counts;
 use crate::datapath::maps::{MAX_NEIGHBOURS, MAX_ROUTES};
 use crate::datapath::table;
 
@@ -39,6 +39,8 @@ pub struct Sizes {
     pub sources: u32,
     /// Somebody reads the ring of flow events.
     pub sync: bool,
+    /// CPUs that count.
+    pub cpus: u32,
 }
 
 /// Fewest elements: room to grow by reloads where there is little yet.
@@ -47,7 +49,8 @@ const FEWEST: u32 = 256;
 const UNUSED: u32 = 64;
 
 impl Sizes {
-    pub fn new(config: &Config) -> Self {
+    /// On a machine with so many CPUs.
+    pub fn new(config: &Config, cpus: u32) -> Self {
         let services = || config.services.iter();
         let backends: usize = services().map(|service| service.capacity()).sum();
         let pairs: usize = services().map(|service| service.vips.len()).sum();
@@ -64,6 +67,7 @@ impl Sizes {
             allowed: twice(allowed, u32::MAX >> 1),
             sources: if is_limited { MAX_SOURCES } else { UNUSED },
             sync: config.sync.is_some() || config.flow_log.is_some(),
+            cpus,
         }
     }
 
@@ -87,6 +91,10 @@ impl Sizes {
         [self.v4, self.v6].map(|is_used| if is_used { used } else { UNUSED })
     }
 
+    pub fn counts(&self) -> counts::Layout {
+        counts::Layout { cpus: self.cpus, backends: self.backends }
+    }
+
     /// Backends whose time to connect is measured.
     pub fn measured(&self) -> u32 {
         self.backends.min(MAX_MEASURED)
@@ -98,9 +106,10 @@ impl Sizes {
         match name {
             map::ALLOWED => (4 + size_of::<AllowKey>(), 1, self.allowed),
             map::BACKENDS => (4, size_of::<Backend>(), self.backends),
-            map::BACKEND_COUNTERS => (4, size_of::<BackendCounters>(), self.backends),
+            map::BACKEND_EVENTS => (4, size_of::<BackendEvents>(), self.counts().of_backends()),
+            map::BACKEND_TRAFFIC => (4, size_of::<BackendTraffic>(), self.counts().of_backends()),
             map::CONNECT_TIMES => (4, size_of::<ConnectTimes>(), self.measured()),
-            map::COUNTERS => (4, 8, COUNTERS),
+            map::COUNTERS => (4, 8, self.counts().counters()),
             // Endpoints, and their hosts.
             map::ENDPOINTS => (size_of::<Endpoint>(), size_of::<EndpointUse>(), self.backends * 2),
             map::FILTERS => (4, size_of::<Filters>(), 1),
@@ -151,7 +160,8 @@ mod tests {
     #[test]
     fn only_families_that_are_in_use_have_flows() {
         let config = file::parse(EXAMPLE, Path::new("f")).unwrap();
-        let sizes = Sizes::new(&config);
+        let sizes = Sizes::new(&config, 4);
+        assert_eq!(sizes.layout(map::BACKEND_TRAFFIC), (4, 64, 4 * sizes.backends));
         assert_eq!(sizes.layout(map::FLOWS), (4, size_of::<Slot<Ipv4Be>>(), 4 * 131_072 + 41));
         assert_eq!(sizes.layout(map::FLOWS6), (4, size_of::<Slot<Ipv6Be>>(), UNUSED + 41));
         assert_eq!(sizes.lacks(&sizes), None);
@@ -163,7 +173,7 @@ mod tests {
     #[test]
     fn half_open_flows_get_room_of_their_own_if_they_are_to_be_more() {
         let config = file::parse(EXAMPLE, Path::new("f")).unwrap();
-        let sizes = Sizes::new(&config);
+        let sizes = Sizes::new(&config, 1);
         for (flows, half_open, homes) in
             [(1024, 1024, 4096), (1024, 16, 4096), (1024, 16_384, 2048 + 32_768)]
         {
