@@ -18,6 +18,14 @@ pub(crate) struct Round {
     pub(crate) floor: f64,
 }
 
+impl Round {
+    /// Of several; none have no length.
+    pub(crate) fn mean(rounds: &[Self]) -> Self {
+        let mean = |of: fn(&Self) -> f64| rounds.iter().map(of).sum::<f64>() / rounds.len() as f64;
+        Self { raw: mean(|round| round.raw), floor: mean(|round| round.floor) }
+    }
+}
+
 /// Repeated until a round has so many runs.
 const LEAST_RUNS: usize = 20_000;
 /// Runs of a path unless asked for less: as many rounds as this has room for, but not more than a few.

@@ -24,6 +24,24 @@ use crate::measure::{self, Round, TX};
 use crate::scenario::Scenario;
 use crate::traffic::{self, Frames};
 
+/// Segments of known flows.
+struct Path {
+    name: &'static str,
+    steps: &'static [Step],
+    /// All are of one flow.
+    is_one: bool,
+}
+
+const PATHS: [Path; 6] = [
+    Path { name: "request", steps: &[Step::Request], is_one: true },
+    Path { name: "reply", steps: &[Step::Reply], is_one: true },
+    Path { name: "request and reply", steps: &[Step::Request, Step::Reply], is_one: true },
+    Path { name: "request", steps: &[Step::Request], is_one: false },
+    Path { name: "reply", steps: &[Step::Reply], is_one: false },
+    Path { name: "request and reply", steps: &[Step::Request, Step::Reply], is_one: false },
+];
+/// How often both programs are loaded anew in either order.
+const LOADS: usize = 5;
 /// Rounds of what needs programs that have seen nothing.
 const OPENING_ROUNDS: usize = 9;
 /// Few enough for the ring of what is told.
@@ -47,36 +65,70 @@ pub(crate) struct Observed {
 /// Everything, over IPv4 in mode `nat`. `uncounted`: an object that was built without counting.
 pub(crate) fn all(floor: BorrowedFd<'_>, uncounted: &[u8], runs: usize) -> Result<Vec<Observed>> {
     let scenario = Scenario::new(Family::V4, Kind::Nat);
-    let (ours, bare) = (Datapath::load(&scenario)?, Datapath::load_object(&scenario, uncounted)?);
-    let flows = traffic::open(ours.program()?, &scenario).context("opening flows")?;
-    traffic::open(bare.program()?, &scenario).context("opening flows without counting")?;
-    let mut all = vec![];
-    for (path, step, is_one) in [
-        ("request", Step::Request, true),
-        ("reply", Step::Reply, true),
-        ("request", Step::Request, false),
-        ("reply", Step::Reply, false),
-    ] {
-        let mut frames = frames(&scenario, &flows, step, is_one)?;
-        let programs = [ours.program()?, bare.program()?];
-        let rounds = measure::rounds(&programs, floor, &mut frames, TX, runs).context(path)?;
-        let flows = if is_one { 1 } else { scenario.flows };
-        all.extend(Observed::of("counting", path, flows, rounds));
-    }
-    drop(bare);
+    let mut all = known(floor, &scenario, uncounted, runs)?;
     all.push(opening(floor, &scenario, uncounted).context("opening flows")?);
-    let mut request = frames(&scenario, &flows, Step::Request, true)?;
+    let ours = Datapath::load(&scenario)?;
+    let flows = traffic::open(ours.program()?, &scenario).context("opening flows")?;
+    let mut request = frames(&scenario, &flows, &[Step::Request], true)?;
     all.extend(followed(floor, &ours, &mut request, runs).context("following packets")?);
     Ok(all)
 }
 
-/// Of one flow, or one of each flow in scattered order.
-fn frames(scenario: &Scenario, flows: &[Flow], step: Step, is_one: bool) -> Result<Frames> {
-    if !is_one {
-        return traffic::scattered(scenario, flows, step);
+/// Known flows. Where the kernel puts a program and its table makes more of a difference than what is measured, and so does
+/// which of two was loaded first: each round has both programs anew, twice, the one and then the other first.
+fn known(
+    floor: BorrowedFd<'_>,
+    scenario: &Scenario,
+    uncounted: &[u8],
+    runs: usize,
+) -> Result<Vec<Observed>> {
+    let mut all = PATHS.map(|Path { name, is_one, .. }| Observed {
+        what: "counting",
+        path: name,
+        flows: if is_one { 1 } else { scenario.flows },
+        with: vec![],
+        without: vec![],
+    });
+    let runs = runs / LOADS / 2;
+    for _ in 0..LOADS {
+        let ours = fairlead::datapath::OBJECT;
+        let forth = loaded(floor, scenario, [ours, uncounted], runs)?;
+        let back = loaded(floor, scenario, [uncounted, ours], runs)?;
+        for ((observed, forth), back) in all.iter_mut().zip(forth).zip(back) {
+            observed.with.push(Round::mean(&[forth[0], back[1]]));
+            observed.without.push(Round::mean(&[forth[1], back[0]]));
+        }
     }
-    let frame = flows.first().and_then(|flow| flow.frame(scenario, step)).context("no flow")?;
-    Ok(Frames::one(&frame))
+    Ok(all.into())
+}
+
+/// What each path takes in either of two programs, which are loaded in this order.
+fn loaded(
+    floor: BorrowedFd<'_>,
+    scenario: &Scenario,
+    objects: [&[u8]; 2],
+    runs: usize,
+) -> Result<Vec<[Round; 2]>> {
+    let [first, second] = objects.map(|object| {
+        let datapath = Datapath::load_object(scenario, object)?;
+        let flows = traffic::open(datapath.program()?, scenario).context("opening flows")?;
+        anyhow::Ok((datapath, flows))
+    });
+    let ((first, flows), (second, _)) = (first?, second?);
+    let programs = [first.program()?, second.program()?];
+    let measured = PATHS.iter().map(|path| {
+        let mut frames = frames(scenario, &flows, path.steps, path.is_one)?;
+        let rounds = measure::rounds(&programs, floor, &mut frames, TX, runs);
+        let rounds = rounds.context(path.name)?;
+        anyhow::Ok([Round::mean(&rounds[0]), Round::mean(&rounds[1])])
+    });
+    measured.collect()
+}
+
+/// Of one flow, or of each in scattered order.
+fn frames(scenario: &Scenario, flows: &[Flow], steps: &[Step], is_one: bool) -> Result<Frames> {
+    let flows = if is_one { flows.get(..1).context("no flow")? } else { flows };
+    traffic::scattered(scenario, flows, steps)
 }
 
 /// Handshakes, whose SYN-ACK is what a connect time ends with.

@@ -166,7 +166,7 @@ impl Bench<'_> {
     /// The first segment of each flow, on programs that have seen none.
     fn new_flows(&self, scenario: &Scenario) -> Result<Figure> {
         let flows: Vec<Flow> = (0..scenario.flows).map(Flow::new).collect();
-        let frames = traffic::scattered(scenario, &flows, Step::Syn)?;
+        let frames = traffic::scattered(scenario, &flows, &[Step::Syn])?;
         let rounds = (0..NEW_ROUNDS).map(|_| {
             let datapath = Datapath::load(scenario)?;
             measure::once(datapath.program()?, self.floor, &frames)
@@ -222,10 +222,10 @@ fn paths(scenario: &Scenario, flows: &[Flow]) -> Result<Vec<Path>> {
         frame.context("no flow")
     };
     let mut paths = vec![one(HOT, hot, &hot_frame(Step::Request)?, TX)];
-    let requests = traffic::scattered(scenario, flows, Step::Request)?;
+    let requests = traffic::scattered(scenario, flows, &[Step::Request])?;
     paths.push(path(KNOWN, known, requests, TX));
     if scenario.mode != Kind::Dsr {
-        let replies = traffic::scattered(scenario, flows, Step::Reply)?;
+        let replies = traffic::scattered(scenario, flows, &[Step::Reply])?;
         paths.push(one(HOT_REPLY, hot, &hot_frame(Step::Reply)?, TX));
         paths.push(path(REPLIES, known, replies, TX));
     }

@@ -74,8 +74,8 @@ pub(crate) fn open(program: BorrowedFd<'_>, scenario: &Scenario) -> Result<Vec<F
     Ok(flows)
 }
 
-/// A frame of each flow, in scattered order.
-pub(crate) fn scattered(scenario: &Scenario, flows: &[Flow], step: Step) -> Result<Frames> {
+/// These of each flow, one behind the other, the flows in scattered order.
+pub(crate) fn scattered(scenario: &Scenario, flows: &[Flow], steps: &[Step]) -> Result<Frames> {
     let mut order: Vec<&Flow> = flows.iter().collect();
     let mut dice = Dice(1);
     for last in (1..order.len()).rev() {
@@ -83,7 +83,9 @@ pub(crate) fn scattered(scenario: &Scenario, flows: &[Flow], step: Step) -> Resu
     }
     let mut frames = Frames::of(scenario);
     for flow in order {
-        frames.push(&flow.frame(scenario, step).context("a flow without a handshake")?);
+        for step in steps {
+            frames.push(&flow.frame(scenario, *step).context("a flow without a handshake")?);
+        }
     }
     Ok(frames)
 }

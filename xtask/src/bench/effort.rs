@@ -65,4 +65,9 @@ impl Effort {
         ns_runs: 20_000,
         limit: Duration::from_secs(90),
     };
+
+    /// Less than a full run has.
+    pub(crate) const fn is_short(&self) -> bool {
+        self.rounds < Self::FULL.rounds
+    }
 }

@@ -21,6 +21,7 @@ mod number;
 mod observed;
 mod packets;
 mod page;
+mod part;
 mod peer;
 mod progress;
 mod samples;
@@ -32,20 +33,20 @@ mod turn;
 mod wrk;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::path::PathBuf;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context as _, Result, bail, ensure};
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use lb_tests::topology;
 
 use self::effort::Effort;
 use self::findings::Findings;
 use self::lab::Fabric;
 use self::machine::Machine;
+use self::part::Part;
 use self::peer::Peer;
 use self::progress::Progress;
-use crate::build;
 use crate::command::is_root;
 use crate::lab::binary;
 use crate::setup;
@@ -68,7 +69,8 @@ enum Alone {
 /// What to measure, and where the figures go.
 #[derive(Args)]
 struct Options {
-    /// Fewer and shorter rounds: two minutes at most in place of ten
+    /// Traffic, packets and nanoseconds alone, in fewer and shorter rounds: two minutes at most in
+    /// place of ten
     #[arg(long)]
     quick: bool,
     /// Write all figures to this file
@@ -97,23 +99,6 @@ struct Options {
     least: bool,
 }
 
-/// What a run is made of.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Part {
-    /// Throughput, connections, requests, latency, CPU
-    Traffic,
-    /// Nanoseconds per packet
-    Ns,
-    /// Packets a second on one core
-    Packets,
-    /// What counting, scrapes and following packets cost; with it, packets a second
-    Looking,
-    /// How cost grows with flows, backends and services
-    Growth,
-    /// What outages cost
-    Failover,
-}
-
 pub(crate) fn run(args: &BenchArgs) -> Result<()> {
     if !is_root() {
         bail!("measuring needs root, for network namespaces and XDP: run this as root");
@@ -134,8 +119,12 @@ impl Options {
         Effort { rounds: self.rounds.unwrap_or(effort.rounds), ..effort }
     }
 
-    fn has(&self, part: Part) -> bool {
-        self.only.is_empty() || self.only.contains(&part)
+    /// What is asked for by name is measured, however short the run.
+    fn wants(&self, part: Part) -> bool {
+        if !self.only.is_empty() {
+            return self.only.contains(&part);
+        }
+        if self.least { part == Part::Traffic } else { part.is_usual(self.quick) }
     }
 
     fn peers(&self) -> Vec<Peer> {
@@ -149,7 +138,7 @@ fn compare(options: &Options) -> Result<()> {
     ensure!(effort.rounds > 0, "--rounds 0 measures nothing");
     setup::everything()?;
     let binary = binary::fairlead(options.fairlead.as_deref())?;
-    if [Part::Ns, Part::Growth, Part::Looking].iter().any(|part| options.has(*part)) {
+    if [Part::Ns, Part::Growth, Part::Looking].into_iter().any(|part| options.wants(part)) {
         println!("Building the bench of the XDP program …");
         ns::compile()?;
     }
@@ -167,109 +156,16 @@ fn compare(options: &Options) -> Result<()> {
     if !machine::has_ipvs() {
         findings.unavailable.insert("ipvs", "this kernel has no IPVS");
     }
-    measure(options, &effort, &binary, &progress, &mut findings)?;
+    for part in Part::order(options.quick) {
+        if options.wants(part) {
+            part.measure_in_time(&effort, &binary, &progress, &mut findings)?;
+        }
+    }
     findings.seconds = progress.elapsed().as_secs_f64();
     progress.end();
-    write(options, &findings)
-}
-
-fn measure(
-    options: &Options,
-    effort: &Effort,
-    binary: &Path,
-    progress: &Progress,
-    findings: &mut Findings,
-) -> Result<()> {
-    if options.has(Part::Traffic) {
-        traffic::run(findings, effort, binary, progress)?;
-    }
-    let quick = effort.rounds < Effort::FULL.rounds;
-    // With the seconds that each takes at most, in a quick run and else.
-    let parts: [(Part, [u64; 2], Measure); 5] = [
-        (Part::Packets, [6, 15], measure_packets),
-        (Part::Looking, [50, 90], measure_looking),
-        (Part::Ns, [25, 90], measure_ns),
-        (Part::Failover, [45, 50], measure_failover),
-        (Part::Growth, [90, 90], measure_growth),
-    ];
-    for (part, [short, long], measure) in parts {
-        let least = Duration::from_secs(if quick { short } else { long });
-        // What is asked for by name is measured, however short the run.
-        let is_wanted = options.only.contains(&part) || (options.has(part) && !options.least);
-        let is_long = [Part::Growth, Part::Looking].contains(&part);
-        let is_left_out = quick && options.only.is_empty() && is_long;
-        if !is_wanted || is_left_out {
-            continue;
-        }
-        if !progress.has(least) {
-            findings.notes.push(format!("{part:?}: not measured: no time left"));
-            continue;
-        }
-        if let Err(error) = measure(effort, binary, progress, findings) {
-            // Unless somebody wants it all to end.
-            progress.step("")?;
-            findings.notes.push(format!("{part:?}: not measured: {error:#}"));
-        }
-    }
-    Ok(())
-}
-
-/// Measures a part of a run.
-type Measure = fn(&Effort, &Path, &Progress, &mut Findings) -> Result<()>;
-
-fn measure_ns(effort: &Effort, _: &Path, progress: &Progress, found: &mut Findings) -> Result<()> {
-    progress.part("nanoseconds per packet")?;
-    let family = (effort.rounds < Effort::FULL.rounds).then_some(4);
-    found.ns_per_packet = ns::brief(effort.ns_runs, family)?;
-    Ok(())
-}
-
-fn measure_packets(
-    effort: &Effort,
-    binary: &Path,
-    progress: &Progress,
-    found: &mut Findings,
-) -> Result<()> {
-    progress.part("packets a second")?;
-    found.packets = packets::run(binary, effort.rounds, effort.packets, progress)?;
-    Ok(())
-}
-
-fn measure_looking(
-    effort: &Effort,
-    binary: &Path,
-    progress: &Progress,
-    found: &mut Findings,
-) -> Result<()> {
-    progress.part("what looking costs")?;
-    let uncounted = build::uncounted()?;
-    if found.packets.is_empty() {
-        measure_packets(effort, binary, progress, found)?;
-    }
-    found.looking = looking::run(binary, &uncounted, effort.ns_runs, progress)?;
-    Ok(())
-}
-
-fn measure_failover(
-    effort: &Effort,
-    binary: &Path,
-    progress: &Progress,
-    found: &mut Findings,
-) -> Result<()> {
-    found.outages = failover::run(binary, effort.outage, progress)?;
-    Ok(())
-}
-
-fn measure_growth(
-    effort: &Effort,
-    binary: &Path,
-    progress: &Progress,
-    found: &mut Findings,
-) -> Result<()> {
-    let few = effort.rounds < Effort::FULL.rounds;
-    found.growth = growth::run(binary, few, progress, &mut found.notes)?;
-    progress.part("growth: flows and tables, of the XDP program")?;
-    (found.ns_by_flows, found.tables) = ns::growth(effort.ns_runs)?;
+    write(options, &findings)?;
+    let is_empty = options.wants(Part::Traffic) && findings.samples.rounds() == 0;
+    ensure!(!is_empty, "no peer could be measured: {}", findings.notes.join("; "));
     Ok(())
 }
 
