@@ -94,7 +94,7 @@ pub struct Evicted {
     pub original: bool,
 }
 
-/// Where a half is that is in the first of its slots, as most are.
+/// Where a half is that is in one of the first of its slots, as nearly all are.
 pub enum First<A> {
     Found(Place<A>),
     /// It is in none.
@@ -111,18 +111,22 @@ pub fn prefetch<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) {
     }
 }
 
-/// Looks for a half in the first of its slots.
+/// Looks for a half in the first two of its slots: more would be followed through the rest of the program.
 #[inline(always)]
 pub fn first<A: Address, S: Slots<A>>(slots: S, key: &FlowKey<A>) -> First<A> {
-    let Some(place) = slots.slot(slots.home(key)) else { return First::Missing };
+    let home = slots.home(key);
+    let Some(place) = slots.slot(home) else { return First::Missing };
     let control = place.control();
     if control.is_published(0) && place.holds(key) {
-        First::Found(place)
-    } else if control.has_displaced() {
-        First::Elsewhere
-    } else {
-        First::Missing
+        return First::Found(place);
     }
+    if control.is_published(1)
+        && let Some(place) = slots.slot(home + 1)
+        && place.holds(key)
+    {
+        return First::Found(place);
+    }
+    if control.is_published_from(2) { First::Elsewhere } else { First::Missing }
 }
 
 /// Index of a half's slot.

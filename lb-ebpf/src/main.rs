@@ -159,7 +159,7 @@ fn track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Step {
 fn try_track<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, Step> {
     let packet = packet::parse::<A>(ctx, frame)?;
     let key = packet.key();
-    match A::half(&key) {
+    match A::half_near(&key) {
         Some(half) if half.is_original() => request(&packet, &key, half),
         Some(half) => reply(&packet, &key, half),
         None => Err(OPEN),

@@ -48,10 +48,11 @@ impl Control {
         self.0 & PUBLISHED
     }
 
+    /// There is one so far from here, or farther.
     #[inline(always)]
     #[must_use]
-    pub const fn has_displaced(self) -> bool {
-        self.0 & PUBLISHED > 1
+    pub const fn is_published_from(self, displacement: u32) -> bool {
+        (self.0 & PUBLISHED) >> displacement != 0
     }
 
     #[inline(always)]
@@ -114,7 +115,7 @@ mod tests {
             prop_assert!(!withdrawn.is_published(at));
             // What was published and withdrawn since is not what it was.
             prop_assert!(!withdrawn.is_like(control));
-            prop_assert_eq!(control.has_displaced(), control.published() & !1 != 0);
+            prop_assert_eq!(control.is_published_from(2), control.published() & !3 != 0);
         }
     }
 }
