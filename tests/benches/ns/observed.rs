@@ -43,7 +43,7 @@ const PATHS: [Path; 6] = [
 /// How often both programs are loaded anew in either order.
 const LOADS: usize = 5;
 /// Rounds of what needs programs that have seen nothing.
-const OPENING_ROUNDS: usize = 9;
+const OPENING_ROUNDS: usize = 15;
 /// Few enough for the ring of what is told.
 const TOLD_AT_ONCE: usize = 4000;
 const TOLD_ROUNDS: usize = 9;
