@@ -30,20 +30,13 @@ const SLICE: usize = 4096;
 const STATE: [&str; 6] =
     [map::LINKS, map::LEASES, map::VIPS, map::ENDPOINTS, map::BACKENDS, map::ALLOWED];
 
+/// What is copied besides, each in a way of its own.
+const OTHERS: [&str; 5] = [map::TABLES, map::SERVICES, map::FILTERS, map::FLOWS, map::FLOWS6];
+
 /// All that is copied from.
-pub(super) const READ: [&str; 11] = [
-    map::LINKS,
-    map::LEASES,
-    map::VIPS,
-    map::ENDPOINTS,
-    map::BACKENDS,
-    map::ALLOWED,
-    map::TABLES,
-    map::SERVICES,
-    map::FILTERS,
-    map::FLOWS,
-    map::FLOWS6,
-];
+pub(super) fn read() -> impl Iterator<Item = &'static str> {
+    STATE.into_iter().chain(OTHERS)
+}
 
 /// Copies services, backends, tables and flows. The old program still runs.
 pub(super) fn copy_all(old: &MapDir, new: &MapDir) -> anyhow::Result<usize> {

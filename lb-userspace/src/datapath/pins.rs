@@ -238,7 +238,7 @@ impl MapDir {
 
     /// It has every map that a successor copies from; others may be of one version alone.
     pub fn is_complete(&self) -> bool {
-        migrate::READ.iter().all(|name| self.path.join(name).exists())
+        migrate::read().all(|name| self.path.join(name).exists())
     }
 
     pub fn remove(&self) {
