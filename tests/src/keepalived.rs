@@ -29,6 +29,8 @@ pub struct Settings {
     /// Where it sends from, and whom to. None: multicast.
     pub unicast: Option<(IpAddr, Vec<IpAddr>)>,
     pub password: Option<&'static str>,
+    /// How often it announces each VIP in a row; meanwhile it says and hears nothing else.
+    pub repeat: u8,
 }
 
 impl Settings {
@@ -43,6 +45,7 @@ impl Settings {
             nopreempt: false,
             unicast: None,
             password: None,
+            repeat: 5,
         }
     }
 
@@ -53,6 +56,7 @@ impl Settings {
              priority {}\n advert_int {}\n",
             self.vrid, self.priority, self.interval
         );
+        let _ = write!(text, " garp_master_repeat {0}\n garp_lower_prio_repeat {0}\n", self.repeat);
         if self.nopreempt {
             text += " nopreempt\n";
         }
