@@ -12,6 +12,7 @@ const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_ENABLE_STATS: libc::c_long = 32;
 const BPF_MAP_TYPE_HASH: u32 = 1;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_F_XDP_HAS_FRAGS: u32 = 1 << 5;
@@ -131,7 +132,15 @@ impl AsFd for Program {
 
 /// A hash map whose elements are allocated with it; sizes in bytes.
 pub fn hash_map(key_size: u32, value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
-    let mut attr = MapCreate { map_type: BPF_MAP_TYPE_HASH, key_size, value_size, max_entries };
+    create_map(MapCreate { map_type: BPF_MAP_TYPE_HASH, key_size, value_size, max_entries })
+}
+
+/// Creates an array, all zero.
+pub fn array(value_size: u32, max_entries: u32) -> io::Result<OwnedFd> {
+    create_map(MapCreate { map_type: BPF_MAP_TYPE_ARRAY, key_size: 4, value_size, max_entries })
+}
+
+fn create_map(mut attr: MapCreate) -> io::Result<OwnedFd> {
     // SAFETY: the kernel reads four numbers.
     unsafe { new_fd(BPF_MAP_CREATE, &mut attr) }
 }

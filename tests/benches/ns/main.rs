@@ -50,13 +50,17 @@ fn main() -> Result<()> {
     if let Some(uncounted) = &arguments.uncounted {
         return observe(&arguments, floor.as_fd(), uncounted);
     }
+    let object = arguments.object.as_deref().map_or_else(
+        || Ok(fairlead::datapath::OBJECT.to_vec()),
+        |path| fs::read(path).with_context(|| format!("reading {}", path.display())),
+    )?;
     let beside = arguments.beside.as_deref().map(Beside::open).transpose()?;
     let mut reports = vec![];
     let extent = arguments.extent.unwrap_or(Extent::Full);
     for scenario in arguments.scenarios() {
         let is_compared = scenario.family == Family::V4 && scenario.is_usual();
         let beside = beside.as_ref().filter(|_| is_compared);
-        let report = Bench { floor: floor.as_fd(), beside, extent }
+        let report = Bench { floor: floor.as_fd(), object: &object, beside, extent }
             .report(&scenario)
             .with_context(|| format!("measuring {scenario}"))?;
         println!("{report}");
@@ -116,6 +120,8 @@ fn family(name: &str) -> Result<Family> {
 #[derive(Default)]
 struct Arguments {
     json: Option<PathBuf>,
+    /// Another build of the program, in place of the one that is released.
+    object: Option<PathBuf>,
     beside: Option<PathBuf>,
     /// An object that counts nothing: what that saves is all that is measured.
     uncounted: Option<PathBuf>,
@@ -133,6 +139,7 @@ impl Arguments {
             let value = args.next().with_context(|| format!("{arg} needs a value"))?;
             match arg.as_str() {
                 "--json" => arguments.json = Some(value.into()),
+                "--object" => arguments.object = Some(value.into()),
                 "--beside" => arguments.beside = Some(value.into()),
                 "--uncounted" => arguments.uncounted = Some(value.into()),
                 "--only" => arguments.only = Some(value),
@@ -140,8 +147,8 @@ impl Arguments {
                 "--brief" => arguments.extent = Some(Extent::Brief(value.parse()?)),
                 "--growth" => arguments.extent = Some(Extent::Known(value.parse()?)),
                 _ => bail!(
-                    "unknown argument {arg}; there are --json FILE, --beside DIRECTORY, \
-                     --uncounted FILE, --only NAME, --family 4|6, --brief RUNS and --growth RUNS"
+                    "unknown argument {arg}; there are --json FILE, --object FILE, \
+                     --beside DIRECTORY, --uncounted FILE, --only NAME, --family 4|6, --brief RUNS and --growth RUNS"
                 ),
             }
         }

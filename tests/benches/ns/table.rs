@@ -50,6 +50,7 @@ const MIX_ROUNDS_OF_MANY_FLOWS: u32 = 3;
 /// What all tables are made with.
 pub(crate) struct Bench<'a> {
     pub(crate) floor: BorrowedFd<'a>,
+    pub(crate) object: &'a [u8],
     pub(crate) beside: Option<&'a Beside>,
     pub(crate) extent: Extent,
 }
@@ -96,7 +97,7 @@ pub(crate) fn of_beside(name: &str) -> String {
 
 impl Bench<'_> {
     pub(crate) fn report(&self, scenario: &Scenario) -> Result<Report> {
-        let datapath = Datapath::load(scenario)?;
+        let datapath = Datapath::load_object(scenario, self.object)?;
         let program = datapath.program()?;
         let flows = traffic::open(program, scenario).context("opening flows")?;
         let mut figures = vec![];
@@ -139,24 +140,26 @@ impl Bench<'_> {
         Ok(ours.chain(theirs.into_iter().map(other)).collect())
     }
 
-    /// One lookup alone, of one flow and of many.
+    /// One lookup alone, of one flow and of many, and less than that.
     fn reference(&self, scenario: &Scenario, paths: &[Path]) -> Result<Vec<Figure>> {
         let of_flows: Vec<&Frames> = paths
             .iter()
             .filter(|path| path.action == TX && path.frames.count() > 1)
             .map(|path| &path.frames)
             .collect();
-        let reference = Reference::load(scenario, &of_flows)?;
+        let lookup = Reference::lookup(scenario, &of_flows)?;
+        let slot = Reference::slot(scenario)?;
         let known = of_flows.first().context("no flows")?;
-        let mut hot = known.iter().next().map(Frames::one).context("no frames")?;
-        let mut known = (*known).clone();
+        let hot = known.iter().next().map(Frames::one).context("no frames")?;
         let mut figures = vec![];
-        for (name, frames) in
-            [("(one lookup alone, hot)", &mut hot), ("(one lookup alone)", &mut known)]
-        {
-            for rounds in
-                measure::rounds(&[reference.program()], self.floor, frames, TX, self.extent.runs())?
-            {
+        for (name, reference, frames) in [
+            ("(one slot of as many alone, hot)", &slot, &hot),
+            ("(one slot of as many alone)", &slot, *known),
+            ("(one lookup of the kernel's alone, hot)", &lookup, &hot),
+            ("(one lookup of the kernel's alone)", &lookup, *known),
+        ] {
+            let (programs, runs) = ([reference.program()], self.extent.runs());
+            for rounds in measure::rounds(&programs, self.floor, &mut frames.clone(), TX, runs)? {
                 figures.push(Figure::new(name, Goal::default(), rounds));
             }
         }
@@ -168,7 +171,7 @@ impl Bench<'_> {
         let flows: Vec<Flow> = (0..scenario.flows).map(Flow::new).collect();
         let frames = traffic::scattered(scenario, &flows, &[Step::Syn])?;
         let rounds = (0..NEW_ROUNDS).map(|_| {
-            let datapath = Datapath::load(scenario)?;
+            let datapath = Datapath::load_object(scenario, self.object)?;
             measure::once(datapath.program()?, self.floor, &frames)
         });
         Ok(Figure::new(NEW, Goal::default(), rounds.collect::<Result<_>>()?))
@@ -181,7 +184,7 @@ impl Bench<'_> {
         name: &'static str,
         voices: Voices,
     ) -> Result<Vec<Figure>> {
-        let teacher = Datapath::load(scenario)?;
+        let teacher = Datapath::load_object(scenario, self.object)?;
         let frames = traffic::mix(teacher.program()?, scenario, voices)?;
         drop(teacher);
         let (mut ours, mut theirs): (Vec<Round>, Vec<Round>) = (vec![], vec![]);
@@ -189,7 +192,7 @@ impl Bench<'_> {
         let rounds =
             if scenario.flows > MANY_FLOWS { MIX_ROUNDS_OF_MANY_FLOWS } else { MIX_ROUNDS };
         for _ in 0..rounds {
-            let datapath = Datapath::load(scenario)?;
+            let datapath = Datapath::load_object(scenario, self.object)?;
             ours.push(measure::once(datapath.program()?, self.floor, &frames)?);
             if let Some(other) = beside.and_then(Beside::fresh) {
                 theirs.push(measure::once(other, self.floor, &frames)?);
