@@ -98,6 +98,10 @@ pub const fn seq_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
+/// [`FlowHalf::fin_end`] of an original half whose SYN was answered. A field of its own kind, and no flag: it is written while
+/// the memory that holds it is still fetched, which an atomic change would wait for.
+const ANSWERED: u32 = 1;
+
 /// One direction of a flow, as the table of flows holds it.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +113,8 @@ pub struct FlowHalf<A> {
     pub seq_end: u32,
     /// Its last acknowledgement: where a RST to it has to be.
     pub ack: u32,
-    /// End of its FIN. Of a reply half before its SYN-ACK: when the SYN was sent, see [`crate::connect`].
+    /// End of its FIN. Before that: of a reply half without a SYN-ACK when the SYN was sent, see [`crate::connect`]; of an
+    /// original half that is not confirmed, [`ANSWERED`] or 0.
     pub fin_end: u32,
     pub backend: BackendId,
     /// Of the backend when the flow was made.
@@ -195,6 +200,24 @@ impl<A> FlowHalf<A> {
     #[inline(always)]
     pub const fn is_original(&self) -> bool {
         self.has(flag::ORIGINAL)
+    }
+
+    /// A client's half that needs no other one for a segment without SYN, FIN or RST, confirmed or not: nobody has answered
+    /// its SYN, so that no segment can complete a handshake, or it was guessed, and it is for replies to confirm it.
+    #[inline(always)]
+    pub const fn is_unanswered(&self) -> bool {
+        const FLAGS: u32 = flag::ORIGINAL | flag::CONFIRMED | flag::REPLICA | flag::CLOSING;
+        self.flags & FLAGS == flag::ORIGINAL
+            && !self.is_alone()
+            && (self.has(flag::MID_STREAM) || self.fin_end != ANSWERED)
+    }
+
+    /// Its client's SYN has a SYN-ACK: of an original half.
+    #[inline(always)]
+    pub const fn note_answer(&mut self) {
+        if self.fin_end == 0 {
+            self.fin_end = ANSWERED;
+        }
     }
 
     /// A flow of `dsr`: there is no other half.

@@ -186,6 +186,10 @@ fn control<A: Family>(key: &FlowKey<A>, half: &mut FlowHalf<A>, segment: &Segmen
             half.seq_end = segment.end();
             half.ack = segment.ack;
             half.last_seen = now.ticks;
+            // If it is another flow's by now, it only looks at its other half more often.
+            if let Some(original) = A::half_near(&half.translation.peer_key()) {
+                original.note_answer();
+            }
         }
         return;
     }

@@ -125,12 +125,15 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
     let now = clock::now();
     forward::check_lease(u32::from(half.vip), now)?;
     expired::check(&packet, half.is_alone())?;
-    if packet.segment.is_control() || half.flags & MID_FLOW != flag::CONFIRMED {
+    let is_due = conntrack::is_check_due(half, now);
+    if packet.segment.is_control()
+        || half.flags & MID_FLOW != flag::CONFIRMED && (is_due || !half.is_unanswered())
+    {
         // Whatever it is, it is the other half's matter too.
         A::prefetch(&half.translation.peer_key());
         return Err(Step::Track);
     }
-    if conntrack::is_check_due(half, now) && conntrack::needs_check(half, &packet, now) {
+    if is_due && conntrack::needs_check(half, &packet, now) {
         return Err(Step::Track);
     }
     if !half.is_original() {
@@ -138,7 +141,9 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
         return Ok(forward::reply(&packet, half)?);
     }
     let backend = conntrack::backend_of(half).ok_or(Step::Track)?;
-    half.advance(&packet.segment, now.ticks);
+    if half.has(flag::CONFIRMED | flag::MID_STREAM) {
+        half.advance(&packet.segment, now.ticks);
+    }
     Ok(forward::request(&packet, half, backend)?)
 }
 

@@ -1,6 +1,7 @@
 //! How a flow is made and confirmed.
 
 use lb_common::conntrack::TcpState;
+use lb_common::nat::Kind;
 use lb_tests::family::Family::{self, V4, V6};
 use lb_tests::packet::{ACK, PSH, SYN};
 use rstest::rstest;
@@ -61,6 +62,53 @@ fn an_acknowledgement_before_the_syn_ack_promotes_nothing(#[values(V4, V6)] fami
     assert_eq!(harness.flows(), (0, 2));
     connection.request(&mut harness, &connection.of_client(ACK));
     connection.halves(&harness);
+}
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn what_a_client_sends_before_its_syn_ack_changes_nothing(
+    #[values(V4, V6)] family: Family,
+    #[values(Kind::Nat, Kind::Dnat)] mode: Kind,
+) {
+    let mut harness = Harness::of(family, mode);
+    let connection = Connection::syn(&mut harness, CLIENT);
+    let before = harness.snapshot();
+    let data = connection.of_client(ACK | PSH).payload(b"early");
+    connection.request(&mut harness, &data);
+    assert_eq!(harness.snapshot(), before);
+    // Nor once it is time to look for the other half.
+    harness.age(&connection.original_key(), SECOND);
+    let before = harness.snapshot();
+    connection.request(&mut harness, &data);
+    assert_eq!(harness.snapshot(), before);
+}
+
+/// A version that did not mark the original half has seen the SYN-ACK.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_handshake_that_a_predecessor_saw_is_completed_within_a_second(
+    #[values(V4, V6)] family: Family,
+) {
+    let mut harness = Harness::new(family);
+    let connection = Connection::syn(&mut harness, CLIENT);
+    connection.reply(&mut harness, &connection.syn_ack());
+    harness.patch(&connection.original_key(), |half| half.fin_end = 0);
+    connection.request(&mut harness, &connection.of_client(ACK));
+    assert_eq!(harness.flows(), (0, 2));
+    harness.age(&connection.original_key(), SECOND);
+    connection.request(&mut harness, &connection.of_client(ACK));
+    connection.halves(&harness);
+}
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_answered_flow_without_its_reply_half_is_taken_up_anew(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    let connection = Connection::syn(&mut harness, CLIENT);
+    connection.reply(&mut harness, &connection.syn_ack());
+    harness.forget(&connection.reply_key());
+    connection.request(&mut harness, &connection.of_client(ACK));
+    assert_eq!(harness.flows(), (0, 0));
 }
 
 #[rstest]

@@ -31,6 +31,7 @@ pub(super) fn handshake<A: Family>(
         return Ok(());
     }
     half.ack = segment.ack;
+    half.fin_end = 0;
     half.last_seen = now.ticks;
     half.checked = now.ticks;
     promote(half, peer);

@@ -20,7 +20,7 @@ const PATHS: [Path; 11] = [
     path("known flow, FIN or RST", 3, 0, 0),
     path("half-open flow, SYN-ACK", 3, 0, 0),
     path("half-open flow, ACK of the handshake", 3, 0, 0),
-    path("half-open flow, unanswered data", 3, 0, 0),
+    path("half-open flow, unanswered data", 1, 0, 0),
     path("new flow, nat", 3, 1, 2),
     path("new flow, dnat", 4, 1, 2),
     path("new flow, dsr", 3, 0, 1),
