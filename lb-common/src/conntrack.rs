@@ -114,7 +114,7 @@ pub struct FlowHalf<A> {
     /// Its last acknowledgement: where a RST to it has to be.
     pub ack: u32,
     /// End of its FIN. Before that: of a reply half without a SYN-ACK when the SYN was sent, see [`crate::connect`]; of an
-    /// original half that is not confirmed, [`ANSWERED`] or 0.
+    /// original half that is not confirmed whether it was answered, see [`Self::note_answer`].
     pub fin_end: u32,
     pub backend: BackendId,
     /// Of the backend when the flow was made.
