@@ -98,9 +98,8 @@ pub const fn seq_after(a: u32, b: u32) -> bool {
     (a.wrapping_sub(b) as i32) > 0
 }
 
-/// [`FlowHalf::fin_end`] of an original half whose SYN was answered. A field of its own kind, and no flag: it is written while
-/// the memory that holds it is still fetched, which an atomic change would wait for.
-const ANSWERED: u32 = 1;
+/// [`FlowHalf::fin_end`] of an original half whose SYN nobody has answered. 0 is of a predecessor's too: it may have been.
+const UNANSWERED: u32 = 1;
 
 /// One direction of a flow, as the table of flows holds it.
 #[repr(C)]
@@ -114,7 +113,7 @@ pub struct FlowHalf<A> {
     /// Its last acknowledgement: where a RST to it has to be.
     pub ack: u32,
     /// End of its FIN. Before that: of a reply half without a SYN-ACK when the SYN was sent, see [`crate::connect`]; of an
-    /// original half that is not confirmed whether it was answered, see [`Self::note_answer`].
+    /// original half whether its SYN was answered, see [`Self::note_syn`].
     pub fin_end: u32,
     pub backend: BackendId,
     /// Of the backend when the flow was made.
@@ -202,21 +201,28 @@ impl<A> FlowHalf<A> {
         self.has(flag::ORIGINAL)
     }
 
-    /// A client's half that needs no other one for a segment without SYN, FIN or RST, confirmed or not: nobody has answered
-    /// its SYN, so that no segment can complete a handshake, or it was guessed, and it is for replies to confirm it.
+    /// A client's half, not confirmed, that needs no other one for a segment without SYN, FIN or RST: nobody has answered its
+    /// SYN, so that no segment can complete a handshake, or it was guessed, and it is for replies to confirm it.
     #[inline(always)]
-    pub const fn is_unanswered(&self) -> bool {
+    pub const fn needs_no_peer(&self) -> bool {
         const FLAGS: u32 = flag::ORIGINAL | flag::CONFIRMED | flag::REPLICA | flag::CLOSING;
         self.flags & FLAGS == flag::ORIGINAL
             && !self.is_alone()
-            && (self.has(flag::MID_STREAM) || self.fin_end != ANSWERED)
+            && (self.has(flag::MID_STREAM) || self.fin_end == UNANSWERED)
     }
 
-    /// Its client's SYN has a SYN-ACK: of an original half.
+    /// Of an original half that a SYN makes, and that is to have a reply half.
+    #[inline(always)]
+    pub const fn note_syn(&mut self) {
+        self.fin_end = UNANSWERED;
+    }
+
+    /// Of an original half: its client's SYN has, or may have, a SYN-ACK. No flag, since changing one waits for the memory
+    /// that holds it.
     #[inline(always)]
     pub const fn note_answer(&mut self) {
-        if self.fin_end == 0 {
-            self.fin_end = ANSWERED;
+        if self.fin_end == UNANSWERED && !self.has(flag::FIN) {
+            self.fin_end = 0;
         }
     }
 

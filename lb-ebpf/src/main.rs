@@ -127,7 +127,7 @@ fn try_balance<A: Family>(ctx: &XdpContext, frame: &Frame) -> Result<Verdict, St
     expired::check(&packet, half.is_alone())?;
     let is_due = conntrack::is_check_due(half, now);
     if packet.segment.is_control()
-        || half.flags & MID_FLOW != flag::CONFIRMED && (is_due || !half.is_unanswered())
+        || half.flags & MID_FLOW != flag::CONFIRMED && (is_due || !half.needs_no_peer())
     {
         // Whatever it is, it is the other half's matter too.
         A::prefetch(&half.translation.peer_key());

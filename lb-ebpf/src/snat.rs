@@ -102,7 +102,14 @@ fn store<A: Family>(
     reply: &FlowHalf<A>,
     evict: u64,
 ) -> Result<(), Refusal> {
-    if evict != EMPTY && A::half(reply_key).is_some_and(|found| !found.is_confirmed()) {
+    if evict != EMPTY
+        && let Some(found) = A::half(reply_key)
+        && !found.is_confirmed()
+    {
+        // Whoever had the port looks from now on what has become of it.
+        if let Some(loser) = A::half(&found.translation.peer_key()) {
+            loser.note_answer();
+        }
         A::replace(reply_key, reply)
     } else {
         A::insert_new(reply_key, reply)

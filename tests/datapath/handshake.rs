@@ -3,11 +3,11 @@
 use lb_common::conntrack::TcpState;
 use lb_common::nat::Kind;
 use lb_tests::family::Family::{self, V4, V6};
-use lb_tests::packet::{ACK, PSH, SYN};
+use lb_tests::packet::{ACK, FIN, PSH, RST, SYN};
 use rstest::rstest;
 
 use crate::harness::{
-    CLIENT, Connection, Harness, IRS, ISS, SERVICE, Sizes, from_client, key, peer_key, syn,
+    CLIENT, Connection, Harness, IRS, ISS, SERVICE, Sizes, from_client, key, peer_key, rst_to, syn,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -76,28 +76,71 @@ fn what_a_client_sends_before_its_syn_ack_changes_nothing(
     let data = connection.of_client(ACK | PSH).payload(b"early");
     connection.request(&mut harness, &data);
     assert_eq!(harness.snapshot(), before);
-    // Nor once it is time to look for the other half.
-    harness.age(&connection.original_key(), SECOND);
-    let before = harness.snapshot();
-    connection.request(&mut harness, &data);
-    assert_eq!(harness.snapshot(), before);
+    // Nor some time later, nor once it is time to look for the other half.
+    for _ in 0..2 {
+        harness.age(&connection.original_key(), SECOND / 2);
+        let before = harness.snapshot();
+        connection.request(&mut harness, &data);
+        assert_eq!(harness.snapshot(), before);
+    }
 }
 
-/// A version that did not mark the original half has seen the SYN-ACK.
+/// A version without the mark has seen SYN and SYN-ACK.
 #[rstest]
 #[ignore = "needs root: cargo xtask test datapath"]
-fn a_handshake_that_a_predecessor_saw_is_completed_within_a_second(
-    #[values(V4, V6)] family: Family,
-) {
+fn a_handshake_that_a_predecessor_saw_is_completed_at_once(#[values(V4, V6)] family: Family) {
     let mut harness = Harness::new(family);
     let connection = Connection::syn(&mut harness, CLIENT);
-    connection.reply(&mut harness, &connection.syn_ack());
     harness.patch(&connection.original_key(), |half| half.fin_end = 0);
-    connection.request(&mut harness, &connection.of_client(ACK));
-    assert_eq!(harness.flows(), (0, 2));
-    harness.age(&connection.original_key(), SECOND);
+    connection.reply(&mut harness, &connection.syn_ack());
     connection.request(&mut harness, &connection.of_client(ACK));
     connection.halves(&harness);
+}
+
+/// The mark and the end of a FIN share a field.
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_fin_that_comes_before_the_promotion_keeps_its_end(
+    #[values(V4, V6)] family: Family,
+    #[values(true, false)] answered: bool,
+) {
+    let mut harness = Harness::new(family);
+    let mut connection = Connection::syn(&mut harness, CLIENT);
+    if answered {
+        connection.reply(&mut harness, &connection.syn_ack());
+    }
+    let fin = connection.of_client(FIN | ACK).payload(b"all");
+    connection.request(&mut harness, &fin);
+    connection.client_next = connection.client_next.wrapping_add(4);
+    if !answered {
+        connection.reply(&mut harness, &connection.syn_ack());
+    }
+    connection.request(&mut harness, &connection.of_client(ACK));
+    let (original, _) = connection.halves(&harness);
+    assert_eq!(original.fin_end, connection.client_next);
+}
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_unanswered_client_of_a_backend_that_was_given_up_is_told(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    let connection = Connection::syn(&mut harness, CLIENT);
+    harness.change_backend(connection.id, |backend| backend.epoch += 1);
+    let rst = rst_to(CLIENT, connection.backend_next, 0, RST);
+    harness.expect_frame(&connection.of_client(ACK), "reset_backend_down", &rst);
+}
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn an_unanswered_flow_without_its_reply_half_goes_after_a_second(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    let connection = Connection::syn(&mut harness, CLIENT);
+    harness.forget(&connection.reply_key());
+    connection.request(&mut harness, &connection.of_client(ACK));
+    assert_eq!(harness.flows(), (0, 1));
+    harness.age(&connection.original_key(), SECOND);
+    connection.request(&mut harness, &connection.of_client(ACK));
+    assert_eq!(harness.flows(), (0, 0));
 }
 
 #[rstest]

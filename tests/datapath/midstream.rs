@@ -134,3 +134,29 @@ fn a_fin_of_no_flow_is_answered_with_a_rst(
     harness.expect_frame(&fin, "reset_no_flow", &rst_to(CLIENT, seq, ack, answer));
     assert_eq!(harness.flows(), (0, 0));
 }
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn what_the_client_of_a_guess_sends_next_counts(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    let mut connection = guess(&mut harness);
+    connection.request(&mut harness, &connection.of_client(ACK | PSH).payload(b"more"));
+    connection.client_next = connection.client_next.wrapping_add(4);
+    assert_eq!(connection.half_open(&harness).0.seq_end, connection.client_next);
+    connection.reply(&mut harness, &connection.of_backend(ACK));
+    connection.halves(&harness);
+}
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_guess_gets_its_lost_reply_half_back_after_a_second(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    let connection = guess(&mut harness);
+    harness.forget(&connection.reply_key());
+    connection.request(&mut harness, &connection.of_client(ACK));
+    harness.expect(&connection.of_backend(ACK), "drop_stale_reply");
+    harness.age(&connection.original_key(), 1_000_000_000);
+    connection.request(&mut harness, &connection.of_client(ACK));
+    connection.reply(&mut harness, &connection.of_backend(ACK));
+    connection.halves(&harness);
+}

@@ -158,3 +158,18 @@ fn a_closed_flow_is_renewed_once(#[values(V4, V6)] family: Family) {
     }
     assert!(!ports.is_empty());
 }
+
+#[rstest]
+#[ignore = "needs root: cargo xtask test datapath"]
+fn a_syn_ack_that_is_sent_again_meets_the_acknowledgement(#[values(V4, V6)] family: Family) {
+    let mut harness = Harness::new(family);
+    for round in 0..FEWER {
+        let connection = Connection::syn(&mut harness, client(round));
+        connection.reply(&mut harness, &connection.syn_ack());
+        let [ack, again] = [connection.of_client(ACK), connection.syn_ack()];
+        assert_eq!(at_once(&harness, [&ack, &again]), [TX, TX]);
+        harness.forget_counts();
+        let (original, reply) = connection.halves(&harness);
+        assert_eq!((original.fin_end, reply.fin_end), (0, 0));
+    }
+}

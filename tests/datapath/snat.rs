@@ -11,7 +11,8 @@ use lb_tests::packet::{ACK, FIN, RST, SYN};
 use rstest::rstest;
 
 use crate::harness::{
-    BACKENDS, CLIENT, Connection, Harness, OTHER_CLIENT, SERVICE, client_hash_of, key, syn,
+    BACKENDS, CLIENT, Connection, Harness, OTHER_CLIENT, SERVICE, client_hash_of, from_client, key,
+    syn,
 };
 
 const SECOND: u64 = 1_000_000_000;
@@ -232,6 +233,8 @@ fn a_flow_that_lost_its_port_sends_nothing_into_the_live_flow_that_has_it(
     let mut harness = with_ports(family, 1);
     Connection::syn(&mut harness, OTHER_CLIENT);
     let mut connection = Connection::establish(&mut harness, CLIENT);
+    let into = from_client(OTHER_CLIENT, ACK).payload(b"into it");
+    assert_eq!(harness.send(&into).counter, "reset_no_flow");
     harness.expect(&syn(OTHER_CLIENT), "drop_snat_exhausted");
     connection.exchange(&mut harness, b"question", b"answer");
 }

@@ -337,3 +337,39 @@ fn a_reset_of_a_flow_that_a_peer_told_of_fits_nearby(
     alone.close_alone(&reset, Ticks(1));
     assert_eq!(alone.has(flag::RST), fits);
 }
+
+#[rstest]
+#[case::its_syn_alone(flag::ORIGINAL | flag::SYN, UNANSWERED, Kind::Nat, true)]
+#[case::answered(flag::ORIGINAL | flag::SYN, 0, Kind::Nat, false)]
+#[case::guessed(flag::ORIGINAL | flag::MID_STREAM, 0, Kind::Dnat, true)]
+#[case::confirmed(flag::ORIGINAL | flag::SYN | flag::CONFIRMED, UNANSWERED, Kind::Nat, false)]
+#[case::told_by_a_peer(flag::ORIGINAL | flag::SYN | flag::REPLICA, UNANSWERED, Kind::Nat, false)]
+#[case::reset(flag::ORIGINAL | flag::SYN | flag::RST, UNANSWERED, Kind::Nat, false)]
+#[case::reset_by_its_backend(flag::ORIGINAL | flag::MID_STREAM | flag::PEER_RST, 0, Kind::Nat, false)]
+#[case::closing(flag::ORIGINAL | flag::SYN | flag::FIN, UNANSWERED, Kind::Nat, false)]
+#[case::without_another_half(flag::ORIGINAL | flag::SYN, UNANSWERED, Kind::Dsr, false)]
+#[case::reply_half(0, UNANSWERED, Kind::Nat, false)]
+fn only_an_unanswered_client_needs_no_other_half(
+    #[case] flags: u32,
+    #[case] fin_end: u32,
+    #[case] kind: Kind,
+    #[case] expected: bool,
+) {
+    let half = FlowHalf { fin_end, kind: kind as u8, ..half(flags) };
+    assert_eq!(half.needs_no_peer(), expected);
+}
+
+#[rstest]
+#[case::is_answered(flag::ORIGINAL | flag::SYN, UNANSWERED, 0)]
+#[case::was_answered(flag::ORIGINAL | flag::SYN, 0, 0)]
+#[case::has_ended(flag::ORIGINAL | flag::SYN | flag::FIN, UNANSWERED, UNANSWERED)]
+#[case::has_ended_elsewhere(flag::ORIGINAL | flag::SYN | flag::FIN, 1234, 1234)]
+fn an_answer_does_not_change_where_a_client_ended(
+    #[case] flags: u32,
+    #[case] fin_end: u32,
+    #[case] expected: u32,
+) {
+    let mut half = FlowHalf { fin_end, ..half(flags) };
+    half.note_answer();
+    assert_eq!(half.fin_end, expected);
+}

@@ -9,7 +9,7 @@ use crate::family::Family;
 use crate::maps;
 use crate::verdict::ResetReason;
 
-/// The client's first segment after its SYN: if it completes the handshake, the flow is promoted.
+/// The client's first segment after the SYN-ACK: if it completes the handshake, the flow is promoted.
 #[inline(never)]
 pub(super) fn handshake<A: Family>(
     key: &FlowKey<A>,
@@ -31,7 +31,6 @@ pub(super) fn handshake<A: Family>(
         return Ok(());
     }
     half.ack = segment.ack;
-    half.fin_end = 0;
     half.last_seen = now.ticks;
     half.checked = now.ticks;
     promote(half, peer);

@@ -85,6 +85,9 @@ fn fill_original<A: Family>(
     let opening = if segment.is_syn() { flag::SYN } else { flag::MID_STREAM };
     half.init(kind, new.key, &reply_key.reversed());
     half.flags = flag::ORIGINAL | opening;
+    if segment.is_syn() && kind != Kind::Dsr {
+        half.note_syn();
+    }
     half.attempts = new.attempt;
     half.seq_end = segment.end();
     half.ack = segment.ack;

@@ -72,10 +72,14 @@ where
     for originals in [true, false] {
         from.all_bytes(|key, old| {
             resize(old, &mut half);
-            if let (Some(key), Some(half)) =
+            if let (Some(key), Some(mut half)) =
                 (sys::from_bytes::<FlowKey<A>>(key), sys::from_bytes::<FlowHalf<A>>(&half))
                 && half.is_original() == originals
             {
+                if originals {
+                    // Whose SYN is answered meanwhile is noted in the old table alone.
+                    half.note_answer();
+                }
                 let is_news = to.find(&key).is_some_and(|copy| was_confirmed(&half, &copy));
                 copied += usize::from(to.store(&key, &half, is_news).is_ok());
             }

@@ -31,6 +31,11 @@ const MOST_BACKENDS: u32 = 1024;
 /// The interface that test runs come in by.
 const INGRESS: u32 = 1;
 
+/// Slots that halves can be at home in.
+pub(crate) fn homes_of(scenario: &Scenario) -> u32 {
+    homes(2 * scenario.room(), 2 * scenario.half_open_room())
+}
+
 pub(crate) struct Datapath {
     ebpf: Ebpf,
 }
@@ -43,7 +48,7 @@ impl Datapath {
 
     /// Likewise, with another build of the program.
     pub(crate) fn load_object(scenario: &Scenario, object: &[u8]) -> Result<Self> {
-        let homes = homes(2 * scenario.room(), 2 * scenario.half_open_room());
+        let homes = homes_of(scenario);
         let tables = Design::new(scenario.family.pick([homes, 1], [1, homes]));
         let clock = Clock::measure();
         let mut loader = EbpfLoader::new();

@@ -20,7 +20,7 @@ const PATHS: [Path; 11] = [
     path("known flow, FIN or RST", 3, 0, 0),
     path("half-open flow, SYN-ACK", 3, 0, 0),
     path("half-open flow, ACK of the handshake", 3, 0, 0),
-    path("half-open flow, unanswered data", 1, 0, 0),
+    path("half-open flow, unanswered data, a second long", 1, 0, 0),
     path("new flow, nat", 3, 1, 2),
     path("new flow, dnat", 4, 1, 2),
     path("new flow, dsr", 3, 0, 1),
@@ -37,9 +37,9 @@ pub(crate) struct Lookups;
 impl fmt::Display for Lookups {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [path, hashes, tries, stores] = ["lookups by design", "hash", "trie", "stores"];
-        writeln!(f, "{path:<40}{hashes:>7}{tries:>7}{stores:>7}")?;
+        writeln!(f, "{path:<48}{hashes:>7}{tries:>7}{stores:>7}")?;
         PATHS.iter().try_for_each(|Path { name, hashes, tries, stores }| {
-            writeln!(f, "{name:<40}{hashes:>7}{tries:>7}{stores:>7}")
+            writeln!(f, "{name:<48}{hashes:>7}{tries:>7}{stores:>7}")
         })
     }
 }

@@ -11,6 +11,7 @@ use lb_common::conntrack::FlowHalf;
 use lb_common::table::Slot;
 use lb_tests::bpf;
 
+use crate::datapath::homes_of;
 use crate::scenario::Scenario;
 use crate::traffic::Frames;
 
@@ -42,10 +43,10 @@ impl Reference {
         Ok(Self { program, _map: map })
     }
 
-    /// Reads both ends of one of as many slots as the scenario's table has, by its number, and compares nothing: what no
+    /// Reads both ends of one of as many slots as the scenario's table has, or half as many, by its number, and compares nothing: what no
     /// table of flows can do without, however it finds them.
     pub(crate) fn slot(scenario: &Scenario) -> Result<Self> {
-        let bits = (2 * scenario.room()).ilog2();
+        let bits = homes_of(scenario).ilog2();
         let size = size_of::<Slot<Ipv4Be>>();
         let map = bpf::array(u32::try_from(size)?, 1 << bits).context("creating an array")?;
         let program = bpf::Program::load(&slot(map.as_raw_fd(), bits, i16::try_from(size - 8)?))
