@@ -57,7 +57,7 @@ impl Part {
             Self::Looking => [80, 90],
             Self::Ns => [25, 90],
             Self::Failover => [45, 50],
-            Self::Growth => [90, 90],
+            Self::Growth => [60, 60],
         }
     }
 
