@@ -102,7 +102,7 @@ fn compare(interval: Duration, runs: usize, at_once: bool) -> Result<()> {
         super::super::measured(&format!(
             "every {interval:?}: {follows:?} after {killed:?}: {advertised:?}, {announced:?}"
         ));
-        // What keepalived does once it has advertised is its own, and waits for locks of the kernel
+        // What keepalived does once it has advertised is its own, and it may wait for locks of the kernel
         // that it has in common with the one that is dying: on one machine only.
         let in_time = match follows {
             Kind::Ours => announced <= allowed(own.announced),
