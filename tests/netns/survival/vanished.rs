@@ -1,5 +1,5 @@
-//! Clients that end while nobody serves their VIP: what they say last reaches no node, and neither end of their
-//! connections says anything more.
+//! Clients that end while nobody serves their VIP, or somebody who tells nobody: the node that serves it then knows
+//! nothing of what they said last, and neither end of their connections says anything more.
 
 use std::net::TcpStream;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use lb_tests::eventually::eventually_is;
 use socket2::SockRef;
 
 use super::pair::{Pair, wait_active, wait_state, wait_synced};
-use super::{DNAT, NAT, PATIENCE, established, traffic};
+use super::{DNAT, DSR, NAT, PATIENCE, established, forgotten, traffic};
 use crate::measured;
 
 const GONE: usize = 20;
@@ -57,6 +57,37 @@ fn the_node_that_comes_back_asks_who_was_its_own_before() -> Result<()> {
             traffic::echo(stream, "still here\n")?;
         }
         measured(&format!("{}: {GONE} of {all} clients were found to be gone", pair.lab.mode));
+    }
+    Ok(())
+}
+
+/// Clients that close in good order by a node whose controller is dead, so that the other one is told of nothing: they
+/// are in TIME_WAIT, and their backends have forgotten them.
+#[test]
+#[ignore = "needs root: cargo xtask test netns"]
+fn the_node_that_takes_over_finds_out_who_closed_before() -> Result<()> {
+    for backends_are in [NAT, DSR] {
+        let pair = Pair::build(backends_are)?;
+        let mut nodes = pair.start()?;
+        let gone = traffic::open(&pair, GONE)?;
+        let mut stay = traffic::open(&pair, STAY)?;
+        let all = u64::try_from(GONE + STAY)?;
+        for node in &nodes {
+            eventually_is("to know them", PATIENCE, || established(node), |count| *count == all)?;
+        }
+
+        nodes[0].kill9()?;
+        drop(gone);
+        wait_active(&nodes[1])?;
+        let known = established(&nodes[1])?;
+        ensure!(known == all, "{known} of {all}: they were slow to close, or too fast");
+        let left = u64::try_from(STAY)?;
+        let seen = || established(&nodes[1]);
+        eventually_is("to find out", forgotten(&pair) + PATIENCE, seen, |count| *count == left)?;
+        for stream in &mut stay {
+            traffic::echo(stream, "still here\n")?;
+        }
+        measured(&format!("{}: {GONE} of {all} clients had closed before", pair.lab.mode));
     }
     Ok(())
 }

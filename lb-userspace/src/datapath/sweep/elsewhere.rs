@@ -9,15 +9,24 @@
 //! closed goes by the usual timeouts: so is a flow whose end was lost on the way.
 //!
 //! A VIP that comes back was served by another node, or by nobody: what this node has heard of its flows before says no
-//! more of them than a peer's word.
+//! more of them than a peer's word. Nor does what it hears in the first moments: a client whose neighbour has not yet
+//! learnt of the move may have closed by the other node, and sent this one its last acknowledgement.
 
 use std::collections::BTreeMap;
 
-use lb_common::conntrack::{FlowHalf, flag};
+use lb_common::conntrack::{FlowHalf, Timeouts, flag};
 use lb_common::time::Ticks;
+
+use crate::sync::fsm::LAST_WORDS;
 
 /// The longest that a moment is remembered: no timeout is longer.
 const MEMORY: u32 = Ticks::in_ns(Ticks::MAX_TIMEOUT_NS);
+/// What a client sends before its VIP has been here for so long may not be its last word: the other node forwards until
+/// then.
+const MOVING: u32 = Ticks::in_ns(LAST_WORDS.as_nanos() as u64);
+/// Linux remembers a connection that it closed first for 60 s (TCP_TIMEWAIT_LEN), and whoever asks it meanwhile makes
+/// that begin anew. When it closed is known no better than a peer's death.
+const TIME_WAIT: u32 = Ticks::in_ns(65_000_000_000);
 
 /// Who serves a VIP.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,10 +84,10 @@ impl Elsewhere {
         self.answers.insert(vip, Answers { now: answers, since });
     }
 
-    /// The flow's client has sent nothing here since its VIP came back.
+    /// The flow's client has sent nothing here since its VIP came back, but for the first moments.
     pub fn is_silent_since<A>(&self, half: &FlowHalf<A>, now: Ticks) -> bool {
         let since = self.answers.get(&half.vip).and_then(|answers| answers.since);
-        since.is_some_and(|since| now.since(half.last_seen) > now.since(since))
+        since.is_some_and(|since| now.since(half.last_seen) + MOVING > now.since(since))
     }
 
     /// Another node may serve the VIP, this one does not.
@@ -99,6 +108,15 @@ impl Elsewhere {
         let last_seen = told.map_or(half.last_seen, |told| half.last_seen.max(told));
         FlowHalf { last_seen, ..*half }
     }
+}
+
+/// For how long a client is silent before it is asked whether it is still there, in [`Ticks`]: until whichever end
+/// closed first has forgotten the connection.
+///
+/// In `dsr` the client alone can tell. Where replies come by here, its backend does as well: one that has forgotten the
+/// connection refuses what a client in TIME_WAIT answers.
+pub const fn silence_before_asking<A>(half: &FlowHalf<A>, timeouts: &Timeouts) -> u32 {
+    if half.is_alone() && timeouts.closing < TIME_WAIT { TIME_WAIT } else { timeouts.closing }
 }
 
 /// Both ends have closed, or one has reset, as far as its original half knows.
@@ -185,11 +203,31 @@ mod tests {
         elsewhere.note_answers(VIP, true, after(40));
         elsewhere.note_answers(VIP, true, after(50));
         assert!(elsewhere.is_silent_since(&half, after(60)));
-        half.last_seen = after(41);
-        assert!(!elsewhere.is_silent_since(&half, after(60)));
+        half.last_seen = after(40 + MOVING - 1);
+        assert!(elsewhere.is_silent_since(&half, after(2 * MOVING)), "by the other node since, it may be");
+        half.last_seen = after(40 + MOVING);
+        assert!(!elsewhere.is_silent_since(&half, after(2 * MOVING)));
         half.last_seen = after(0);
         elsewhere.note_answers(VIP, true, after(40 + MEMORY));
         assert!(!elsewhere.is_silent_since(&half, after(40 + MEMORY)), "before the clock wraps");
+    }
+
+    #[test]
+    fn a_client_that_closed_first_is_asked_when_it_has_forgotten_the_connection() {
+        let timeouts = |seconds: u64| {
+            let closing = Ticks::in_ns(seconds * 1_000_000_000);
+            Timeouts { closing, ..Timeouts::default() }
+        };
+        for (kind, closing, expected) in [
+            (Kind::Nat, 3, 3),
+            (Kind::Dnat, 60, 60),
+            (Kind::Dsr, 3, 65),
+            (Kind::Dsr, 60, 65),
+            (Kind::Dsr, 120, 120),
+        ] {
+            let asked = silence_before_asking(&half(kind, 0), &timeouts(closing));
+            assert_eq!(asked, timeouts(expected).closing, "{kind:?}, {closing} s");
+        }
     }
 
     #[test]
