@@ -12,8 +12,11 @@ use crate::nat::{Kind, Translation};
 use crate::time::Ticks;
 
 mod atomic;
+mod closing;
+mod opening;
 mod state;
 
+pub use opening::{completes_handshake, confirms_guess, continues, refuses_syn};
 pub use state::{PortHold, TcpState, Timeouts};
 
 /// Bits of the TCP header's flags byte (RFC 9293 section 3.1).
@@ -262,65 +265,6 @@ impl<A> FlowHalf<A> {
         segment.payload == 0 || seq_after(self.seq_end, segment.seq)
     }
 
-    /// Progress by a segment with FIN or RST. `peer` is the other half.
-    ///
-    /// Only what fits the flow counts: a FIN near the end of what was sent, a RST exactly where the
-    /// receiver expects it (RFC 5961 section 3.2) or at the sender's end. What does not fit is still
-    /// forwarded, for the endpoint to judge.
-    #[inline(always)]
-    pub fn close(&mut self, peer: &mut Self, segment: &Segment, now: Ticks) {
-        self.last_seen = now;
-        if segment.has(tcp::RST) {
-            let expected = segment.seq == peer.ack || self.ends_near(segment);
-            if expected || !self.has(flag::CONFIRMED) {
-                self.set(flag::RST);
-                peer.set(flag::PEER_RST);
-            }
-            return;
-        }
-        if self.distance(segment) > FIN_WINDOW {
-            return;
-        }
-        if !self.has(flag::FIN) {
-            self.fin_end = segment.end();
-            let first = if peer.has(flag::FIN) { 0 } else { flag::FIN_FIRST };
-            self.set(flag::FIN | first);
-            peer.set(flag::PEER_FIN);
-        }
-        self.advance(segment, now);
-    }
-
-    /// As [`Self::close`], where the other direction is not seen. A RST fits at the end of what was
-    /// sent; a FIN as above.
-    #[inline(always)]
-    pub fn close_alone(&mut self, segment: &Segment, now: Ticks) {
-        self.last_seen = now;
-        if segment.has(tcp::RST) {
-            if self.ends_near(segment) {
-                self.set(flag::RST);
-            }
-            return;
-        }
-        if self.distance(segment) <= FIN_WINDOW {
-            self.fin_end = segment.end();
-            self.set(flag::FIN);
-            self.advance(segment, now);
-        }
-    }
-
-    /// A RST fits at the end of what was sent; of a flow that a peer told of, near it.
-    #[inline(always)]
-    const fn ends_near(&self, segment: &Segment) -> bool {
-        let allowed = if self.has(flag::REPLICA) { FIN_WINDOW } else { 0 };
-        self.distance(segment) <= allowed
-    }
-
-    /// From the end of what was seen to a segment, either way.
-    #[inline(always)]
-    const fn distance(&self, segment: &Segment) -> u32 {
-        (segment.seq.wrapping_sub(self.seq_end) as i32).unsigned_abs()
-    }
-
     /// Progress starts anew with this direction's first segment since a peer told of the flow: what the
     /// peer knew may be gigabytes behind. Neither a SYN nor a RST says where a connection is.
     #[inline(always)]
@@ -331,70 +275,6 @@ impl<A> FlowHalf<A> {
         }
         self.clear(flag::REPLICA);
     }
-
-    /// The sender of a RST goes on sending: it was not its RST.
-    #[inline(always)]
-    pub fn revive(&mut self, peer: &mut Self) {
-        self.clear(flag::RST);
-        peer.clear(flag::PEER_RST);
-    }
-}
-
-/// How far from the end of what was seen a FIN may be: a full window of reordered segments.
-const FIN_WINDOW: u32 = 1 << 20;
-
-/// How far from the end of what the client sent a first reply may acknowledge, and how far from what
-/// the client acknowledged it may start.
-const CONFIRM_WINDOW: u32 = 1 << 18;
-
-/// The client's third segment of a handshake acknowledges what the backend's SYN-ACK sent
-/// (RFC 9293 section 3.5).
-#[inline(always)]
-pub const fn completes_handshake<A>(reply: &FlowHalf<A>, segment: &Segment) -> bool {
-    reply.flags & (flag::SYN | flag::RST) == flag::SYN
-        && segment.flags & tcp::ACK != 0
-        // One CPU may forward data behind the SYN-ACK before another sees this segment.
-        && reply.seq_end.wrapping_sub(segment.ack) <= CONFIRM_WINDOW
-}
-
-/// The backend refuses the client's SYN, in words that the client would believe: they acknowledge all of
-/// it and nothing else (RFC 9293 section 3.10.7.3).
-#[inline(always)]
-pub const fn refuses_syn<A>(
-    original: &FlowHalf<A>,
-    reply: &FlowHalf<A>,
-    segment: &Segment,
-) -> bool {
-    const ENDS: u8 = tcp::SYN | tcp::ACK | tcp::FIN | tcp::RST;
-    segment.flags & ENDS == tcp::RST | tcp::ACK
-        && segment.ack == original.seq_end
-        && original.flags & (flag::SYN | flag::CONFIRMED | flag::CLOSING) == flag::SYN
-        && reply.flags & (flag::SYN | flag::CLOSING) == 0
-}
-
-/// A reply fits the window of the client whose mid-stream segment made the flow: the guess at its
-/// backend and port was right.
-///
-/// It may acknowledge more than was seen here: what a client sends first after a take-over is the first
-/// segment of those that had no answer, and the others arrived by the way of the predecessor.
-#[inline(always)]
-pub const fn confirms_guess<A>(original: &FlowHalf<A>, segment: &Segment) -> bool {
-    segment.flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK
-        && is_near(segment.ack, original.seq_end)
-        && is_near(segment.seq, original.ack)
-}
-
-/// Less than a window apart.
-#[inline(always)]
-const fn is_near(a: u32, b: u32) -> bool {
-    a.wrapping_sub(b).wrapping_add(CONFIRM_WINDOW) <= 2 * CONFIRM_WINDOW
-}
-
-/// In `dsr`, where replies are not seen, a client's segment in order confirms the one that made the
-/// flow: after a SYN, the acknowledgement of SYN + 1.
-#[inline(always)]
-pub const fn continues<A>(original: &FlowHalf<A>, segment: &Segment) -> bool {
-    segment.flags & (tcp::ACK | tcp::SYN | tcp::RST) == tcp::ACK && segment.seq == original.seq_end
 }
 
 #[cfg(feature = "user")]

@@ -181,7 +181,8 @@ fn ensure_same_flows(pair: &Pair, nodes: &[Controller<'_>; 2]) -> Result<()> {
     let both = || Ok([established(&nodes[0])?, established(&nodes[1])?]);
     let began = now();
     let patience = forgotten(pair) + SWEEP + PATIENCE;
-    eventually_is("no flow to be left", patience, both, |left| *left == [0, 0]).map_err(|error| {
+    let none = |left: &[u64; 2]| *left == [0, 0];
+    eventually_is("no flow to be left", patience, both, none).map_err(|error| {
         let left = nodes.each_ref().map(|node| node.cli(&["flows", "list", "--json"]));
         anyhow!("{error:#}\nfirst: {:?}\nsecond: {:?}", left[0], left[1])
     })?;

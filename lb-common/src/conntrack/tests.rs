@@ -1,3 +1,4 @@
+use super::closing::FIN_WINDOW;
 use super::*;
 use crate::addr::{PortBe, Ports};
 use core::net::Ipv4Addr;

@@ -23,7 +23,7 @@ use crate::sync::fsm::LAST_WORDS;
 const MEMORY: u32 = Ticks::in_ns(Ticks::MAX_TIMEOUT_NS);
 /// What a client sends before its VIP has been here for so long may not be its last word: the other node forwards until
 /// then.
-const MOVING: u32 = Ticks::in_ns(LAST_WORDS.as_nanos() as u64);
+const MOVING: u32 = Ticks::in_ns(LAST_WORDS.as_secs() * 1_000_000_000);
 /// Linux remembers a connection that it closed first for 60 s (TCP_TIMEWAIT_LEN), and whoever asks it meanwhile makes
 /// that begin anew. When it closed is known no better than a peer's death.
 const TIME_WAIT: u32 = Ticks::in_ns(65_000_000_000);
@@ -204,7 +204,10 @@ mod tests {
         elsewhere.note_answers(VIP, true, after(50));
         assert!(elsewhere.is_silent_since(&half, after(60)));
         half.last_seen = after(40 + MOVING - 1);
-        assert!(elsewhere.is_silent_since(&half, after(2 * MOVING)), "by the other node since, it may be");
+        assert!(
+            elsewhere.is_silent_since(&half, after(2 * MOVING)),
+            "by the other node since, it may be"
+        );
         half.last_seen = after(40 + MOVING);
         assert!(!elsewhere.is_silent_since(&half, after(2 * MOVING)));
         half.last_seen = after(0);
