@@ -14,6 +14,7 @@ use lb_tests::pki::Pki;
 use lb_tests::plain;
 use lb_tests::recorder::Recorder;
 use lb_tests::server_thread::ServerThread;
+use lb_tests::standstill;
 use lb_tests::topology::{API_PORT, Plan, Topology};
 use serde_json::Value;
 
@@ -32,6 +33,7 @@ pub(super) struct Apiservers {
 
 impl Apiservers {
     pub(super) fn build() -> Result<Self> {
+        standstill::watch()?;
         let lab = Topology::build(&Plan::default())?;
         let hosts: Vec<_> =
             lab.backends.iter().map(|host| (host.name.as_str(), host.address)).collect();

@@ -13,6 +13,7 @@ use lb_tests::load::{Load, Pace, Talk};
 use lb_tests::netns::Netns;
 use lb_tests::plain::{self, EchoClient};
 use lb_tests::recorder::Report;
+use lb_tests::standstill;
 use lb_tests::topology::{API_PORT, Backends, Gateway, Plan, Topology};
 use lb_tests::transfer::{MIB, TransferServer, Way, transfer};
 use rstest::rstest;
@@ -25,6 +26,8 @@ pub(super) const DSR: Backends = Backends::HoldVips;
 
 const EVER: Range<Duration> = Duration::ZERO..Duration::MAX;
 const CONNECTIONS: u64 = 2_000;
+/// What they take.
+const JUST_NOW: Duration = Duration::from_secs(5);
 /// In dsr nobody but the client is seen to close.
 const SOON: &str = "    timeouts: { closing: 2s, half_closed: 2s }\n";
 
@@ -123,7 +126,8 @@ fn ensure_all_answered(report: &Report, what: &str) {
     measured(&format!("{what}: {shares:?}, to connect at most {:?}", report.connect_max));
     assert_eq!(report.failed_total(), 0, "{what}: {:?}", report.failures.first());
     assert_eq!(u64::try_from(report.answered).unwrap(), CONNECTIONS, "{what}");
-    assert!(report.connect_max < Duration::from_millis(900), "{what}: {:?}", report.connect_max);
+    let most = Duration::from_millis(900) + standstill::lately(JUST_NOW);
+    assert!(report.connect_max < most, "{what}: {:?}", report.connect_max);
     let third = CONNECTIONS as f64 / 3.0;
     assert_eq!(shares.len(), 3, "{what}: {shares:?}");
     let even = shares.values().all(|share| (*share as f64 - third).abs() < 0.25 * third);

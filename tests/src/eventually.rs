@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, bail};
 
+use crate::standstill;
+
 /// Between two looks at a condition.
 const POLL: Duration = Duration::from_millis(20);
 
@@ -18,7 +20,8 @@ pub enum Seen<T> {
     Pending(String),
 }
 
-/// Looks until `look` is done; fails after `timeout` with what was seen last.
+/// Looks until `look` is done; fails after `timeout` with what was seen last. The time for which the machine stood still
+/// does not count, if somebody [watches](standstill::watch).
 pub fn eventually<T>(
     what: &str,
     timeout: Duration,
@@ -30,7 +33,7 @@ pub fn eventually<T>(
             Seen::Done(value) => return Ok(value),
             Seen::Pending(last) => last,
         };
-        if Instant::now() >= deadline {
+        if Instant::now() >= deadline + standstill::lately(timeout) {
             bail!("{what}: not within {timeout:?}; last seen: {last}");
         }
         thread::sleep(POLL);

@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,16 +18,41 @@ const NOTABLE: Duration = Duration::from_millis(5);
 /// Above every thread of the controller's.
 const PRIORITY: libc::c_int = 10;
 
+static WITNESS: OnceLock<Witness> = OnceLock::new();
+
+/// Begins to watch, for as long as this process lives. Every lab does so when it is built.
+///
+/// # Errors
+/// Nobody says which CPUs there are.
+pub fn watch() -> Result<()> {
+    if WITNESS.get().is_none() {
+        let witness = Witness::start()?;
+        WITNESS.get_or_init(|| witness);
+    }
+    Ok(())
+}
+
+/// The longest time that a CPU was away, of those that overlap with `span`, times since 1970.
+pub fn during(span: &Range<Duration>) -> Duration {
+    WITNESS.get().map(|witness| witness.longest(span)).unwrap_or_default()
+}
+
+/// Likewise within the last `span`.
+pub fn lately(span: Duration) -> Duration {
+    let now = now();
+    during(&(now.saturating_sub(span)..now))
+}
+
 /// A thread for each CPU, before everything else that wants to run on it, until this is dropped.
 #[derive(Debug)]
-pub struct Witness {
+struct Witness {
     seen: Arc<Mutex<Vec<Range<Duration>>>>,
     stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
 }
 
 impl Witness {
-    pub fn start() -> Result<Self> {
+    fn start() -> Result<Self> {
         let allowed = sched_getaffinity(Pid::from_raw(0)).context("asking for CPUs")?;
         let seen = Arc::new(Mutex::new(Vec::new()));
         let stop = Arc::new(AtomicBool::new(false));
@@ -39,8 +64,7 @@ impl Witness {
         Ok(witness)
     }
 
-    /// The longest time that a CPU was away, of those that overlap with `span`, times since 1970.
-    pub fn longest(&self, span: &Range<Duration>) -> Duration {
+    fn longest(&self, span: &Range<Duration>) -> Duration {
         let seen = lock(&self.seen);
         let overlapping = seen.iter().filter(|it| it.start < span.end && it.end > span.start);
         overlapping.map(|it| it.end - it.start).max().unwrap_or_default()

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::controller::Controller;
 use lb_tests::keepalived::{self, Keepalived};
 
-use super::{INTERVAL, Pair, down_interval, ensure_between, skew};
+use super::{INTERVAL, KEEPALIVED_LATE, Pair, down_interval, ensure_between, skew};
 use crate::scene::PATIENCE;
 
 const LATE: Duration = Duration::from_millis(40);
@@ -74,7 +74,12 @@ fn sigterm_gives_up_with_priority_0_if_nobody_preempts() -> Result<()> {
         pair.wire.wait("keepalived", mark, PATIENCE, |said| said.priority_of(theirs).is_some())?;
     let expected = skew(100, INTERVAL);
     let least = expected - Duration::from_millis(1);
-    ensure_between("keepalived took over", first.at - gave_up.at, least, expected + LATE)?;
+    ensure_between(
+        "keepalived took over",
+        first.at - gave_up.at,
+        least,
+        expected + KEEPALIVED_LATE,
+    )?;
     ensure!(controller.wait_exit(PATIENCE)?.success());
     let (begun, _) = *pair.wire.adverts(ours, mark).first().context("no advertisement")?;
     let longest = down_interval(1, INTERVAL) + Duration::from_secs(1) + INTERVAL + LATE;

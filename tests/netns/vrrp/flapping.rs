@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 
-use super::{INTERVAL, Pair, has};
+use super::{KEEPALIVED_LATE, Pair, has, latest};
 
 const FLAPS: usize = 20;
-/// Down, and up again: shorter than what a Backup waits.
-const HALF: Duration = Duration::from_millis(100);
+const DOWN: Duration = Duration::from_millis(150);
+/// Much shorter than what a Backup waits, also on a busy machine.
+const UP: Duration = Duration::from_millis(50);
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]
@@ -22,9 +23,9 @@ fn a_flapping_link_moves_the_vip_once_and_makes_no_storm() -> Result<()> {
     pair.lab.fabric.ip("link set lb1 down")?;
     let down = pair.wire.mark();
     for _ in 0..FLAPS {
-        std::thread::sleep(HALF);
+        std::thread::sleep(DOWN);
         pair.lab.fabric.ip("link set lb1 up")?;
-        std::thread::sleep(HALF);
+        std::thread::sleep(UP);
         pair.lab.fabric.ip("link set lb1 down")?;
     }
     let flapped = pair.wire.mark();
@@ -48,9 +49,8 @@ fn a_flapping_link_moves_the_vip_once_and_makes_no_storm() -> Result<()> {
     ensure!(announced.count() == 0, "we announced while the link flapped");
     // Keepalived took over, and nothing moved it.
     let theirs = pair.wire.adverts(pair.theirs(), down);
-    let gaps = theirs.windows(2).map(|two| two[1].0 - two[0].0);
-    let longest = gaps.max().unwrap_or_default();
-    ensure!(longest < INTERVAL * 2, "keepalived paused for {longest:?}");
+    let late = latest(&theirs);
+    ensure!(late < KEEPALIVED_LATE, "keepalived was late by {late:?}");
     ensure!(theirs.iter().all(|(_, priority)| *priority == 100), "{theirs:?}");
     let counted = controller.status()?["vrrp"][0]["counters"]["master_transitions"].clone();
     ensure!(counted == 1, "{counted} terms");

