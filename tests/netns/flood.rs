@@ -73,6 +73,7 @@ fn with_a_full_map_an_ack_flood_harms_no_connection_and_newcomers_are_refused() 
 }
 
 fn stand(kind: Kind, family: Family) {
+    standstill::watch().unwrap();
     let lab = lab().unwrap();
     let target = plain::target_of(&lab, family);
     let _servers = plain::echo_servers(&lab).unwrap();

@@ -30,6 +30,7 @@ const SYN_AGAIN: Duration = Duration::from_millis(950);
 #[ignore = "needs root: cargo xtask test netns"]
 #[expect(clippy::disallowed_methods, reason = "a test of how long something lasts")]
 fn idle_clients_of_a_black_hole_are_told_and_those_of_others_wait_on() -> Result<()> {
+    standstill::watch()?;
     let lab = Topology::build(&Plan::default())?;
     let _servers = plain::echo_servers(&lab)?;
     for family in Family::ALL {

@@ -24,6 +24,7 @@ fn a_syn_that_is_not_answered_is_retried_at_another_backend(
     #[values(V4, V6)] family: Family,
     #[values(NAT, DNAT)] backends_are: Backends,
 ) {
+    standstill::watch().unwrap();
     let lab = Topology::build(&Plan { backends_are, ..Plan::default() }).unwrap();
     let _servers = plain::echo_servers(&lab).unwrap();
     let mut controller = Controller::new(&lab.lbs[0], &plain::binary().unwrap(), lab.directory());

@@ -253,8 +253,8 @@ impl Traffic {
         ensure!(report.answered + lost == report.sent && report.sent > 0, "{what}: {report:?}");
         // A SYN that is lost is sent again after 1 s, a segment after 0.2 s, 0.4 s, 0.8 s.
         let most = if opening == 0 { STALL } else { SYN_AGAIN };
-        let slowest = report.connect_max;
-        ensure!(slowest < most + stood, "{what}: connecting took {slowest:?}");
+        let slowest = recorder.slowest_to_connect();
+        ensure!(slowest < most, "{what}: connecting took {slowest:?}");
         ensure!(steady.longest < STALL + stood, "{what}: an answer took {:?}", steady.longest);
         Ok(())
     }

@@ -326,9 +326,10 @@ fn link_local(node: &LbNode) -> Result<IpAddr> {
     Ok(own.context("no link-local address")?.parse()?)
 }
 
-/// It is as long as that, with so much more because the machine may be busy, or have stood still.
+/// It is as long as that, with so much more because the machine may be busy, and likewise if it stood still.
 fn ensure_between(what: &str, seen: Duration, least: Duration, most: Duration) -> Result<()> {
-    let most = most + standstill::lately(seen + LATELY);
+    let stood = standstill::lately(seen + LATELY);
+    let (least, most) = (least.saturating_sub(stood), most + stood);
     super::measured(&format!("{what}: {seen:?} ({least:?} to {most:?})"));
     ensure!(least <= seen && seen <= most, "{what}: {seen:?}, not {least:?} to {most:?}");
     Ok(())

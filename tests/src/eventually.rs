@@ -33,7 +33,8 @@ pub fn eventually<T>(
             Seen::Done(value) => return Ok(value),
             Seen::Pending(last) => last,
         };
-        if Instant::now() >= deadline + standstill::lately(timeout) {
+        let now = Instant::now();
+        if now >= deadline && now >= deadline + standstill::lately(timeout) {
             bail!("{what}: not within {timeout:?}; last seen: {last}");
         }
         thread::sleep(POLL);

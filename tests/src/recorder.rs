@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
+
+use crate::standstill;
 
 /// Why a connection was lost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -61,6 +63,8 @@ pub type Span = std::ops::Range<Duration>;
 #[derive(Clone, Debug)]
 pub struct Recorder {
     start: Instant,
+    /// Likewise, since 1970.
+    date: Duration,
     samples: Arc<Mutex<Vec<Sample>>>,
 }
 
@@ -93,7 +97,8 @@ impl Default for Recorder {
 
 impl Recorder {
     pub fn new() -> Self {
-        Self { start: Instant::now(), samples: Arc::default() }
+        let date = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { start: Instant::now(), date, samples: Arc::default() }
     }
 
     /// Time since the start.
@@ -122,6 +127,17 @@ impl Recorder {
     /// A copy of everything so far.
     pub fn samples(&self) -> Vec<Sample> {
         self.lock().clone()
+    }
+
+    /// What a connection took to be opened, without what the machine stood still meanwhile; `None`: it is not yet.
+    pub fn to_connect(&self, sample: &Sample) -> Option<Duration> {
+        let (began, took) = (self.date + sample.started, sample.connected_after?);
+        Some(took.saturating_sub(standstill::during(&(began..began + took))))
+    }
+
+    /// Of all connections the longest [time to connect](Self::to_connect).
+    pub fn slowest_to_connect(&self) -> Duration {
+        self.lock().iter().filter_map(|it| self.to_connect(it)).max().unwrap_or_default()
     }
 
     /// Sums over the connections started in `span`.

@@ -1,5 +1,5 @@
 //! Whether the machine itself stood still: a virtual machine's CPUs are taken away at times, and whoever runs on one
-//! then is late without fault.
+//! then is late without fault. What keeps a CPU in the kernel for so long looks the same.
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -20,7 +20,7 @@ const PRIORITY: libc::c_int = 10;
 
 static WITNESS: OnceLock<Witness> = OnceLock::new();
 
-/// Begins to watch, for as long as this process lives. Every lab does so when it is built.
+/// Begins to watch, for as long as this process lives: what tests do that bound how long something takes.
 ///
 /// # Errors
 /// Nobody says which CPUs there are.
@@ -32,7 +32,7 @@ pub fn watch() -> Result<()> {
     Ok(())
 }
 
-/// The longest time that a CPU was away, of those that overlap with `span`, times since 1970.
+/// The longest time that a CPU was away within `span`, times since 1970.
 pub fn during(span: &Range<Duration>) -> Duration {
     WITNESS.get().map(|witness| witness.longest(span)).unwrap_or_default()
 }
@@ -66,8 +66,9 @@ impl Witness {
 
     fn longest(&self, span: &Range<Duration>) -> Duration {
         let seen = lock(&self.seen);
-        let overlapping = seen.iter().filter(|it| it.start < span.end && it.end > span.start);
-        overlapping.map(|it| it.end - it.start).max().unwrap_or_default()
+        let within =
+            |it: &Range<Duration>| it.end.min(span.end).saturating_sub(it.start.max(span.start));
+        seen.iter().map(within).max().unwrap_or_default()
     }
 }
 
@@ -92,7 +93,8 @@ fn look(cpu: usize, seen: &Mutex<Vec<Range<Duration>>>, stop: &AtomicBool) {
         if woken > last + PAUSE + NOTABLE {
             lock(seen).push(last..woken);
         }
-        last = woken;
+        // Who was waited for in between is not the machine.
+        last = now();
     }
 }
 

@@ -3,7 +3,7 @@
 //! * *Disowned* ones end by another node's word. After a partition in which two nodes served a VIP, one of them
 //!   serves it on. The flows that only the other one made end: their clients get a RST, and connect anew.
 //! * *Unheard* ones this node was told of by a peer that died, and their clients have sent nothing since the VIP came
-//!   here. They may be idle, or have closed while nobody was there to tell of it: they are asked.
+//!   here, but for the first moments. They may be idle, or have closed while nobody was there to tell of it: they are asked.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};

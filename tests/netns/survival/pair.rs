@@ -10,6 +10,7 @@ use lb_tests::echo;
 use lb_tests::eventually::eventually_is;
 use lb_tests::family::Family;
 use lb_tests::server_thread::ServerThread;
+use lb_tests::standstill;
 use lb_tests::topology::{API_PORT, Backends, Plan, Topology};
 use lb_tests::transfer::TransferServer;
 use serde_json::Value;
@@ -34,6 +35,7 @@ pub(super) struct Pair {
 
 impl Pair {
     pub(super) fn build(backends_are: Backends) -> Result<Self> {
+        standstill::watch()?;
         let plan = Plan { lb_nodes: 2, backends: 3, backends_are, ..Plan::default() };
         let lab = Topology::build(&plan)?;
         let mut echo = Vec::new();

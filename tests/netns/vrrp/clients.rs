@@ -9,7 +9,6 @@ use lb_tests::eventually::eventually_is;
 use lb_tests::family::Family;
 use lb_tests::load::{Load, Pace, Running, Talk};
 use lb_tests::recorder::{Outcome, Recorder, Sample};
-use lb_tests::standstill;
 use lb_tests::topology::API_PORT;
 
 use super::{INTERVAL, Ours, Pair, down_interval, wait_both};
@@ -103,11 +102,9 @@ impl Clients {
         mut act: impl FnMut() -> Result<()>,
     ) -> Result<()> {
         let began: Vec<Duration> = self.loads.iter().map(|(_, load)| load.recorder.now()).collect();
-        let clock = Recorder::new();
         std::thread::sleep(CALM);
         act()?;
         std::thread::sleep(CALM);
-        let again_after = AGAIN + standstill::lately(clock.now());
         for ((family, load), from) in self.loads.iter().zip(began) {
             let samples = ended(&load.recorder, from)?;
             let (cut, failed): (Vec<&Sample>, Vec<&Sample>) = samples
@@ -115,7 +112,7 @@ impl Clients {
                 .filter(|sample| is_failed(sample))
                 .partition(|sample| sample.connected_after.is_some());
             let again =
-                |sample: &&Sample| sample.connected_after.is_none_or(|after| after > again_after);
+                |sample: &&Sample| load.recorder.to_connect(sample).is_none_or(|took| took > AGAIN);
             let troubled: Vec<Duration> =
                 samples.iter().filter(again).map(|sample| sample.started).collect();
             let lasted = match (troubled.first(), troubled.last()) {
@@ -131,7 +128,7 @@ impl Clients {
             ));
             let few = failed.iter().take(5).collect::<Vec<_>>();
             ensure!(failed.is_empty(), "{what}, {family:?}: {} failed: {few:?}", failed.len());
-            let most = UNDER_WAY.max(at_once(&samples));
+            let most = UNDER_WAY.max(at_once(&samples, from + CALM));
             ensure!(cut.len() <= most, "{what}, {family:?}: cut short: {cut:?}");
             ensure!(lasted <= span, "{what}, {family:?}: for {lasted:?}, not {span:?}");
             ensure!(samples.len() > 100, "{what}, {family:?}: {} connections", samples.len());
@@ -153,13 +150,11 @@ fn ended(recorder: &Recorder, from: Duration) -> Result<Vec<Sample>> {
     eventually_is("connections to end", PATIENCE, samples, ended).context("connections hang")
 }
 
-/// How many that were answered without asking again were under way at most at one moment.
-fn at_once(samples: &[Sample]) -> usize {
-    let answered = samples.iter().filter(|sample| {
-        !is_failed(sample) && sample.connected_after.is_some_and(|after| after <= AGAIN)
-    });
+/// How many were under way at most at one moment before `until`.
+fn at_once(samples: &[Sample], until: Duration) -> usize {
+    let early = samples.iter().filter(|sample| sample.started < until);
     let spans: Vec<_> =
-        answered.filter_map(|sample| Some(sample.started..sample.finished.as_ref()?.0)).collect();
+        early.filter_map(|sample| Some(sample.started..sample.finished.as_ref()?.0)).collect();
     let at = |moment: &Duration| spans.iter().filter(|span| span.contains(moment)).count();
     spans.iter().map(|span| at(&span.start)).max().unwrap_or_default()
 }

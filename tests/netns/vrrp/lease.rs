@@ -29,7 +29,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// A frame on its way.
 const ON_ITS_WAY: Duration = Duration::from_millis(10);
 /// A busy machine does not try all the time.
-const SELDOM: Duration = Duration::from_millis(200);
+const SELDOM: Duration = Duration::from_millis(120);
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]

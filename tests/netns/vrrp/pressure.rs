@@ -17,7 +17,7 @@ use super::{INTERVAL, Pair};
 
 /// In CI; `FAIRLEAD_PRESSURE_SECONDS=60` makes a longer run.
 const SECONDS: u64 = 10;
-/// If the machine itself stands still, for longer than a Backup waits.
+/// If the machine itself stands still, for two of the three intervals that a Backup waits.
 const ATTEMPTS: usize = 3;
 /// More than there are CPUs.
 const HOGS: usize = 8;

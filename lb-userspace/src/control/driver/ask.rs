@@ -1,5 +1,5 @@
 //! Asks whether they are still there: clients of flows that a peer told of, or that were here before their VIP left, and
-//! that have been silent since it came here. Does what `control::unheard` decides.
+//! that have been silent since it came here, but for the first moments. Does what `control::unheard` decides.
 //!
 //! What ends at a node that dies is told to nobody, and neither end says anything more of it. An acknowledgement with
 //! an old sequence number in the VIP's name is answered by who has the connection with where it is (RFC 9293 section

@@ -14,7 +14,7 @@
 
 use std::collections::BTreeMap;
 
-use lb_common::conntrack::{FlowHalf, Timeouts, flag};
+use lb_common::conntrack::{FlowHalf, flag};
 use lb_common::time::Ticks;
 
 use crate::sync::fsm::LAST_WORDS;
@@ -22,10 +22,10 @@ use crate::sync::fsm::LAST_WORDS;
 /// The longest that a moment is remembered: no timeout is longer.
 const MEMORY: u32 = Ticks::in_ns(Ticks::MAX_TIMEOUT_NS);
 /// What a client sends before its VIP has been here for so long may not be its last word: the other node forwards until
-/// then.
+/// then, if nothing else is configured.
 const MOVING: u32 = Ticks::in_ns(LAST_WORDS.as_secs() * 1_000_000_000);
-/// Linux remembers a connection that it closed first for 60 s (TCP_TIMEWAIT_LEN), and whoever asks it meanwhile makes
-/// that begin anew. When it closed is known no better than a peer's death.
+/// Linux remembers a connection that it closed first for 60 s (TCP_TIMEWAIT_LEN), from a moment on that may be somewhat
+/// later than the one in which the VIP came here.
 const TIME_WAIT: u32 = Ticks::in_ns(65_000_000_000);
 
 /// Who serves a VIP.
@@ -51,6 +51,8 @@ struct Answers {
     now: bool,
     /// Since when, if it did not before.
     since: Option<Ticks>,
+    /// Since when as far as it is known; `None`: for longer than moments are remembered.
+    known: Option<Ticks>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,19 +75,43 @@ impl Elsewhere {
 
     /// Whether this node answers for a VIP now: while it only forwards, another may. To be said likewise.
     pub fn note_answers(&mut self, vip: u16, answers: bool, now: Ticks) {
-        let before = self.answers.get(&vip);
-        let since = match before {
-            Some(Answers { now: true, since }) => {
-                since.filter(|since| answers && now.since(*since) < MEMORY)
+        let is_remembered = |moment: &Ticks| now.since(*moment) < MEMORY;
+        let (since, known) = match self.answers.get(&vip) {
+            Some(before) if before.now && answers => {
+                (before.since.filter(is_remembered), before.known.filter(is_remembered))
             }
-            Some(Answers { now: false, .. }) => answers.then_some(now),
-            None => None,
+            Some(before) if !before.now => (answers.then_some(now), Some(now)),
+            Some(_) | None => (None, Some(now)),
         };
-        self.answers.insert(vip, Answers { now: answers, since });
+        self.answers.insert(vip, Answers { now: answers, since, known });
+    }
+
+    /// For how long this node has answered for a VIP without a break, in [`Ticks`], as far as it is known.
+    fn answered_for(&self, vip: u16, now: Ticks) -> u32 {
+        match self.answers.get(&vip) {
+            Some(Answers { now: true, known, .. }) => known.map_or(u32::MAX, |it| now.since(it)),
+            Some(Answers { now: false, .. }) | None => 0,
+        }
+    }
+
+    /// Whether a confirmed flow's client is to be asked if it is still there: a peer told of the flow, or it was here
+    /// before its VIP left, and since its VIP came here the client has sent nothing (or nothing but in the first
+    /// moments), for so long that whichever end closed first has forgotten the connection: `closing`, in [`Ticks`].
+    ///
+    /// In `dsr` the client alone can tell, and one in TIME_WAIT answers as one does that lives. Where replies come by here
+    /// its backend refuses that answer.
+    pub fn is_to_be_asked<A: Copy>(&self, half: &FlowHalf<A>, closing: u32, now: Ticks) -> bool {
+        let forgotten = if half.is_alone() { TIME_WAIT } else { MOVING };
+        let silence = closing.max(forgotten);
+        (half.has(flag::REPLICA) || self.is_silent_since(half, now))
+            && !half.has(flag::CLOSING)
+            && !self.is_elsewhere(half.vip)
+            && now.since(self.seen(half, now).last_seen) >= silence
+            && (!half.is_alone() || self.answered_for(half.vip, now) >= silence)
     }
 
     /// The flow's client has sent nothing here since its VIP came back, but for the first moments.
-    pub fn is_silent_since<A>(&self, half: &FlowHalf<A>, now: Ticks) -> bool {
+    fn is_silent_since<A>(&self, half: &FlowHalf<A>, now: Ticks) -> bool {
         let since = self.answers.get(&half.vip).and_then(|answers| answers.since);
         since.is_some_and(|since| now.since(half.last_seen) + MOVING > now.since(since))
     }
@@ -108,15 +134,6 @@ impl Elsewhere {
         let last_seen = told.map_or(half.last_seen, |told| half.last_seen.max(told));
         FlowHalf { last_seen, ..*half }
     }
-}
-
-/// For how long a client is silent before it is asked whether it is still there, in [`Ticks`]: until whichever end
-/// closed first has forgotten the connection.
-///
-/// In `dsr` the client alone can tell. Where replies come by here, its backend does as well: one that has forgotten the
-/// connection refuses what a client in TIME_WAIT answers.
-pub const fn silence_before_asking<A>(half: &FlowHalf<A>, timeouts: &Timeouts) -> u32 {
-    if half.is_alone() && timeouts.closing < TIME_WAIT { TIME_WAIT } else { timeouts.closing }
 }
 
 /// Both ends have closed, or one has reset, as far as its original half knows.
@@ -217,20 +234,54 @@ mod tests {
 
     #[test]
     fn a_client_that_closed_first_is_asked_when_it_has_forgotten_the_connection() {
-        let timeouts = |seconds: u64| {
-            let closing = Ticks::in_ns(seconds * 1_000_000_000);
-            Timeouts { closing, ..Timeouts::default() }
-        };
+        let seconds = |seconds: u64| Ticks::in_ns(seconds * 1_000_000_000);
         for (kind, closing, expected) in [
-            (Kind::Nat, 3, 3),
+            (Kind::Nat, 10, 10),
             (Kind::Dnat, 60, 60),
+            (Kind::Nat, 1, 3),
             (Kind::Dsr, 3, 65),
             (Kind::Dsr, 60, 65),
             (Kind::Dsr, 120, 120),
         ] {
-            let asked = silence_before_asking(&half(kind, 0), &timeouts(closing));
-            assert_eq!(asked, timeouts(expected).closing, "{kind:?}, {closing} s");
+            let half = half(kind, flag::REPLICA);
+            let mut elsewhere = Elsewhere::default();
+            let first_asked = |elsewhere: &Elsewhere, from: u64| {
+                (from..400).find(|second| {
+                    elsewhere.is_to_be_asked(&half, seconds(closing), after(seconds(*second)))
+                })
+            };
+            elsewhere.note(VIP, Standing::Told, after(0));
+            elsewhere.note_answers(VIP, false, after(0));
+            assert_eq!(first_asked(&elsewhere, 0), None, "{kind:?}: it is elsewhere");
+            elsewhere.note(VIP, Standing::Here, after(seconds(1)));
+            elsewhere.note_answers(VIP, true, after(seconds(20)));
+            // In dsr from the moment in which this node began to answer, not from the peer's last word.
+            let began = if kind == Kind::Dsr { 20 } else { 0 };
+            assert_eq!(
+                first_asked(&elsewhere, 20),
+                Some((began + expected).max(20)),
+                "{kind:?}, {closing} s"
+            );
         }
+    }
+
+    #[test]
+    fn who_has_just_begun_to_answer_asks_nobody_in_dsr() {
+        let half = half(Kind::Dsr, flag::REPLICA);
+        let mut elsewhere = Elsewhere::default();
+        let is_asked = |elsewhere: &Elsewhere, now| elsewhere.is_to_be_asked(&half, 0, after(now));
+        elsewhere.note(VIP, Standing::Here, after(HOUR));
+        assert!(!is_asked(&elsewhere, HOUR), "nobody has said that it answers");
+        // A controller that has just started knows no better.
+        elsewhere.note_answers(VIP, true, after(HOUR));
+        assert!(!is_asked(&elsewhere, HOUR + TIME_WAIT - 1));
+        assert!(is_asked(&elsewhere, HOUR + TIME_WAIT));
+        elsewhere.note_answers(VIP, true, after(HOUR + MEMORY));
+        assert!(is_asked(&elsewhere, HOUR + MEMORY));
+        elsewhere.note_answers(VIP, false, after(HOUR + MEMORY));
+        assert!(!is_asked(&elsewhere, HOUR + MEMORY));
+        elsewhere.note_answers(VIP, true, after(HOUR + MEMORY + 5));
+        assert!(!is_asked(&elsewhere, HOUR + MEMORY + 5));
     }
 
     #[test]

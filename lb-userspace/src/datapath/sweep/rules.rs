@@ -4,7 +4,6 @@ use lb_common::conntrack::{FlowHalf, Timeouts, flag};
 use lb_common::flow::FlowKey;
 use lb_common::time::Ticks;
 
-use super::elsewhere::silence_before_asking;
 use super::{Census, Facts, Family, SILENCE};
 use crate::datapath::removals::Removals;
 use crate::datapath::table::FlowTable;
@@ -37,18 +36,6 @@ impl Rules<'_> {
         let Facts { backends, elsewhere, .. } = self.facts;
         !elsewhere.is_elsewhere(half.vip)
             && backends.get(&half.backend).is_some_and(|backend| backend.epoch != half.epoch)
-    }
-
-    /// A peer told of it, or it was here before its VIP left, and since its VIP came here its client has sent nothing
-    /// (or nothing but in the first moments): for so long that an end which had closed by then has forgotten it, and
-    /// says so when it is asked.
-    fn is_unheard<A: Family>(&self, half: &FlowHalf<A>) -> bool {
-        let Facts { elsewhere, now, .. } = self.facts;
-        let silence = || silence_before_asking(half, &self.timeouts(half.service.into()));
-        (half.has(flag::REPLICA) || elsewhere.is_silent_since(half, now))
-            && !half.has(flag::CLOSING)
-            && !elsewhere.is_elsewhere(half.vip)
-            && self.idle(&elsewhere.seen(half, now)) >= silence()
     }
 
     fn idle<A>(&self, half: &FlowHalf<A>) -> u32 {
@@ -91,7 +78,10 @@ impl Rules<'_> {
             {
                 census.note_client(key.src.ip().get());
             }
-            if self.is_unheard(half) {
+            // As configured, however full the table is.
+            let timeouts = self.facts.timeouts.get(&half.service.into());
+            let closing = timeouts.copied().unwrap_or_default().closing;
+            if self.facts.elsewhere.is_to_be_asked(half, closing, self.facts.now) {
                 census.note_unheard(placement::id(key));
             }
             census.established += 1;
