@@ -21,7 +21,7 @@ use serde_json::Value;
 /// What must happen at all happens within this.
 pub(super) const PATIENCE: Duration = Duration::from_secs(15);
 /// What a promised time may be exceeded by here: for a look at the status, and for a busy machine.
-pub(super) const SLACK: Duration = Duration::from_millis(400);
+pub(super) const SLACK: Duration = Duration::from_millis(600);
 pub(super) const EVER: Range<Duration> = Duration::ZERO..Duration::MAX;
 
 /// Three stand-ins behind an LB node.

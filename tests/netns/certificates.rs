@@ -18,7 +18,7 @@ use crate::apiservers::{
     wait_each,
 };
 
-const WATCHES: usize = 12;
+const WATCHES: usize = 30;
 
 #[test]
 #[ignore = "needs root: cargo xtask test netns"]

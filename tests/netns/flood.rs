@@ -98,7 +98,7 @@ fn stand(kind: Kind, family: Family) {
     let state = steady.finish().unwrap();
     measured(&format!("{family:?}, {kind:?}: {state:?}"));
     let stood = standstill::lately(FLOOD).as_secs_f64() / FLOOD.as_secs_f64();
-    let least = (0.5 - stood) * f64::from(RATE);
+    let least = (0.4 - stood) * f64::from(RATE);
     assert!(flooded.per_second() >= least, "a machine too busy for a flood");
     assert!(kept * 100 >= sent * 99, "{kept} of {sent}: {:?}", report.failed);
     assert!(after.memory < before.memory * 1.2, "{}", before.until(&after));

@@ -15,7 +15,7 @@ use crate::measured;
 
 /// New connections a second.
 const RATE: u32 = 60;
-const WATCHES: usize = 12;
+const WATCHES: usize = 30;
 
 /// E29: `/readyz` red, `/livez` green or red.
 #[rstest]

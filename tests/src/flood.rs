@@ -33,6 +33,8 @@ const BATCH: usize = 64;
 const TICK: Duration = Duration::from_micros(500);
 /// What a busy machine delays longer is not caught up with.
 const DEBT: Duration = Duration::from_millis(100);
+/// After a frame that the link had no room for.
+const BACK_OFF: Duration = Duration::from_millis(2);
 
 /// A flood to start.
 #[derive(Clone, Copy, Debug)]
@@ -111,6 +113,11 @@ impl Flood {
             paid += Duration::from_secs_f64(due as f64 / f64::from(self.per_second));
             total += taken;
             refused += due as u64 - taken;
+            if taken < due as u64 {
+                // The link is full, also for those who share it: what it does not carry harms them, and not whom it is for.
+                thread::sleep(BACK_OFF);
+                paid = Instant::now();
+            }
             sent.store(total, Ordering::Relaxed);
         }
         let cpu = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID)?;
